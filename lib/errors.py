@@ -1,0 +1,106 @@
+"""Every error that crosses a layer; ``serving/server.py`` turns each into one HTTP status.
+
+LabelRefineryError
+    InvalidRequest              the request itself is malformed
+    NotFound                    there is no such thing
+        UnknownImage  UnknownAnnotation  UnknownModel  UnknownMethod  UnknownSession  UnknownJob
+    StageConflict               the thing exists, but not in a state that allows this
+        NoModelYet  NoAnnotationsYet
+    UnacceptableFile            the file was read and cannot be taken
+        UnreadableImage  GridMismatch  UnknownStructure
+    TooLarge                    more bytes than the server accepts
+    StorageFull                 the disk has no room left
+    ComputationInterrupted      a process that computes died or was stopped
+    SetupError                  the server cannot start like this
+        InvalidSetting  TaskMismatch
+"""
+
+from __future__ import annotations
+
+
+class LabelRefineryError(Exception):
+    """Base of all; the message says what was found, what was wanted and what to do."""
+
+
+class InvalidRequest(LabelRefineryError):
+    """A parameter is missing, malformed or not among the accepted ones."""
+
+
+class NotFound(LabelRefineryError):
+    """What the request names does not exist."""
+
+
+class UnknownImage(NotFound):
+    """No image has this id."""
+
+
+class UnknownAnnotation(NotFound):
+    """The image has no annotation with this version or tag."""
+
+
+class UnknownModel(NotFound):
+    """No infer task, trainer or model version has this name."""
+
+
+class UnknownMethod(NotFound):
+    """No strategy or scoring method has this name."""
+
+
+class UnknownSession(NotFound):
+    """No session has this id, or it has expired."""
+
+
+class UnknownJob(NotFound):
+    """No job has this id, or none is running."""
+
+
+class StageConflict(LabelRefineryError):
+    """The present state does not allow the request."""
+
+
+class NoModelYet(StageConflict):
+    """Nothing has been trained so far and the task has no rule-based draft."""
+
+
+class NoAnnotationsYet(StageConflict):
+    """There is nothing to learn from so far."""
+
+
+class UnacceptableFile(LabelRefineryError):
+    """A file was received and cannot be used."""
+
+
+class UnreadableImage(UnacceptableFile):
+    """The file is damaged, empty, or not an image of a kind that is read here."""
+
+
+class GridMismatch(UnacceptableFile):
+    """Two arrays that must share a voxel grid do not."""
+
+
+class UnknownStructure(UnacceptableFile):
+    """A mask holds a label value or a structure name that the task does not have."""
+
+
+class TooLarge(LabelRefineryError):
+    """More bytes than the server accepts in one request."""
+
+
+class StorageFull(LabelRefineryError):
+    """The disk below the data folder has no room left."""
+
+
+class ComputationInterrupted(LabelRefineryError):
+    """The process that computes for this request died; the request may be sent again."""
+
+
+class SetupError(LabelRefineryError):
+    """The server cannot start with what it was given."""
+
+
+class InvalidSetting(SetupError):
+    """A setting is unknown or its value is not accepted."""
+
+
+class TaskMismatch(SetupError):
+    """The record was made for a task with other label values."""

@@ -1,0 +1,190 @@
+"""Masks as they come from clients, turned into masks with the task's label values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from lib.errors import InvalidRequest, UnknownStructure, UnreadableImage
+from lib.task import BACKGROUND, Structure, Task, listed
+from lib.volume import Array, Grid, Volume, nrrd_fields, onto_grid, read_volume, suffix_of, volume_of_sitk
+
+MASK_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".bin")
+"""File names under which a mask is accepted."""
+
+
+@dataclass(frozen=True)
+class NamedValue:
+    """What a client says about one number in its mask: which structure it means."""
+
+    name: str
+    value: int
+
+
+def read_label_info(entries: object) -> tuple[NamedValue, ...]:
+    """Reads MONAI Label's ``label_info``, a list of ``{"name": "liver", "idx": 1}``.
+
+    Raises:
+        InvalidRequest: if it has another form, or gives one number two names.
+    """
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        raise InvalidRequest(f'params.label_info must be a list of {{"name", "idx"}}, found {entries!r}.')
+    named = tuple(_named_value(entry) for entry in entries)
+    if len({entry.value for entry in named}) < len(named):
+        raise InvalidRequest(f"params.label_info names one idx twice: {[(e.name, e.value) for e in named]}.")
+    return named
+
+
+def _named_value(entry: object) -> NamedValue:
+    if isinstance(entry, Mapping):
+        name, value = entry.get("name"), entry.get("idx")
+        if isinstance(name, str) and isinstance(value, int | float) and int(value) == value:
+            return NamedValue(name, int(value))
+    raise InvalidRequest(f'Each entry of params.label_info must be {{"name": text, "idx": number}}, found {entry!r}.')
+
+
+def read_mask(path: Path, grid: Grid, name: str) -> tuple[Volume, tuple[NamedValue, ...]]:
+    """Reads a mask file.
+
+    Args:
+        path: a NIfTI, NRRD or Slicer segmentation file, or OHIF's raw buffer ``.bin``: one byte or two bytes a
+            voxel, first image axis fastest.
+        grid: the lattice of the image, needed for the raw buffer, which carries none.
+        name: the image's id, for messages.
+
+    Returns:
+        The mask on its own grid, and the segments that a Slicer segmentation names itself.
+
+    Raises:
+        UnreadableImage: if the file is damaged or of a kind that is not read here.
+    """
+    if path.name.lower().endswith(".bin"):
+        return _raw_buffer(path, grid, name), ()
+    if not suffix_of(path.name):
+        raise UnreadableImage(f"A mask must be one of {', '.join(MASK_SUFFIXES)}; found {path.name!r}.")
+    if path.stat().st_size == 0:
+        raise UnreadableImage(f"The mask {path.name} is empty (0 bytes). Send it again.")
+    if suffix_of(path.name) in (".seg.nrrd", ".nrrd"):
+        return _slicer_segmentation(path)
+    return read_volume(path), ()
+
+
+def to_task_values(mask: Array, label_info: Sequence[NamedValue], task: Task) -> Array:
+    """Renumbers a mask so that every voxel holds the task's value of its structure.
+
+    Args:
+        mask: (I, J, K) of any numeric type with whole numbers.
+        label_info: what the client says about its numbers; a number that is not listed keeps the task's meaning.
+        task: the structures to choose from.
+
+    Returns:
+        uint8 (I, J, K).
+
+    Raises:
+        UnknownStructure: if a name or a number belongs to no structure of the task, or a voxel is no whole number.
+    """
+    meaning = {entry.value: _task_value(entry, task) for entry in label_info}
+    found = np.unique(mask)
+    if not np.isfinite(found).all() or (found != np.rint(found)).any():
+        odd = [float(value) for value in found if not np.isfinite(value) or value != np.rint(value)][:5]
+        raise UnknownStructure(f"A mask holds whole numbers only, found {odd}. Export it as a label map.")
+    accepted = {BACKGROUND, *task.values.values()}
+    unknown = [int(value) for value in found if meaning.get(int(value), int(value)) not in accepted]
+    if unknown:
+        raise UnknownStructure(
+            f"The mask holds the label values {unknown[:20]}, the task has {listed(task.structures)}. "
+            "Say in params.label_info which structure each value is."
+        )
+    renumbered = np.zeros(mask.shape, np.uint8)
+    for value in found:
+        renumbered[mask == value] = meaning.get(int(value), int(value))
+    return renumbered
+
+
+def _task_value(entry: NamedValue, task: Task) -> int:
+    structure = task.structure(entry.name)
+    if structure is not None:
+        return structure.value
+    if entry.name.strip().casefold() == "background":
+        return BACKGROUND
+    raise UnknownStructure(
+        f"params.label_info names {entry.name!r}; the structures of this task are {listed(task.structures)}."
+    )
+
+
+def mask_on_image(path: Path, grid: Grid, label_info: Sequence[NamedValue], task: Task, name: str) -> Array:
+    """A client's mask file as the task's mask on the image's grid.
+
+    Args:
+        path: the file as it came.
+        grid: the lattice of the image.
+        label_info: what the client says about its numbers; it wins over names in the file.
+        task: the structures to choose from.
+        name: the image's id, for messages.
+
+    Returns:
+        uint8 (I, J, K) on ``grid``.
+
+    Raises:
+        GridMismatch, UnknownStructure, UnreadableImage: as the steps above.
+    """
+    volume, named_in_file = read_mask(path, grid, name)
+    placed = onto_grid(volume, grid, name)
+    return to_task_values(placed, tuple(label_info) or named_in_file, task)
+
+
+def voxels_per_structure(mask: Array, structures: Sequence[Structure]) -> dict[str, int]:
+    """How many voxels of a mask belong to each structure, zeros included."""
+    counts = np.bincount(mask.ravel(), minlength=256)
+    return {structure.name: int(counts[structure.value]) for structure in structures}
+
+
+def _raw_buffer(path: Path, grid: Grid, name: str) -> Volume:
+    content = path.read_bytes()
+    voxels = int(np.prod(grid.shape))
+    types: dict[int, np.dtype[Any]] = {voxels: np.dtype("u1"), 2 * voxels: np.dtype("<u2")}
+    if len(content) not in types:
+        raise UnreadableImage(
+            f"The buffer for {name} has {len(content)} bytes; its image of {grid} needs {voxels} (one byte a voxel) "
+            f"or {2 * voxels} (two)."
+        )
+    flat = np.frombuffer(content, types[len(content)])
+    return Volume(flat.reshape(grid.shape, order="F"), grid.affine)
+
+
+def _slicer_segmentation(path: Path) -> tuple[Volume, tuple[NamedValue, ...]]:
+    """A label map, or 3D Slicer's segmentation of one or more layers, with the segments that it names."""
+    fields, _ = nrrd_fields(path)
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise UnreadableImage(f"The mask {path.name} cannot be read as NRRD. Export it again.") from error
+    layers = image.GetNumberOfComponentsPerPixel()
+    segments = [_segment(fields, number) for number in range(256) if f"Segment{number}_LabelValue" in fields]
+    if layers == 1:
+        volume = volume_of_sitk(image, path.name)
+        return volume, tuple(NamedValue(name, value) for name, value, _ in segments if name)
+    if not segments:
+        raise UnreadableImage(f"{path.name} has {layers} layers and names no segments. Export it as a label map.")
+    # Overlapping segments lie on layers of their own, each numbered from 1: give every segment its own number.
+    first = volume_of_sitk(sitk.VectorIndexSelectionCast(image, 0), path.name)
+    merged = np.zeros(first.voxels.shape, np.uint8)
+    for position, (_, value, layer) in enumerate(segments, start=1):
+        merged[volume_of_sitk(sitk.VectorIndexSelectionCast(image, layer), path.name).voxels == value] = position
+    named = tuple(NamedValue(name, position) for position, (name, _, _) in enumerate(segments, start=1))
+    return Volume(merged, first.affine), named
+
+
+def _segment(fields: Mapping[str, Any], number: int) -> tuple[str, int, int]:
+    """Name, label value and layer of one segment (3D Slicer, segmentation file format)."""
+    prefix = f"Segment{number}_"
+    return (
+        str(fields.get(f"{prefix}Name", "")),
+        int(fields[f"{prefix}LabelValue"]),
+        int(fields.get(f"{prefix}Layer", "0")),
+    )

@@ -1,0 +1,191 @@
+"""A trained network as one file: its weights and all that is needed to use them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from lib.errors import UnacceptableFile
+
+Triple = tuple[float, float, float]
+VoxelTriple = tuple[int, int, int]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """All that is needed to rebuild a network and to prepare images for it.
+
+    All triples run along the axes of the network grid: right, anterior, superior.
+
+    Attributes:
+        network: name in ``segmenter.NETWORKS``.
+        structures: label value by structure name, in the order of the network's channels (background comes first).
+        spacing_mm: voxel edges that the network works at.
+        window_hu: lower and upper bound that become 0 and 1; ``None``: each image is standardised by itself.
+        patch: voxels that training looks at together; multiples of the network's strides.
+        channels: features of each level, finest first.
+        strides: voxels per step from one level to the next, one triple for each level but the first.
+        kernel: edge lengths of the convolutions.
+    """
+
+    network: str
+    structures: dict[str, int]
+    spacing_mm: Triple
+    window_hu: tuple[float, float] | None
+    patch: VoxelTriple
+    channels: tuple[int, ...]
+    strides: tuple[VoxelTriple, ...]
+    kernel: VoxelTriple = (3, 3, 3)
+
+    @property
+    def classes(self) -> int:
+        """Channels of the probabilities: the background and every structure."""
+        return 1 + len(self.structures)
+
+    @property
+    def multiple(self) -> VoxelTriple:
+        """Voxels along each axis that all strides together take in one step."""
+        i, j, k = 1, 1, 1
+        for stride in self.strides:
+            i, j, k = i * stride[0], j * stride[1], k * stride[2]
+        return i, j, k
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan in JSON's own types."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, content: Any) -> NetworkPlan:
+        """Reads what ``to_json`` gives.
+
+        Raises:
+            UnacceptableFile: if an entry is missing or is not of its kind; the message names it.
+        """
+        if not isinstance(content, Mapping):
+            raise UnacceptableFile(f"A network plan is a JSON object, found {type(content).__name__}.")
+        window = content.get("window_hu")
+        return cls(
+            network=_entry(content, "network", _text),
+            structures=_entry(content, "structures", _structures),
+            spacing_mm=_entry(content, "spacing_mm", _millimetres),
+            window_hu=None if window is None else _entry(content, "window_hu", _window),
+            patch=_entry(content, "patch", _voxels),
+            channels=_entry(content, "channels", _counts),
+            strides=_entry(content, "strides", _strides),
+            kernel=_entry(content, "kernel", _voxels),
+        )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A plan and the weights that fit it, on the CPU."""
+
+    plan: NetworkPlan
+    weights: dict[str, Tensor]
+
+    def to_bytes(self) -> bytes:
+        """A PyTorch file of plain containers and tensors: it can be read without running code from it."""
+        file = io.BytesIO()
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in self.weights.items()}
+        torch.save({"plan": self.plan.to_json(), "weights": weights}, file)
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Checkpoint:
+        """Reads what ``to_bytes`` gives; nothing in the file is executed.
+
+        Raises:
+            UnacceptableFile: if it is anything else than a plan and tensors.
+        """
+        try:
+            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        # torch.load raises whatever the damaged or foreign bytes make it stumble over.
+        except Exception as error:
+            raise UnacceptableFile(
+                f"These {len(content)} bytes are no weights of this server ({type(error).__name__}); "
+                "wanted is a PyTorch file that holds tensors and plain values only."
+            ) from error
+        if not isinstance(found, dict) or set(found) != {"plan", "weights"}:
+            raise UnacceptableFile("The weight file must hold exactly 'plan' and 'weights'. Train or export it again.")
+        weights = found["weights"]
+        if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+            raise UnacceptableFile("The 'weights' of the weight file must be tensors by name. Export it again.")
+        return cls(NetworkPlan.from_json(found["plan"]), dict(weights))
+
+
+WANTED = {
+    "network": "a name",
+    "structures": "an object of label values from 1 to 255 by structure name",
+    "spacing_mm": "three positive numbers",
+    "window_hu": "a lower and a higher number, or null",
+    "patch": "three whole numbers above 0",
+    "channels": "at least two whole numbers above 0",
+    "strides": "a list of triples of whole numbers above 0",
+    "kernel": "three whole numbers above 0",
+}
+"""What each entry of a plan must be, for messages."""
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value
+
+
+def _entry(content: Mapping[Any, Any], name: str, read: Callable[[Any], T]) -> T:
+    if name not in content:
+        raise UnacceptableFile(f"The network plan has no entry '{name}'; found are {', '.join(map(str, content))}.")
+    try:
+        return read(content[name])
+    except (TypeError, ValueError) as error:
+        raise UnacceptableFile(
+            f"The network plan's entry '{name}' is {content[name]!r}; wanted is {WANTED[name]}."
+        ) from error
+
+
+def _require(is_right: bool) -> None:
+    if not is_right:
+        raise ValueError
+
+
+def _text(value: Any) -> str:
+    _require(isinstance(value, str))
+    return str(value)
+
+
+def _structures(value: Any) -> dict[str, int]:
+    _require(isinstance(value, Mapping) and all(isinstance(name, str) for name in value))
+    _require(all(1 <= int(number) <= 255 for number in value.values()))
+    return {name: int(number) for name, number in value.items()}
+
+
+def _millimetres(value: Any) -> Triple:
+    i, j, k = (float(edge) for edge in value)
+    _require(min(i, j, k) > 0)
+    return i, j, k
+
+
+def _window(value: Any) -> tuple[float, float]:
+    low, high = (float(bound) for bound in value)
+    _require(low < high)
+    return low, high
+
+
+def _voxels(value: Any) -> VoxelTriple:
+    i, j, k = (int(count) for count in value)
+    _require(min(i, j, k) > 0)
+    return i, j, k
+
+
+def _counts(value: Any) -> tuple[int, ...]:
+    counts = tuple(int(count) for count in value)
+    _require(len(counts) > 1 and min(counts) > 0)
+    return counts
+
+
+def _strides(value: Any) -> tuple[VoxelTriple, ...]:
+    return tuple(_voxels(stride) for stride in value)

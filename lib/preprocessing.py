@@ -1,0 +1,349 @@
+"""From an image to what a network sees, and from its probabilities back to a mask on the image's own grid.
+
+The same chain serves inference and training: turn to right-anterior-superior, crop surrounding air, bring the
+intensities to a common scale, resize to the network's voxel spacing. Turning and cropping are exact; resizing keeps
+the field of view, so the network's voxels are within half a voxel per image edge of the plan's spacing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TypeVar
+
+import numpy as np
+import torch
+from monai.transforms.utils import generate_spatial_bounding_box
+from torch import Tensor
+from torch.nn import functional
+
+from lib.errors import GridMismatch
+from lib.networks.checkpoint import NetworkPlan, Triple, VoxelTriple
+from lib.task import Task
+from lib.volume import Array, Grid, Volume
+
+T = TypeVar("T")
+
+AIR_HU = -500.0
+"""What lies below it in a CT is air, outside the body or in the lungs."""
+
+AIR_SHARE = 0.1
+"""Without a fixed scale, air is below this share of the way from the 1st to the 99th percentile."""
+
+CROP_PAYS_BELOW = 0.8
+"""Air is cropped when the rest has at most this share of the image's voxels."""
+
+CROP_MARGIN = 3
+"""Voxels kept around the body."""
+
+PERCENTILES = (0.5, 99.5)
+"""Intensities beyond them are clipped before an image is standardised."""
+
+LOWEST_SCORE = -5.0
+"""No voxel is darker than this many standard deviations below the mean, however dark the air is."""
+
+AVERAGE_FROM = 2
+"""An axis that shrinks by this factor or more is averaged, not interpolated."""
+
+THICK = 2
+"""An axis is not strided while its voxels are this many times as long as the shortest ones."""
+
+SAMPLED = 1_000_000
+"""Voxels that percentiles are taken from."""
+
+MAX_VOXELS = 4_000_000
+"""A task without a spacing of its own works at one that keeps its median image below this many voxels."""
+
+PATCH_VOXELS = 64 * 64 * 48
+"""Largest number of voxels of a training patch."""
+
+CHANNELS = (16, 32, 64, 128)
+"""Features of the levels of a new network."""
+
+SMALLEST_FEATURE_MAP = 4
+"""No axis is strided below this many voxels."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a network grid lies in its image.
+
+    Attributes:
+        grid: the image's own lattice.
+        box: first and last + 1 voxel along right, anterior, superior that the network sees; the rest is air.
+        shape: voxels of the network grid along right, anterior, superior.
+    """
+
+    grid: Grid
+    box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    shape: VoxelTriple
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """The box for indexing."""
+        i, j, k = (slice(*span) for span in self.box)
+        return i, j, k
+
+    @property
+    def box_shape(self) -> VoxelTriple:
+        """Voxels of the box along right, anterior, superior."""
+        i, j, k = (stop - start for start, stop in self.box)
+        return i, j, k
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image as a network sees it: float32 (1, I, J, K) along right, anterior, superior, and where it lies."""
+
+    voxels: Tensor
+    frame: Frame
+
+
+def prepared(volume: Volume, plan: NetworkPlan) -> Prepared:
+    """The image on the network grid, on the network's intensity scale."""
+    oriented = np.nan_to_num(_turned(volume.voxels, volume.grid).astype(np.float32, copy=False))
+    box = _body_box(oriented, plan.window_hu)
+    spacing_mm = _in_ras_order(volume.grid.spacing_mm, volume.grid)
+    frame = Frame(volume.grid, box, _network_shape(box, spacing_mm, plan.spacing_mm))
+    scaled = _scaled(torch.from_numpy(oriented[frame.slices].copy()), plan.window_hu)
+    return Prepared(_resized(scaled, frame.shape)[None], frame)
+
+
+def prepared_mask(mask: Array, frame: Frame, plan: NetworkPlan) -> Array:
+    """A mask on the network grid.
+
+    Args:
+        mask: uint8 (I, J, K) of label values on the image's own grid.
+        frame: of the image.
+        plan: says which label value is which channel; other values count as background.
+
+    Returns:
+        uint8 (I, J, K) of channel numbers along right, anterior, superior.
+
+    Raises:
+        GridMismatch: if the mask's shape is not the image's.
+    """
+    if mask.shape != frame.grid.shape:
+        raise GridMismatch(
+            f"The mask is {'x'.join(map(str, mask.shape))} voxels, the image is {frame.grid}. "
+            "Put the mask on the image's grid."
+        )
+    cropped = torch.from_numpy(_turned(mask, frame.grid)[frame.slices].copy())
+    shares = [(channel, cropped == value) for channel, value in enumerate(plan.structures.values(), start=1)]
+    present = [(channel, share.float()) for channel, share in shares if share.any()]
+    background = torch.ones(cropped.shape) - sum((share for _, share in present), torch.zeros(cropped.shape))
+    return _most_probable([(0, background), *present], frame.shape)
+
+
+def mask_on_image(probabilities: Tensor, frame: Frame, plan: NetworkPlan) -> Array:
+    """The mask that probabilities stand for, on the image's own grid.
+
+    The probabilities are brought to the image's voxels, not the labels, which keeps edges smooth.
+
+    Args:
+        probabilities: float (C, I, J, K) on the network grid, background first.
+        frame: of the image.
+        plan: says which channel is which label value.
+
+    Returns:
+        uint8 (I, J, K) of label values; 0 in the air that was cropped.
+    """
+    floor = 1 / len(probabilities)
+    # Resizing never exceeds the largest probability, so a channel below an equal share is nowhere the largest.
+    present = [
+        (channel, share)
+        for channel, share in enumerate(probabilities.float())
+        if channel == 0 or float(share.max()) >= floor
+    ]
+    channels = _most_probable(present, frame.box_shape)
+    values = np.array([0, *plan.structures.values()], np.uint8)
+    whole = np.zeros(_in_ras_order(frame.grid.shape, frame.grid), np.uint8)
+    whole[frame.slices] = values[channels]
+    return np.ascontiguousarray(_turned_back(whole, frame.grid))
+
+
+def plan_for(task: Task, grids: Sequence[Grid]) -> NetworkPlan:
+    """The plan of a task's first network, from the lattices of the images it will learn from.
+
+    Args:
+        task: its spacing counts along right, anterior, superior. If it has none, it is the median of the images',
+            made coarser where the median image would have more voxels than a CPU handles in good time.
+        grids: at least one.
+    """
+    spacings = [_in_ras_order(grid.spacing_mm, grid) for grid in grids]
+    shapes = [_in_ras_order(grid.shape, grid) for grid in grids]
+    extents_mm = [np.multiply(shape, edges) for shape, edges in zip(shapes, spacings, strict=True)]
+    extent_mm = np.median(extents_mm, axis=0)
+    is_flat = np.median(shapes, axis=0) == 1
+    spacing_mm = task.spacing_mm or _affordable(_median_of(spacings), extent_mm, is_flat)
+    size = np.where(is_flat, 1, np.maximum(np.rint(extent_mm / spacing_mm), 1)).astype(int)
+    strides = _strides(size, spacing_mm, len(CHANNELS) - 1)
+    multiple = np.prod(strides, axis=0)
+    i, j, k = (1 if flat else 3 for flat in is_flat)
+    return NetworkPlan(
+        network="residual_unet",
+        structures=task.values,
+        spacing_mm=spacing_mm,
+        window_hu=task.window_hu,
+        patch=_patch(size, np.asarray(spacing_mm), multiple),
+        channels=CHANNELS,
+        strides=strides,
+        kernel=(i, j, k),
+    )
+
+
+def body_grid(volume: Volume, window_hu: tuple[float, float] | None) -> Grid:
+    """The part of an image that is left when air is cropped, as ``plan_for`` should see it; axes become RAS."""
+    oriented = np.nan_to_num(_turned(volume.voxels, volume.grid).astype(np.float32, copy=False))
+    i, j, k = (stop - start for start, stop in _body_box(oriented, window_hu))
+    return Grid((i, j, k), np.diag([*_in_ras_order(volume.grid.spacing_mm, volume.grid), 1.0]))
+
+
+def _ras_axes(grid: Grid) -> tuple[list[int], list[int]]:
+    """Which voxel axis runs most along R, A and S, and which of the three run the other way."""
+    codes = grid.orientation
+    axes = [next(axis for axis, code in enumerate(codes) if code in pair) for pair in ("RL", "AP", "SI")]
+    return axes, [ras for ras, axis in enumerate(axes) if codes[axis] in "LPI"]
+
+
+def _in_ras_order(triple: tuple[T, T, T], grid: Grid) -> tuple[T, T, T]:
+    """Entries along I, J, K put along right, anterior, superior."""
+    i, j, k = (triple[axis] for axis in _ras_axes(grid)[0])
+    return i, j, k
+
+
+def _turned(voxels: Array, grid: Grid) -> Array:
+    """A view of (I, J, K) voxels along right, anterior, superior."""
+    axes, flipped = _ras_axes(grid)
+    return np.flip(np.transpose(voxels, axes), flipped)
+
+
+def _turned_back(voxels: Array, grid: Grid) -> Array:
+    """A view of voxels along right, anterior, superior along the grid's own axes."""
+    axes, flipped = _ras_axes(grid)
+    return np.transpose(np.flip(voxels, flipped), np.argsort(axes))
+
+
+def _is_tissue(voxels: Array, window_hu: tuple[float, float] | None) -> Array:
+    """Bool (I, J, K): no air; everything where nothing stands out."""
+    if window_hu is not None:
+        return voxels > AIR_HU
+    low, high = np.percentile(_sample(voxels), (1, 99))
+    return voxels > low + AIR_SHARE * (high - low)
+
+
+def _sample(voxels: Array) -> Array:
+    """Float (N,): voxels at regular steps, enough for percentiles."""
+    return voxels.ravel()[:: max(voxels.size // SAMPLED, 1)]
+
+
+def _body_box(
+    voxels: Array, window_hu: tuple[float, float] | None
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """First and last + 1 voxel of what is left without surrounding air; the whole image where that hardly differs."""
+    whole = tuple((0, size) for size in voxels.shape)
+    starts, stops = generate_spatial_bounding_box(
+        _is_tissue(voxels, window_hu)[None], margin=[CROP_MARGIN] * 3, allow_smaller=True
+    )
+    kept = int(np.prod(np.subtract(stops, starts)))
+    spans = whole if not 0 < kept <= CROP_PAYS_BELOW * voxels.size else zip(starts, stops, strict=True)
+    i, j, k = ((int(start), int(stop)) for start, stop in spans)
+    return i, j, k
+
+
+def _scaled(voxels: Tensor, window_hu: tuple[float, float] | None) -> Tensor:
+    """Float32 (I, J, K): the window as 0 to 1, or zero mean and unit variance over what is not air."""
+    if window_hu is not None:
+        low, high = window_hu
+        return ((voxels - low) / (high - low)).clamp(0, 1)
+    sample = _sample(voxels.numpy())
+    tissue = sample[_is_tissue(sample, None)]
+    if tissue.size == 0:
+        return torch.zeros_like(voxels)
+    low, high = (float(bound) for bound in np.percentile(tissue, PERCENTILES))
+    within = tissue.clip(low, high).astype(np.float64)
+    spread = float(within.std())
+    if not spread > 0:
+        return torch.zeros_like(voxels)
+    air = min(low, float(sample.min()))
+    return ((voxels.clamp(air, high) - float(within.mean())) / spread).clamp(min=LOWEST_SCORE)
+
+
+def _network_shape(box: Sequence[tuple[int, int]], spacing_mm: Triple, wanted_mm: Triple) -> VoxelTriple:
+    """Voxels of the network grid; an axis of a single voxel stays one."""
+    i, j, k = (
+        max(round((stop - start) * edge / wanted), 1) if stop - start > 1 else 1
+        for (start, stop), edge, wanted in zip(box, spacing_mm, wanted_mm, strict=True)
+    )
+    return i, j, k
+
+
+def _resized(voxels: Tensor, shape: VoxelTriple) -> Tensor:
+    """Voxels (I, J, K) with the same field of view in another number of voxels.
+
+    Linear; along axes that lose half of their voxels or more, the mean over what falls into each voxel.
+    """
+    coarse = tuple(
+        wanted if wanted * AVERAGE_FROM <= size else size for size, wanted in zip(voxels.shape, shape, strict=True)
+    )
+    image = voxels[None, None]
+    if coarse != tuple(voxels.shape):
+        image = functional.interpolate(image, size=coarse, mode="area")
+    if coarse != shape:
+        image = functional.interpolate(image, size=shape, mode="trilinear", align_corners=False)
+    return image[0, 0]
+
+
+def _most_probable(shares: Sequence[tuple[int, Tensor]], shape: VoxelTriple) -> Array:
+    """Uint8 (I, J, K) of the given shape: the channel with the largest share, the earlier one where equal.
+
+    One channel at a time is resized, since all of them at full size would not fit into memory.
+    """
+    (first, share), *others = shares
+    best = _resized(share, shape).clone()
+    channels = torch.full(shape, first, dtype=torch.uint8)
+    for channel, share in others:
+        resized = _resized(share, shape)
+        channels[resized > best] = channel
+        torch.maximum(best, resized, out=best)
+    return channels.numpy()
+
+
+def _median_of(spacings: Sequence[Triple]) -> Triple:
+    i, j, k = (float(median(edges)) for edges in zip(*spacings, strict=True))
+    return i, j, k
+
+
+def _affordable(spacing_mm: Triple, extent_mm: Array, is_flat: Array) -> Triple:
+    """The spacing, with the finest edges made longer until the extent has few enough voxels."""
+    finest = min(edge for edge, flat in zip(spacing_mm, is_flat, strict=True) if not flat or is_flat.all())
+    while True:
+        edges = np.where(is_flat, spacing_mm, np.maximum(spacing_mm, finest))
+        if np.prod(np.where(is_flat, 1, extent_mm / edges)) <= MAX_VOXELS:
+            i, j, k = (round(float(edge), 4) for edge in edges)
+            return i, j, k
+        finest *= 1.02
+
+
+def _strides(size: Array, spacing_mm: Triple, steps: int) -> tuple[VoxelTriple, ...]:
+    """Halves, step by step, the axes that are finest by then and still long enough."""
+    size, edges = size.astype(float), np.array(spacing_mm)
+    strides = []
+    for _ in range(steps):
+        long_enough = size >= 2 * SMALLEST_FEATURE_MAP
+        finest = edges[long_enough].min() if long_enough.any() else np.inf
+        i, j, k = (2 if halved else 1 for halved in long_enough & (edges < THICK * finest))
+        strides.append((i, j, k))
+        size, edges = size / strides[-1], edges * strides[-1]
+    return tuple(strides)
+
+
+def _patch(size: Array, spacing_mm: Array, multiple: Array) -> VoxelTriple:
+    """The median image, cut along its longest axes in millimetres to what a training step can take."""
+    patch = np.ceil(size / multiple).astype(int) * multiple
+    while np.prod(patch) > PATCH_VOXELS and (patch > multiple).any():
+        longest = int(np.argmax(np.where(patch > multiple, patch * spacing_mm, -1)))
+        patch[longest] -= multiple[longest]
+    i, j, k = (int(voxels) for voxels in patch)
+    return i, j, k

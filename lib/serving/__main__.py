@@ -1,0 +1,129 @@
+"""``python -m lib.serving``: what ``scripts/run`` starts once everything is installed."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import sys
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from lib import errors
+from lib.serving.log import log_file, write_log
+from lib.serving.settings import default_data
+
+if TYPE_CHECKING:
+    from lib.serving.loop import LabelingLoop
+
+
+HOME = Path(__file__).resolve().parents[2]
+"""The project's folder."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of ``scripts/run``."""
+    options = argparse.ArgumentParser(prog="./scripts/run", description="Starts the annotation server.")
+    options.add_argument("--app", default="apps/segmentation", help="folder of the app [%(default)s]")
+    options.add_argument("--studies", help="folder of images; only read [sample-data/APP]")
+    options.add_argument("--data", type=Path, help="folder for everything that is written")
+    options.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    options.add_argument("--port", type=int, default=8000, help="port to listen on")
+    options.add_argument("--conf", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="a setting")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Starts the server and serves until Ctrl-C."""
+    options = parser().parse_args(argv)
+    app_dir = _app_folder(options.app)
+    conf = dict(options.conf)
+    data = Path(options.data or conf.get("data") or default_data(app_dir.name)).expanduser().absolute()
+    conf["data"] = str(data)
+    studies = options.studies or str(HOME / "sample-data" / app_dir.name)
+    try:
+        _refuse_other_hosts(options.host)
+        if not (app_dir / "main.py").is_file():
+            found = ", ".join(sorted(path.parent.name for path in (HOME / "apps").glob("*/main.py")))
+            raise errors.SetupError(f"--app {options.app} holds no main.py. There are apps/ with {found}.")
+        lock = _lock(data)
+        write_log(data, to_screen=True)
+        print(f"Studies (only read): {studies}\nData (everything that is written): {data}", flush=True)
+        print("Loading the app …", flush=True)
+        # Torch and MONAI take seconds to import: not before the options are known to be good.
+        import uvicorn
+
+        from lib.serving.server import create_server, load_app
+
+        app = load_app(app_dir, studies, conf)
+        _first_look(app)
+    except errors.SetupError as error:
+        sys.exit(f"The server cannot start: {error}")
+    _print_addresses(options.host, options.port, data)
+    with lock:
+        uvicorn.run(
+            create_server(app), host=options.host, port=options.port, log_config=None, access_log=False,
+            timeout_graceful_shutdown=3,
+        )  # fmt: skip
+
+
+def _app_folder(app: str) -> Path:
+    """The folder as typed, or else the one of that name in this project."""
+    typed = Path(app).expanduser().absolute()
+    return typed if typed.is_dir() else HOME / app
+
+
+def _refuse_other_hosts(host: str) -> None:
+    is_loopback = host == "localhost" or ((host[:1].isdigit() or ":" in host) and ip_address(host).is_loopback)
+    if not is_loopback:
+        raise errors.SetupError(
+            f"--host {host} would open the server to other machines, and sign-in is not available yet. "
+            "Use 127.0.0.1, and an SSH tunnel to reach it from elsewhere."
+        )
+
+
+def _lock(data: Path) -> IO[Any]:
+    """Keeps a second server away from the same data folder; the system lets go of the lock when this one ends."""
+    data.mkdir(parents=True, exist_ok=True)
+    lock = (data / "server.lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.seek(0)
+        raise errors.SetupError(
+            f"Another server (process {lock.read().strip() or 'unknown'}) uses {data}. Stop it, or name another --data."
+        ) from error
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def _first_look(app: LabelingLoop) -> None:
+    from tqdm import tqdm
+
+    with tqdm(desc="Reading headers of new images", unit=" files", disable=None) as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        app.look(report)
+    status = app.datastore().status()
+    print(f"{status['total']} images, {status['completed']} labelled, {status['quarantined']} quarantined.")
+
+
+def _print_addresses(host: str, port: int, data: Path) -> None:
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    print(
+        f"\n  Start page           {address}/\n  Viewer (OHIF)        {address}/ohif/\n"
+        f"  3D Slicer            module MONAI Label, server address {address}\n"
+        f"  All requests         {address}/docs\n  Log                  {log_file(data)}\n\nCtrl-C stops the server.",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,321 @@
+"""MONAI Label's datastore on top of the record."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from monailabel.interfaces.datastore import Datastore
+
+from lib.errors import InvalidRequest, UnknownAnnotation
+from lib.labels import mask_on_image, voxels_per_structure
+from lib.serving.annotator import Annotator, annotator_of
+from lib.serving.intake import Intake
+from lib.serving.library import Library
+from lib.serving.requests import Submission
+from lib.serving.settings import Settings
+from lib.split import Split
+from lib.stages import Role, Stage, Standing, in_force, stage_of
+from lib.store.annotations import TAG_FINAL, TAG_ORIGINAL, TAG_REFINED, Annotation, NewAnnotation
+from lib.store.files import full_disk_told
+from lib.store.images import Image, ImageState
+from lib.store.record import Record
+from lib.volume import Volume, nifti_bytes, suffix_of
+
+LABEL_SUFFIX = ".nii.gz"
+
+
+class RecordDatastore(Datastore):
+    """The 26 methods of MONAI Label's interface; a label's id is that of its image.
+
+    The routes use ``store``, ``withdraw`` and the record itself, which know the author; the methods that know none
+    act for the system user.
+    """
+
+    def __init__(self, record: Record, library: Library, intake: Intake, settings: Settings) -> None:
+        self.record = record
+        self.library = library
+        self.intake = intake
+        self.settings = settings
+
+    def store(self, submission: Submission, received: Path, annotator: Annotator) -> Annotation:
+        """Checks a mask file and appends it to the history of its image.
+
+        Raises:
+            UnknownImage, UnreadableImage, GridMismatch, UnknownStructure, StageConflict: as the words say; nothing
+                is stored then.
+        """
+        image = self.library.readable(submission.image_id)
+        assert image.grid is not None
+        task = self.record.task
+        mask = mask_on_image(received, image.grid, submission.label_info, task, image.id)
+        voxels = voxels_per_structure(mask, task.structures)
+        outside = [name for name, count in voxels.items() if count and name not in submission.looked_at]
+        if outside:
+            raise InvalidRequest(f"The mask holds {outside}, but structures covers only {list(submission.looked_at)}.")
+        digest = self.record.masks.put(nifti_bytes(Volume(mask, image.grid.affine)))
+        serving = self.record.models.serving()
+        return self.record.annotations.add(
+            NewAnnotation(
+                image=image.id,
+                stage=stage_of(annotator.role),
+                author=annotator.name,
+                role=annotator.role,
+                mask=digest,
+                looked_at=submission.looked_at,
+                voxels={name: voxels[name] for name in submission.looked_at},
+                parent=submission.parent,
+                tag=submission.tag,
+                model_version=serving.version if serving else None,
+                client=annotator.client,
+                seconds=submission.seconds,
+                info=submission.info,
+            )
+        )
+
+    def withdraw(self, image_id: str, tag: str, annotator: Annotator) -> Annotation:
+        """Takes back the version that a tag stands for."""
+        found = self.record.annotations.tagged(image_id, tag)
+        return self.record.annotations.withdraw(
+            image_id, found.version, annotator.name, annotator.role, annotator.client
+        )
+
+    def _system(self) -> Annotator:
+        return annotator_of(None, self.settings.role, "")
+
+    def name(self) -> str:
+        """Name of the task."""
+        return self.record.task.name
+
+    def set_name(self, name: str) -> None:
+        """The name is the task's and stays."""
+        raise InvalidRequest(f"The data set is called {self.name()}; its name cannot be changed to {name!r}.")
+
+    def description(self) -> str:
+        """Description of the task."""
+        return self.record.task.description
+
+    def set_description(self, description: str) -> None:
+        """The description is the task's and stays."""
+        raise InvalidRequest(f"The description is the task's and cannot be changed to {description!r}.")
+
+    def datalist(self) -> list[dict[str, Any]]:
+        """Image and current expert mask, as paths, of all labelled training cases."""
+        return [
+            {
+                "image": str(self.library.image_file(self.record.images.get(annotation.image))),
+                "label": str(self.record.masks.path(annotation.mask or "")),
+            }
+            for annotation in self.record.annotations.expert_labels(Split.TRAINING)
+        ]
+
+    def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
+        """The image's id for each tag that it has."""
+        return dict.fromkeys(_tags(self.record.annotations.history(image_id)), image_id)
+
+    def get_label_by_image_id(self, image_id: str, tag: str) -> str:
+        """The image's id if it has the tag, else an empty text."""
+        try:
+            self.record.annotations.tagged(image_id, tag)
+        except UnknownAnnotation:
+            return ""
+        return image_id
+
+    def get_image(self, image_id: str, params: Any = None) -> Any:
+        """The bytes of the image's file."""
+        return Path(self.get_image_uri(image_id)).read_bytes()
+
+    def get_image_uri(self, image_id: str) -> str:
+        """Path of one file with the image."""
+        return str(self.library.image_file(self.library.readable(image_id)))
+
+    def get_label(self, label_id: str, label_tag: str, params: Any = None) -> Any:
+        """The bytes of the mask file."""
+        return Path(self.get_label_uri(label_id, label_tag)).read_bytes()
+
+    def get_label_uri(self, label_id: str, label_tag: str) -> str:
+        """Path of the mask file."""
+        self.record.images.get(label_id)
+        annotation = self.record.annotations.tagged(label_id, label_tag)
+        path = self.record.masks.path(annotation.mask or "")
+        if not path.is_file():
+            raise UnknownAnnotation(
+                f"The mask of version {annotation.version} of {label_id!r} is no longer kept; its row is."
+            )
+        return str(path)
+
+    def get_image_info(self, image_id: str) -> dict[str, Any]:
+        """What is known of an image, and what clients noted about it."""
+        image = self.record.images.get(image_id)
+        paths = [str(self.library.folders[root] / path) for root, path in self.record.images.files(image_id)]
+        return {**image_info(image), "path": paths[0] if paths else ""}
+
+    def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
+        """What is known of an annotation, and what its client said."""
+        self.record.images.get(label_id)
+        return annotation_info(self.record.annotations.tagged(label_id, label_tag))
+
+    def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        """Ids of images with an expert annotation."""
+        return self.record.images.ids(Standing.LABELLED)
+
+    def get_unlabeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
+        """Ids of readable images without an expert annotation."""
+        return self.record.images.ids(Standing.UNTOUCHED, Standing.DRAFTED, Standing.WAITING)
+
+    def list_images(self) -> list[str]:
+        """Ids of all readable images."""
+        return self.record.images.ids()
+
+    def get_dataset_archive(self, limit_cases: int | None) -> str:
+        """A new ZIP file with the images, their current human masks and what is known of both; delete it after use."""
+        handle, name = tempfile.mkstemp(suffix=".zip", dir=self.settings.data / "tmp")
+        ids = self.record.images.ids(Standing.LABELLED)[:limit_cases]
+        listing: dict[str, Any] = {}
+        with full_disk_told(self.settings.data), open(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+            for image_id in ids:
+                image = self.record.images.get(image_id)
+                annotation = self.record.annotations.tagged(image_id, TAG_FINAL)
+                source = self.library.image_file(image)
+                archive.write(source, f"image/{image_id}{suffix_of(source.name)}")
+                archive.write(self.record.masks.path(annotation.mask or ""), f"label/{image_id}{LABEL_SUFFIX}")
+                listing[image_id] = {"image": image_info(image), "label": annotation_info(annotation)}
+            content = {"structures": self.record.task.values, "images": listing}
+            archive.writestr("metadata.json", json.dumps(content, indent=2), zipfile.ZIP_DEFLATED)
+        return name
+
+    def refresh(self) -> None:
+        """Looks at the folders again."""
+        self.intake.look()
+
+    def add_image(self, image_id: str, image_filename: str, image_info: dict[str, Any]) -> str:
+        """Takes in an image file."""
+        received = Path(image_filename)
+        image = self.intake.upload(image_id, received, received.name)
+        self.record.images.note(image.id, image_info)
+        return image.id
+
+    def remove_image(self, image_id: str) -> None:
+        """Hides an image; its files and annotations stay."""
+        self.record.images.get(image_id)
+        self.record.images.set_state(image_id, ImageState.HIDDEN, "removed by a client")
+
+    def save_label(self, image_id: str, label_filename: str, label_tag: str, label_info: dict[str, Any]) -> str:
+        """Appends a mask to the history of an image."""
+        submission = Submission.from_monailabel(image_id, label_tag, label_info, self.record.task)
+        annotator = annotator_of(submission.client_id, self.settings.role, "")
+        return self.store(submission, Path(label_filename), annotator).image
+
+    def remove_label(self, label_id: str, label_tag: str) -> None:
+        """Withdraws an annotation."""
+        self.withdraw(label_id, label_tag, self._system())
+
+    def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
+        """Notes something about an image."""
+        self.record.images.get(image_id)
+        self.record.images.note(image_id, info)
+
+    def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
+        """Notes something about an annotation."""
+        self.record.images.get(label_id)
+        found = self.record.annotations.tagged(label_id, label_tag)
+        self.record.annotations.note(label_id, found.version, info)
+
+    def status(self) -> dict[str, Any]:
+        """How far the work has come."""
+        counts = self.record.images.counts()
+        total = sum(count for (state, _), count in counts.items() if state is ImageState.OK)
+        stages = self.record.annotations.count_by_stage()
+        tags = {TAG_FINAL: stages.get(Stage.EXPERT, 0), TAG_REFINED: stages.get(Stage.REFINED, 0)}
+        tags[TAG_ORIGINAL] = stages.get(Stage.DRAFT, 0)
+        return {
+            "total": total,
+            "completed": counts.get((ImageState.OK, Standing.LABELLED), 0),
+            "label_tags": {tag: count for tag, count in tags.items() if count},
+            "waiting": counts.get((ImageState.OK, Standing.WAITING), 0),
+            "quarantined": sum(count for (state, _), count in counts.items() if state is ImageState.QUARANTINED),
+            "labelled_by_split": self.record.images.labelled_by_split(),
+        }
+
+    def json(self) -> dict[str, Any]:
+        """All images with their tags, and those in quarantine with the reason."""
+        histories = self.record.annotations.all_histories()
+        objects = {
+            image.id: {
+                "image": {"ext": suffix_of(image.source), "info": image_info(image)},
+                "labels": {
+                    tag: {"ext": LABEL_SUFFIX, "info": annotation_info(annotation)}
+                    for tag, annotation in _tags(histories.get(image.id, [])).items()
+                },
+            }
+            for image in self.record.images.every(ImageState.OK)
+        }
+        quarantined = {
+            image.id: {"source": image.source, "reason": image.reason}
+            for image in self.record.images.every(ImageState.QUARANTINED)
+        }
+        return {
+            "name": self.name(),
+            "description": self.description(),
+            "images_dir": "",
+            "labels_dir": "",
+            "objects": objects,
+            "quarantined": quarantined,
+        }
+
+
+def _tags(history: list[Annotation]) -> dict[str, Annotation]:
+    """The tags of MONAI Label's protocol that an image has, with the newest version for each."""
+    tags: dict[str, Annotation] = {}
+    for annotation in in_force(history):
+        if annotation.role in (Role.MODEL, Role.RULE):
+            tags[TAG_ORIGINAL] = annotation
+        elif annotation.stage is Stage.REFINED:
+            tags[TAG_REFINED] = annotation
+        elif annotation.stage is Stage.EXPERT or tags.get(TAG_FINAL, annotation).stage is not Stage.EXPERT:
+            tags[TAG_FINAL] = annotation
+    return tags
+
+
+def image_info(image: Image) -> dict[str, Any]:
+    """What a client is told about an image; its own notes first, so that they cannot hide what is known."""
+    known: dict[str, Any] = {
+        "ts": int(image.added.timestamp()),
+        "name": Path(image.source).name,
+        "source": image.source,
+        "kind": image.kind,
+        "modality": image.modality,
+        "split": image.split,
+        "state": image.state,
+        "standing": image.standing,
+        "current_version": image.current,
+    }
+    if image.grid is not None:
+        known |= {
+            "shape": list(image.grid.shape),
+            "spacing_mm": [round(edge, 6) for edge in image.grid.spacing_mm],
+            "orientation": image.grid.orientation,
+        }
+    return {**image.info, **known}
+
+
+def annotation_info(annotation: Annotation) -> dict[str, Any]:
+    """What a client is told about an annotation."""
+    return {
+        **annotation.info,
+        "ts": int(annotation.created.timestamp()),
+        "name": f"{annotation.mask or ''}{LABEL_SUFFIX}",
+        "version": annotation.version,
+        "stage": annotation.stage,
+        "author": annotation.author,
+        "role": annotation.role,
+        "parent": annotation.parent,
+        "structures": list(annotation.looked_at),
+        "voxels": annotation.voxels,
+        "model_version": annotation.model_version,
+        "rule": annotation.rule,
+        "created": annotation.created.isoformat(),
+    }

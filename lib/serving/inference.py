@@ -1,0 +1,234 @@
+"""The inference process: one for the device, started once, so that networks stay warm and the server stays free.
+
+The HTTP process hands orders over one by one, in the order they came; a thread of it waits for the answers. The
+process has a lower priority than the HTTP process. If it dies, the request that waited is told so, and the next
+order starts a new one. If the HTTP process dies, the pipe closes and the process ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+import time
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib.errors import ComputationInterrupted, LabelRefineryError
+from lib.serving.folder import read_image
+from lib.store.images import ImageKind
+from lib.volume import Volume, nifti_bytes
+
+if TYPE_CHECKING:
+    from lib.predictor import Predictor
+
+LOG = logging.getLogger(__name__)
+
+NICENESS = 5
+"""How much the computing processes step back behind the HTTP process."""
+
+WARM_NETWORKS = 2
+"""Networks that stay in memory."""
+
+
+def computing_threads() -> int:
+    """Threads for one computing process: half of the cores, since inference and training may run together."""
+    return max(1, (os.cpu_count() or 1) // 2)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be drafted.
+
+    Attributes:
+        name: of the image, for messages.
+        kind: a file, or the files of a series.
+        paths: where it lies.
+        weights: checkpoint file.
+    """
+
+    name: str
+    kind: ImageKind
+    paths: tuple[Path, ...]
+    weights: Path
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """A finished draft.
+
+    Attributes:
+        content: the mask as a gzipped NIfTI file on the image's grid.
+        voxels: voxels per structure.
+        seconds: time of each step.
+    """
+
+    content: bytes
+    voxels: dict[str, int]
+    seconds: dict[str, float]
+
+
+class Draftsman:
+    """Drafts in this process; keeps the last networks in memory. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._predictors: OrderedDict[Path, Predictor] = OrderedDict()
+
+    def draft(self, order: Order) -> Drafted:
+        """Reads the image, runs the network, packs the mask.
+
+        Raises:
+            UnreadableImage: if the image's voxels cannot be read.
+        """
+        begin = time.perf_counter()
+        volume = read_image(order.kind, list(order.paths))
+        read = time.perf_counter()
+        predictor = self._predictor(order.weights)
+        prediction = predictor.predict(volume)
+        packing = time.perf_counter()
+        content = nifti_bytes(Volume(prediction.mask, volume.affine))
+        voxels = {name: int((prediction.mask == value).sum()) for name, value in predictor.plan.structures.items()}
+        end = time.perf_counter()
+        seconds = {"read": read - begin, **prediction.seconds, "write": end - packing, "total": end - begin}
+        return Drafted(content, voxels, {step: round(spent, 4) for step, spent in seconds.items()})
+
+    def _predictor(self, weights: Path) -> Predictor:
+        from lib.networks.checkpoint import Checkpoint
+        from lib.predictor import Predictor
+
+        if weights not in self._predictors:
+            self._predictors[weights] = Predictor(Checkpoint.from_bytes(weights.read_bytes()), device())
+        self._predictors.move_to_end(weights)
+        while len(self._predictors) > WARM_NETWORKS:
+            self._predictors.popitem(last=False)
+        return self._predictors[weights]
+
+
+def device() -> str:
+    """The device that computes: a GPU if PyTorch sees one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def become_computing_process() -> None:
+    """Steps back behind the HTTP process, leaves Ctrl-C to it, and takes its share of the cores."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    import torch
+
+    torch.set_num_threads(computing_threads())
+
+
+def _serve(orders: Connection) -> None:
+    """Main function of the inference process."""
+    become_computing_process()
+    draftsman = Draftsman()
+    while True:
+        try:
+            order = orders.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer: Drafted | Exception = draftsman.draft(order)
+        except LabelRefineryError as error:
+            answer = error
+        # Whatever a network or a reader stumbles over belongs to this order and must not end the process.
+        except Exception as error:
+            LOG.exception("Drafting %s failed.", order.name)
+            answer = RuntimeError(f"Drafting {order.name} failed: {error!r}")
+        try:
+            orders.send(answer)
+        except OSError:
+            return
+
+
+class Inference:
+    """The HTTP process's side: takes orders from any thread, answers them in turn."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("spawn")
+        self._queue: queue.Queue[tuple[Order, Future[Drafted]] | None] = queue.Queue()
+        self._process: BaseProcess
+        self._pipe: Connection
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Starts the process and the thread that feeds it; does nothing if they run."""
+        if self._thread is None:
+            self._start_process()
+            self._thread = threading.Thread(target=self._feed, name="inference", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends both; orders that still wait are told so."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._queue.put(None)
+        self._process.kill()
+        self._process.join()
+        thread.join()
+        while not self._queue.empty():
+            if (waiting := self._queue.get()) is not None:
+                waiting[1].set_exception(ComputationInterrupted("The server was stopped before this draft was made."))
+
+    def draft(self, order: Order) -> Drafted:
+        """Has a draft made and waits for it.
+
+        Raises:
+            ComputationInterrupted: if the process died over it, or the server stops.
+            UnreadableImage: if the image's voxels cannot be read.
+        """
+        answer: Future[Drafted] = Future()
+        self._queue.put((order, answer))
+        return answer.result()
+
+    def _start_process(self) -> None:
+        self._pipe, remote = self._context.Pipe()
+        self._process = self._context.Process(target=_serve, args=(remote,), name="inference", daemon=True)
+        self._process.start()
+        remote.close()
+
+    def _feed(self) -> None:
+        while (task := self._queue.get()) is not None:
+            order, answer = task
+            try:
+                result = self._exchange(order)
+            except (EOFError, OSError):
+                answer.set_exception(self._restarted(order))
+                continue
+            if isinstance(result, Exception):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+
+    def _exchange(self, order: Order) -> Drafted | Exception:
+        if not self._process.is_alive():
+            self._start_process()
+        self._pipe.send(order)
+        result: Drafted | Exception = self._pipe.recv()
+        return result
+
+    def _restarted(self, order: Order) -> ComputationInterrupted:
+        self._process.join(timeout=5)
+        code = self._process.exitcode
+        if self._thread is None:
+            return ComputationInterrupted(f"The server was stopped while {order.name} was drafted.")
+        self._start_process()
+        LOG.error("The inference process ended with code %s over %s; started again.", code, order.name)
+        return ComputationInterrupted(
+            f"The inference process stopped (exit code {code}) while {order.name} was drafted. "
+            "It has been started again; send the request once more. If it happens again, the image may need more "
+            "memory than this machine has."
+        )

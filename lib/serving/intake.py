@@ -1,0 +1,87 @@
+"""How images come in: by the folder of studies, which is looked at again and again, or by upload."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from lib.errors import InvalidRequest, StageConflict, UnreadableImage
+from lib.patients import PATIENTS_FILE
+from lib.serving.folder import STUDIES, UPLOADS, FolderReader
+from lib.serving.library import Library
+from lib.serving.settings import TASK_FILE
+from lib.store.files import full_disk_told
+from lib.store.images import Image, ImageState
+from lib.store.indexer import Indexer
+from lib.volume import VOLUME_SUFFIXES, suffix_of
+
+LONGEST_NAME = 200
+"""Characters of one part of an uploaded image's id; file systems end at 255 bytes."""
+
+
+class Intake:
+    """Brings the image table in step with what is there."""
+
+    def __init__(self, library: Library, reader: FolderReader) -> None:
+        self.images = library.record.images
+        self.reader = reader
+        library.folders[UPLOADS].mkdir(parents=True, exist_ok=True)
+        self.studies = Indexer(self.images, STUDIES, library.folders[STUDIES], reader, (TASK_FILE, PATIENTS_FILE))
+        self.uploads = Indexer(self.images, UPLOADS, library.folders[UPLOADS], reader)
+
+    def look(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Brings the record in step with the folders."""
+        self.studies.look(report)
+        self.uploads.look()
+
+    def upload(self, image_id: str, received: Path, name: str) -> Image:
+        """Takes in an image that a client sent.
+
+        Args:
+            image_id: what it shall be called.
+            received: the file, already below the data folder.
+            name: the file's name on the client's side, which tells the format.
+
+        Raises:
+            InvalidRequest: if the id cannot be the name of a file.
+            StageConflict: if there is such an image.
+            UnreadableImage: if the file is no image; nothing is kept.
+        """
+        suffix = suffix_of(name)
+        if not suffix or suffix == ".seg.nrrd":
+            raise UnreadableImage(f"An image must be one of {', '.join(VOLUME_SUFFIXES)}; found {name!r}.")
+        image_id = checked_id(image_id)
+        known = self.images.find(image_id)
+        if known is not None and known.state is not ImageState.QUARANTINED:
+            raise StageConflict(f"There is an image {image_id!r} already. Choose another id.")
+        if known is not None and known.source != f"{image_id}{suffix}":
+            raise StageConflict(f"{known.source} is image {image_id!r} already, quarantined: {known.reason}")
+        # The readers tell the format by the name.
+        named = received.rename(received.with_name(f"{received.name}{suffix}"))
+        self.reader.describe_file(named, image_id)
+        target = self.uploads.folder / f"{image_id}{suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with full_disk_told(target.parent):
+            named.replace(target)
+        return self.images.get(self.uploads.add(target.relative_to(self.uploads.folder).as_posix()))
+
+
+def checked_id(image_id: str) -> str:
+    """An id for an uploaded image: a relative path without steps upwards, in Unicode NFC.
+
+    Raises:
+        InvalidRequest: if it is anything else.
+    """
+    image_id = unicodedata.normalize("NFC", image_id)
+    parts = PurePosixPath(image_id).parts
+    is_plain = all(
+        part not in (".", "..") and not part.startswith(".") and 0 < len(part) <= LONGEST_NAME for part in parts
+    )
+    is_text = not any(unicodedata.category(letter).startswith("C") or letter == "\\" for letter in image_id)
+    if not parts or image_id.startswith("/") or image_id != "/".join(parts) or not is_plain or not is_text:
+        raise InvalidRequest(
+            f"{image_id[:100]!r} cannot be an image id. Use letters, digits and signs other than control characters, "
+            f"with / between folders; no part may start with a dot or be longer than {LONGEST_NAME} characters."
+        )
+    return image_id

@@ -1,0 +1,150 @@
+"""One training: from the expert annotations in the record to a model version in the record."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lib.errors import NoAnnotationsYet
+from lib.networks.checkpoint import Checkpoint
+from lib.serving.inference import device
+from lib.serving.library import Library
+from lib.split import Split
+from lib.store.annotations import Annotation
+from lib.store.jobs import Job, JobState
+from lib.store.models import Model, ModelState, NewModel
+from lib.store.record import Record
+from lib.training.cases import TrainingCase
+from lib.training.finetune import FinetuneOptions, Progress, finetune
+from lib.training.gate import verdict
+from lib.training.validate import CaseScore, mean_dice, validate
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """How a job tells the record what it does.
+
+    Attributes:
+        progress: newest numbers; replaces the earlier ones.
+        line: one more line for the log.
+        check: raises if the job was cancelled or its server is gone.
+    """
+
+    progress: Callable[[dict[str, Any]], None]
+    line: Callable[[str], None]
+    check: Callable[[], None]
+
+
+def train(record: Record, library: Library, job: Job, reporter: Reporter) -> None:
+    """Fine-tunes the serving version on all expert annotations, measures both, and publishes what passes the gate.
+
+    Raises:
+        NoAnnotationsYet: if there is no training case.
+        LostLease: if the job was cancelled meanwhile; nothing is published.
+    """
+    begin = time.monotonic()
+    learned = record.annotations.expert_labels(Split.TRAINING)
+    measured = record.annotations.expert_labels(Split.VALIDATION)
+    if not learned:
+        raise NoAnnotationsYet("There is no expert annotation to learn from. Submit a corrected mask first.")
+    parent = record.models.serving()
+    start = _checkpoint(record, parent) if parent is not None else None
+    reporter.line(
+        f"Training on {len(learned)} cases, measuring on {len(measured)}, "
+        + (f"from version {parent.version}." if parent else "from scratch.")
+    )
+    checkpoint = finetune(
+        [_case(record, library, annotation) for annotation in learned],
+        start,
+        record.task,
+        _options(job),
+        _reporting(reporter),
+        lambda: _stopped(reporter),
+    )
+    cases = [_case(record, library, annotation) for annotation in measured]
+    reporter.line(f"Measuring on {len(cases)} validation cases.")
+    scores = validate(checkpoint, cases, device(), reporter.check)
+    before = validate(start, cases, device(), reporter.check) if start is not None else []
+    decision = verdict(scores, before)
+    weights = record.weights.put(checkpoint.to_bytes())
+    new = NewModel(
+        parent=parent.version if parent is not None else None,
+        weights=weights,
+        network=checkpoint.plan.to_json(),
+        training=_pairs(learned),
+        validation=_pairs(measured),
+        metrics=_metrics(scores, before, time.monotonic() - begin),
+    )
+    with record.database.transaction():
+        model = record.models.add(new, ModelState(decision.state), decision.reason)
+        line = f"Version {model.version} is {model.state}: {decision.reason}."
+        record.jobs.finish(job, JobState.DONE, {"model_version": model.version, "reason": decision.reason}, line)
+
+
+def _checkpoint(record: Record, model: Model) -> Checkpoint:
+    return Checkpoint.from_bytes(record.weights.get(model.weights))
+
+
+def _options(job: Job) -> FinetuneOptions:
+    return FinetuneOptions(
+        seconds=float(job.arguments["seconds"]), max_epochs=job.arguments.get("max_epochs"), device=device()
+    )
+
+
+def _case(record: Record, library: Library, annotation: Annotation) -> TrainingCase:
+    values = record.task.values
+    return TrainingCase(
+        image_id=annotation.image,
+        load_volume=lambda: library.volume(record.images.get(annotation.image)),
+        load_mask=lambda: library.mask(annotation),
+        looked_at=frozenset(values[name] for name in annotation.looked_at if name in values),
+    )
+
+
+def _reporting(reporter: Reporter) -> Callable[[Progress], None]:
+    told: set[str] = set()
+
+    def report(progress: Progress) -> None:
+        for image_id, reason in progress.skipped.items():
+            if image_id not in told:
+                told.add(image_id)
+                reporter.line(f"{image_id} is left out: {reason}")
+        reporter.progress(
+            {
+                "epoch": progress.epoch,
+                "total_epochs": progress.total_epochs,
+                "loss": _rounded(progress.loss),
+                "dice": _rounded(progress.dice),
+                "seconds_left": _rounded(progress.seconds_left, 1),
+            }
+        )
+
+    return report
+
+
+def _stopped(reporter: Reporter) -> bool:
+    reporter.check()
+    return False
+
+
+def _metrics(scores: Sequence[CaseScore], before: Sequence[CaseScore], seconds: float) -> dict[str, Any]:
+    return {
+        "mean_dice": _rounded(mean_dice(scores)),
+        "parent_mean_dice": _rounded(mean_dice(before)),
+        "cases": [asdict(score) for score in scores],
+        "seconds": round(seconds, 1),
+    }
+
+
+def _pairs(annotations: Sequence[Annotation]) -> list[tuple[str, int]]:
+    return [(annotation.image, annotation.version) for annotation in annotations]
+
+
+def _rounded(value: float | None, digits: int = 4) -> float | None:
+    return round(value, digits) if value is not None and math.isfinite(value) else None

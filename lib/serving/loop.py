@@ -1,0 +1,233 @@
+"""What every app of ours is: a MONAI Label app on top of the record.
+
+An app is a class ``class OrganApp(LabelingLoop, MONAILabelApp)`` with a ``TASK``. MONAI Label finds an app by its
+*direct* base, which is why the common part is a mixin and not a base between the two.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from monailabel.config import settings as monailabel_settings
+from monailabel.interfaces.app import MONAILabelApp
+
+from lib import __version__
+from lib.errors import NotFound, SetupError, UnknownMethod, UnknownModel
+from lib.patients import read_patient_rule
+from lib.serving.comparison import METHODS
+from lib.serving.datastore import RecordDatastore
+from lib.serving.drafting import Drafting
+from lib.serving.folder import FolderReader
+from lib.serving.infer import DraftTask
+from lib.serving.inference import Inference
+from lib.serving.intake import Intake
+from lib.serving.library import Library
+from lib.serving.scoring import RecordScoring
+from lib.serving.sessions import Sessions
+from lib.serving.settings import Settings, configured, read_settings
+from lib.serving.strategies import strategies
+from lib.serving.train import FineTuneTask
+from lib.serving.worker import Worker, Workplace
+from lib.store.files import write_durably
+from lib.store.record import open_record
+from lib.task import Task
+
+__all__ = ["LabelingLoop", "MONAILabelApp"]
+
+LOG = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class LabelingLoop:
+    """Mixin: opens the record, offers MONAI Label's tasks on it, owns the processes that compute."""
+
+    TASK: ClassVar[Task]
+
+    if TYPE_CHECKING:
+        # What MONAILabelApp, the other base of every app, brings along.
+        _infers: dict[str, DraftTask]
+        _trainers: dict[str, FineTuneTask]
+        _strategies: dict[str, Any]
+
+        def info(self) -> dict[str, Any]:
+            """What ``/info/`` tells."""
+
+        def datastore(self) -> RecordDatastore:
+            """The record as MONAI Label sees it."""
+
+    def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
+        self.settings: Settings = read_settings(conf, Path(app_dir).name)
+        folder = _studies_folder(studies)
+        task = configured(self.TASK, self.settings, folder)
+        data = self.settings.data
+        self.temporary = _fresh_folder(data / "tmp")
+        self.record = open_record(task, data, self.settings.store)
+        self.library = Library(self.record, folder, data)
+        patients = read_patient_rule(folder, self.settings.patient, _secret(data))
+        self.intake = Intake(self.library, FolderReader(patients, task.modality))
+        self.inference = Inference()
+        self.worker = Worker(self.record, Workplace(task, folder, self.settings))
+        self.drafting = Drafting(self.record, self.library, self.inference.draft, needed=self.settings.train_after or 1)
+        self._stopping = threading.Event()
+        # What MONAI Label would keep in the home directory or start by itself.
+        monailabel_settings.MONAI_LABEL_SESSIONS = False
+        monailabel_settings.MONAI_LABEL_AUTO_UPDATE_SCORING = False
+        super().__init__(  # type: ignore[call-arg]
+            app_dir=app_dir,
+            studies=studies,
+            conf=conf,
+            name=f"Label Refinery: {task.name}",
+            description=task.description,
+            version=__version__,
+            labels=list(self.record.task.values),
+        )
+        self._sessions = Sessions(data / "sessions")
+
+    # What MONAI Label's constructor asks for.
+
+    def init_datastore(self) -> RecordDatastore:
+        """The record as MONAI Label sees it."""
+        return RecordDatastore(self.record, self.library, self.intake, self.settings)
+
+    def init_infers(self) -> dict[str, Any]:
+        """The draft by the serving model."""
+        return {self.record.task.name: DraftTask(self.drafting, self.temporary)}
+
+    def init_trainers(self) -> dict[str, Any]:
+        """The training of the serving model."""
+        return {self.record.task.name: FineTuneTask(self.record, self.settings)}
+
+    def init_strategies(self) -> dict[str, Any]:
+        """The orders in which images are offered."""
+        return dict(strategies(self.library, self.settings))
+
+    def init_scoring_methods(self) -> dict[str, Any]:
+        """The comparisons of drafts and corrections."""
+        return {method: RecordScoring(method, self.record, self.library) for method in METHODS}
+
+    def sessions(self) -> Sessions:
+        """Images that clients sent for a while."""
+        return self._sessions
+
+    # What requests ask for.
+
+    def find_infer(self, model: Any) -> DraftTask:
+        """The infer task of this name.
+
+        Raises:
+            UnknownModel: if there is none.
+        """
+        return _named(self._infers, model, "model", UnknownModel)
+
+    def infer(self, request: dict[str, Any], datastore: Any = None) -> dict[str, Any]:
+        """Runs an infer task.
+
+        Raises:
+            UnknownModel: if there is none of this name.
+        """
+        file, params = self.find_infer(request.get("model"))(request)
+        return {"label": file, "tag": "original", "file": file, "params": params}
+
+    def train(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Queues a training.
+
+        Raises:
+            UnknownModel: if there is no trainer of this name.
+        """
+        trainer = _named(self._trainers, request.get("model"), "trainer", UnknownModel)
+        return trainer(request, self.datastore())
+
+    def next_sample(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Asks a strategy; an answer without ``id`` says in ``message`` that nothing is left.
+
+        Raises:
+            UnknownMethod: if there is no strategy of this name.
+        """
+        strategy = _named(self._strategies, request.get("strategy") or "random", "strategy", UnknownMethod)
+        offer: dict[str, Any] | None = strategy(request, self.datastore())
+        if offer is None:
+            return {"message": _nothing_left(self.datastore().status())}
+        image = self.record.images.get(offer["id"])
+        return {**offer, "path": str(self.library.files(image)[0])}
+
+    def on_save_label(self, image_id: str, label_id: str) -> dict[str, Any]:
+        """Starts a training when enough corrections have come; the reply then names the job."""
+        (trainer,) = self._trainers.values()
+        job = trainer.ask_if_due()
+        return {"training": job.id} if job is not None else {}
+
+    # Running.
+
+    def look(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Brings the record in step with the folder of studies."""
+        self.intake.look(report)
+
+    def start(self) -> None:
+        """Starts the processes that compute, and looks at the folder of studies from time to time."""
+        self.inference.start()
+        self.worker.start()
+        if self.settings.rescan > 0:
+            threading.Thread(target=self._keep_looking, name="rescan", daemon=True).start()
+
+    def stop(self) -> None:
+        """Ends what ``start`` began."""
+        self._stopping.set()
+        self.inference.stop()
+        self.worker.stop()
+        self.record.close()
+
+    def _keep_looking(self) -> None:
+        while not self._stopping.wait(self.settings.rescan):
+            try:
+                self.look()
+                self._sessions.remove_expired()
+            # A folder on the network may be away for a while; the next look may find it again.
+            except Exception:
+                LOG.exception("Looking at the studies failed; trying again in %s s.", self.settings.rescan)
+
+
+def _named(tasks: dict[str, T], name: Any, what: str, error: type[NotFound]) -> T:
+    if name not in tasks:
+        raise error(f"There is no {what} {name!r}; accepted are {', '.join(sorted(tasks))}.")
+    return tasks[name]
+
+
+def _studies_folder(studies: str) -> Path:
+    if studies.startswith(("http://", "https://")):
+        raise SetupError(f"--studies {studies}: DICOMweb servers are not supported yet. Give a folder of images.")
+    folder = Path(studies).expanduser().absolute()
+    if not folder.is_dir():
+        raise SetupError(f"--studies {folder} is no folder. Give the folder that holds your images.")
+    return folder
+
+
+def _fresh_folder(folder: Path) -> Path:
+    """An empty folder for what need not survive a restart."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    tempfile.tempdir = str(folder)
+    return folder
+
+
+def _secret(data: Path) -> bytes:
+    """The key that hides patient ids, made at the first start."""
+    path = data / "patient.key"
+    if not path.exists():
+        write_durably(path, secrets.token_bytes(32))
+    return path.read_bytes()
+
+
+def _nothing_left(status: dict[str, Any]) -> str:
+    total, completed, waiting = status["total"], status["completed"], status["waiting"]
+    if total == 0:
+        return "There are no images yet. Put some into the folder of studies or upload one."
+    rest = f", {waiting} wait for an expert" if waiting else ""
+    return f"Nothing is left for you: {completed} of {total} images are labelled{rest}. Thank you!"

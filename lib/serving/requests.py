@@ -1,0 +1,166 @@
+"""MONAI Label's dicts, read once into typed requests; what is wrong in them is said here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib.errors import InvalidRequest
+from lib.labels import NamedValue, read_label_info
+from lib.task import Task
+
+RESULT_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
+"""Formats in which infer sends a mask."""
+
+REDIRECTING = ("image", "image_path", "path", "file", "label", "session", "model")
+"""Keys by which ``params`` could point a request at something else than its address names."""
+
+
+def read_params(text: str | None) -> dict[str, Any]:
+    """The ``params`` or ``info`` field of a form.
+
+    Raises:
+        InvalidRequest: if it is no JSON object.
+    """
+    if not text:
+        return {}
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"params is no valid JSON ({error}); wanted is an object such as {{}}.") from error
+    if not isinstance(content, dict):
+        raise InvalidRequest(f"params must be a JSON object such as {{}}, found {type(content).__name__}.")
+    return content
+
+
+def refuse_redirection(params: Mapping[str, Any]) -> None:
+    """Refuses ``params`` that name an input of their own."""
+    found = [key for key in REDIRECTING if key in params]
+    if found:
+        raise InvalidRequest(f"params must not hold {', '.join(found)}: name the image in the address.")
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """A draft is wanted.
+
+    Attributes:
+        image_id: of an image in the record; its draft is stored.
+        files: of an image that only came for this; nothing is stored.
+        result_suffix: format of the mask.
+    """
+
+    image_id: str
+    files: tuple[Path, ...]
+    result_suffix: str
+
+    @classmethod
+    def from_monailabel(cls, request: Mapping[str, Any]) -> InferRequest:
+        """Reads ``image`` (an id) or ``files`` (paths, from our own routes), and ``result_extension``.
+
+        Raises:
+            InvalidRequest: if neither or another format is named.
+        """
+        files = tuple(request.get("files") or ())
+        image_id = request.get("image") or ""
+        if not isinstance(image_id, str) or not (image_id or files):
+            raise InvalidRequest("Name an image id, or send a file or a session; none came.")
+        suffix = request.get("result_extension") or RESULT_SUFFIXES[0]
+        if suffix not in RESULT_SUFFIXES:
+            raise InvalidRequest(f"result_extension is one of {', '.join(RESULT_SUFFIXES)}, found {suffix!r}.")
+        return cls(image_id, files, suffix)
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A training is wanted.
+
+    Attributes:
+        seconds: time for it; ``None``: as the settings say.
+        max_epochs: upper limit; ``None``: only the time decides.
+    """
+
+    seconds: float | None
+    max_epochs: int | None
+
+    @classmethod
+    def from_monailabel(cls, request: Mapping[str, Any]) -> TrainRequest:
+        """Reads ``seconds`` and ``max_epochs``.
+
+        Raises:
+            InvalidRequest: if one of them is no positive number.
+        """
+        seconds, epochs = request.get("seconds"), request.get("max_epochs")
+        return cls(
+            float(_positive("seconds", seconds)) if seconds is not None else None,
+            int(_positive("max_epochs", epochs)) if epochs is not None else None,
+        )
+
+
+def _positive(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+        raise InvalidRequest(f"{key} must be a number above 0, found {value!r}.")
+    return value
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A mask is to be stored.
+
+    Attributes:
+        image_id: its image.
+        tag: what the client calls it.
+        label_info: what the client's numbers mean.
+        looked_at: names of the structures that it covers.
+        parent: version that was corrected, if the client names it.
+        seconds: time spent, if the client tells.
+        client_id: name of the author, if the client tells.
+        info: everything the client said.
+    """
+
+    image_id: str
+    tag: str
+    label_info: tuple[NamedValue, ...]
+    looked_at: tuple[str, ...]
+    parent: int | None
+    seconds: float | None
+    client_id: Any
+    info: dict[str, Any]
+
+    @classmethod
+    def from_monailabel(cls, image_id: str, tag: str, params: Mapping[str, Any], task: Task) -> Submission:
+        """Reads ``label_info``, ``structures``, ``parent``, ``seconds`` and ``client_id``.
+
+        Raises:
+            InvalidRequest: if one of them has another form, or an unknown structure is named.
+        """
+        if not image_id:
+            raise InvalidRequest("Name the image that the mask belongs to: ?image=ID.")
+        if len(tag) > 200:
+            raise InvalidRequest(f"A tag has at most 200 characters, found {len(tag)}.")
+        parent, seconds = params.get("parent"), params.get("seconds")
+        return cls(
+            image_id=image_id,
+            tag=tag,
+            label_info=read_label_info(params["label_info"]) if params.get("label_info") else (),
+            looked_at=_looked_at(params.get("structures"), task),
+            parent=int(_positive("parent", parent)) if parent is not None else None,
+            seconds=float(_positive("seconds", seconds)) if seconds is not None else None,
+            client_id=params.get("client_id"),
+            info=dict(params),
+        )
+
+
+def _looked_at(names: Any, task: Task) -> tuple[str, ...]:
+    if names is None:
+        return tuple(task.values)
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise InvalidRequest(f"structures must be a list of names, found {names!r}.")
+    found = [task.structure(name) for name in names]
+    unknown = [name for name, structure in zip(names, found, strict=True) if structure is None]
+    if unknown:
+        raise InvalidRequest(f"structures names {unknown}; this task has {list(task.values)}.")
+    return tuple(dict.fromkeys(structure.name for structure in found if structure is not None))

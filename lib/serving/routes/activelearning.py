@@ -1,0 +1,29 @@
+"""``/activelearning``: the next case."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body
+
+from lib.serving.datastore import image_info
+from lib.serving.routes.common import App, Who
+
+router = APIRouter(prefix="/activelearning", tags=["ActiveLearning"])
+
+Params = Annotated[dict[str, Any] | None, Body()]
+
+
+@router.post("/{strategy}")
+def next_sample(strategy: str, app: App, who: Who, params: Params = None) -> dict[str, Any]:
+    """The image to label next, or a ``message`` when nothing is left for this person."""
+    asked = params or {}
+    annotator = who(asked.get("client_id"))
+    result = app.next_sample({**asked, "strategy": strategy})
+    if "id" not in result:
+        return result
+    image = app.record.images.get(result["id"])
+    offers = {**image.info.get("strategy", {}), strategy: {"ts": int(time.time()), "client_id": annotator.name}}
+    app.record.images.note(image.id, {"strategy": offers})
+    return {**image_info(image), "strategy": offers, **result}

@@ -1,0 +1,68 @@
+"""What the routes share: the app, the person who asks, and files that come and go."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, UploadFile
+from fastapi.responses import FileResponse
+from starlette.background import BackgroundTask
+
+from lib.errors import TooLarge
+from lib.serving.annotator import Annotator, annotator_of
+from lib.serving.loop import LabelingLoop
+from lib.store.files import full_disk_told
+
+COPY_BYTES = 1 << 20
+
+BYTES = "application/octet-stream"
+"""Media type of every file that is sent, as MONAI Label's clients know it."""
+
+
+def _app_of(request: Request) -> Any:
+    return request.app.state.loop
+
+
+App = Annotated[LabelingLoop, Depends(_app_of)]
+"""The running app."""
+
+
+def _who_of(request: Request) -> Callable[[Any], Annotator]:
+    role = request.app.state.loop.settings.role
+    return lambda client_id: annotator_of(client_id, role, request.headers.get("user-agent", ""))
+
+
+Who = Annotated[Callable[[Any], Annotator], Depends(_who_of)]
+"""Tells who asks, given the ``client_id`` of the request."""
+
+
+def received(app: LabelingLoop, upload: UploadFile) -> Path:
+    """Copies an upload to a file below the data folder; its name ends like the client's.
+
+    Raises:
+        TooLarge: if it is larger than the settings allow.
+        StorageFull: if there is no room.
+    """
+    limit = app.settings.max_upload_mib * 1024 * 1024
+    if upload.size is not None and upload.size > limit:
+        raise TooLarge(f"{upload.filename} has {upload.size} bytes; at most {app.settings.max_upload_mib} MiB.")
+    # The client's name is text: only its end is used, and only its letters.
+    suffix = "".join(letter for letter in (upload.filename or "")[-20:] if letter.isalnum() or letter == ".")
+    handle, name = tempfile.mkstemp(prefix="received-", suffix=suffix, dir=app.temporary)
+    with full_disk_told(app.temporary), open(handle, "wb") as file:
+        shutil.copyfileobj(upload.file, file, COPY_BYTES)
+    return Path(name)
+
+
+def sent(path: Path, name: str, *, delete: bool = False) -> FileResponse:
+    """Streams a file under a name for the client; a temporary one is deleted afterwards."""
+    return FileResponse(
+        path,
+        media_type=BYTES,
+        filename=name,
+        background=BackgroundTask(path.unlink, missing_ok=True) if delete else None,
+    )

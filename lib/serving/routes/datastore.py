@@ -1,0 +1,189 @@
+"""``/datastore``: images and labels."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, UploadFile
+from fastapi.responses import FileResponse
+
+from lib.errors import InvalidRequest, NotFound
+from lib.serving.datastore import LABEL_SUFFIX, annotation_info
+from lib.serving.requests import Submission, read_params
+from lib.serving.routes.common import App, Who, received, sent
+from lib.store.annotations import TAG_FINAL
+from lib.volume import suffix_of
+
+router = APIRouter(prefix="/datastore", tags=["Datastore"])
+
+JsonText = Annotated[str, Form()]
+OneFile = Annotated[UploadFile, File()]
+
+
+class Output(StrEnum):
+    """What ``GET /datastore/`` tells."""
+
+    STATS = "stats"
+    ALL = "all"
+    TRAIN = "train"
+
+
+@router.get("/")
+def datastore(app: App, output: Output = Output.STATS) -> Any:
+    """Counts, or all images with their labels, or the pairs that training uses."""
+    store = app.datastore()
+    return {Output.STATS: store.status, Output.ALL: store.json, Output.TRAIN: store.datalist}[output]()
+
+
+@router.put("/", include_in_schema=False)
+@router.put("/image")
+def add_image(app: App, who: Who, file: OneFile, image: str = "", params: JsonText = "{}") -> dict[str, str]:
+    """Takes in an image; its id is ``image``, or the file's name without extension."""
+    info = read_params(params)
+    annotator = who(info.get("client_id"))
+    name = Path(file.filename or "").name
+    path = received(app, file)
+    try:
+        added = app.intake.upload(image or name.removesuffix(suffix_of(name)), path, name)
+    finally:
+        path.unlink(missing_ok=True)
+    app.record.images.note(added.id, {**info, "uploaded_by": annotator.name})
+    return {"image": added.id}
+
+
+@router.delete("/", include_in_schema=False)
+@router.delete("/image")
+def remove_image(app: App, id: str) -> dict[str, str]:
+    """Hides an image; its files and labels are kept."""
+    app.datastore().remove_image(id)
+    return {}
+
+
+@router.get("/image")
+def image(app: App, image: str) -> FileResponse:
+    """The image file; a DICOM series as NIfTI."""
+    path = app.library.image_file(app.library.readable(image))
+    return sent(path, f"{Path(image).name}{suffix_of(path.name)}")
+
+
+@router.head("/image")
+def check_image(app: App, image: str, check_sum: str = "") -> dict[str, str]:
+    """200 if there is such an image, and if it has this checksum (``SHA256:…``, ``MD5:…``)."""
+    path = app.library.image_file(app.library.readable(image))
+    if check_sum and not _has_checksum(path, check_sum):
+        raise NotFound(f"{image!r} has another checksum than {check_sum}.")
+    return {}
+
+
+def _has_checksum(path: Path, check_sum: str) -> bool:
+    algorithm, colon, digest = check_sum.partition(":")
+    name = algorithm.lower() if colon else "sha256"
+    if name not in ("sha256", "sha512", "md5"):
+        raise InvalidRequest(f"check_sum is SHA256:…, SHA512:… or MD5:…, found {check_sum[:40]!r}.")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, name).hexdigest() == (digest if colon else check_sum).lower()
+
+
+@router.get("/image/info")
+def get_image_info(app: App, image: str) -> dict[str, Any]:
+    """What is known of an image and what clients noted about it."""
+    found: dict[str, Any] = app.datastore().get_image_info(image)
+    return found
+
+
+@router.put("/image/info")
+def put_image_info(app: App, image: str, info: JsonText = "{}") -> None:
+    """Notes something about an image."""
+    app.datastore().update_image_info(image, read_params(info))
+
+
+@router.put("/label")
+def save_label(
+    app: App, who: Who, label: OneFile, image: str, tag: str = TAG_FINAL, params: JsonText = "{}"
+) -> dict[str, Any]:
+    """Stores a mask as a new version of the image's annotation."""
+    submission = Submission.from_monailabel(image, tag or TAG_FINAL, read_params(params), app.record.task)
+    path = received(app, label)
+    try:
+        annotation = app.datastore().store(submission, path, who(submission.client_id))
+    finally:
+        path.unlink(missing_ok=True)
+    split = app.record.images.get(image).split
+    told = app.on_save_label(image, image)
+    return {
+        **told,
+        "image": image,
+        "label": image,
+        "tag": submission.tag,
+        "split": split,
+        "version": annotation.version,
+        "stage": annotation.stage,
+        "author": annotation.author,
+        "parent": annotation.parent,
+    }
+
+
+@router.get("/label")
+def label(app: App, label: str = "", image: str = "", tag: str = TAG_FINAL) -> FileResponse:
+    """The mask that a tag stands for, as gzipped NIfTI."""
+    label_id = _label_id(label, image)
+    path = Path(app.datastore().get_label_uri(label_id, tag))
+    return sent(path, f"{Path(label_id).name}{LABEL_SUFFIX}")
+
+
+@router.head("/label")
+def check_label(app: App, label: str = "", image: str = "", tag: str = TAG_FINAL) -> dict[str, str]:
+    """200 if there is such a mask."""
+    app.datastore().get_label_uri(_label_id(label, image), tag)
+    return {}
+
+
+def _label_id(label: str, image: str) -> str:
+    if not (label or image):
+        raise InvalidRequest("Name the label: ?label=ID&tag=final. A label has the id of its image.")
+    return label or image
+
+
+@router.delete("/label")
+def remove_label(app: App, who: Who, id: str, tag: str = TAG_FINAL) -> dict[str, str]:
+    """Withdraws a label; the version and its mask are kept."""
+    app.datastore().withdraw(id, tag, who(None))
+    return {}
+
+
+@router.get("/label/info")
+def get_label_info(app: App, label: str, tag: str = TAG_FINAL) -> dict[str, Any]:
+    """What is known of a label and what its client said."""
+    found: dict[str, Any] = app.datastore().get_label_info(label, tag)
+    return found
+
+
+@router.put("/label/info")
+def put_label_info(app: App, label: str, tag: str = TAG_FINAL, info: JsonText = "{}") -> None:
+    """Notes something about a label."""
+    app.datastore().update_label_info(label, tag, read_params(info))
+
+
+@router.put("/updatelabelinfo", include_in_schema=False)
+def put_label_params(app: App, label: str, tag: str = TAG_FINAL, params: JsonText = "{}") -> None:
+    """The older name of ``PUT /datastore/label/info``."""
+    put_label_info(app, label, tag, params)
+
+
+@router.get("/label/history")
+def history(app: App, image: str) -> list[dict[str, Any]]:
+    """All versions of an image's annotation, oldest first, withdrawn ones included."""
+    app.record.images.get(image)
+    return [annotation_info(annotation) for annotation in app.record.annotations.history(image)]
+
+
+@router.get("/dataset")
+def dataset(app: App, limit_cases: int | None = None) -> FileResponse:
+    """All labelled images with their masks as one ZIP file."""
+    if limit_cases is not None and limit_cases < 0:
+        raise InvalidRequest(f"limit_cases must be 0 or more, found {limit_cases}.")
+    path = Path(app.datastore().get_dataset_archive(limit_cases))
+    return sent(path, "dataset.zip", delete=True)

@@ -1,0 +1,104 @@
+"""``/infer``: a draft of an image."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, UploadFile
+from fastapi.responses import JSONResponse, Response
+from requests_toolbelt import MultipartEncoder
+from starlette.background import BackgroundTask
+
+from lib.errors import InvalidRequest
+from lib.serving.loop import LabelingLoop
+from lib.serving.requests import read_params, refuse_redirection
+from lib.serving.routes.common import BYTES, App, received, sent
+from lib.volume import suffix_of
+
+router = APIRouter(prefix="/infer", tags=["Infer"])
+
+WAITING = ThreadPoolExecutor(max_workers=64, thread_name_prefix="infer")
+"""Threads that wait for drafts; apart from those that answer everything else."""
+
+
+class Output(StrEnum):
+    """What the reply holds."""
+
+    IMAGE = "image"
+    JSON = "json"
+    ALL = "all"
+    DICOM_SEG = "dicom_seg"
+
+
+@router.post("/{model}", response_model=None)
+async def infer(  # noqa: PLR0913 - MONAI Label's own parameters
+    model: str,
+    app: App,
+    image: str = "",
+    session_id: str = "",
+    params: Annotated[str, Form()] = "{}",
+    file: Annotated[UploadFile | None, File()] = None,
+    label: Annotated[UploadFile | None, File()] = None,
+    output: Output = Output.ALL,
+) -> Response:
+    """Drafts an image of the data set (the draft is stored), an uploaded file, or a session's image."""
+    asked = read_params(params)
+    refuse_redirection(asked)
+    if output is Output.DICOM_SEG:
+        raise InvalidRequest("output=dicom_seg is not available yet; accepted are image, json and all.")
+    request = {**asked, "model": model, "image": image}
+    wait = asyncio.get_running_loop().run_in_executor
+    return await wait(WAITING, _answer, app, request, session_id, file, output)
+
+
+def _answer(
+    app: LabelingLoop, request: dict[str, Any], session_id: str, file: UploadFile | None, output: Output
+) -> Response:
+    uploaded = _uploaded(app, file) if file is not None else None
+    try:
+        if session_id:
+            request["files"] = app.sessions().get(session_id, touch=True).files
+        elif uploaded is not None:
+            request["files"] = (uploaded,)
+        result = app.infer(request)
+    finally:
+        if uploaded is not None:
+            uploaded.unlink(missing_ok=True)
+    return _reply(Path(result["file"]), result["params"], output)
+
+
+def _uploaded(app: LabelingLoop, file: UploadFile) -> Path:
+    path = received(app, file)
+    suffix = suffix_of(file.filename or "")
+    return path if path.name.endswith(suffix) else path.rename(path.with_name(path.name + suffix))
+
+
+def _reply(mask: Path, params: dict[str, Any], output: Output) -> Response:
+    if output is Output.JSON:
+        mask.unlink()
+        return JSONResponse(params)
+    if output is Output.IMAGE:
+        return sent(mask, mask.name, delete=True)
+    return _multipart(mask, params)
+
+
+def _multipart(mask: Path, params: dict[str, Any]) -> Response:
+    """``params`` and the mask in one reply, as MONAI Label's client takes them apart.
+
+    The client saves the mask under the name given here, so the name must be unlike that of any other reply.
+    """
+    content = mask.read_bytes()
+    parts = MultipartEncoder(
+        fields={
+            "params": (None, json.dumps(params), "application/json"),
+            "image": (mask.name, content, BYTES),
+        }
+    )
+    return Response(
+        parts.to_string(), media_type=parts.content_type, background=BackgroundTask(mask.unlink, missing_ok=True)
+    )

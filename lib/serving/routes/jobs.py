@@ -1,0 +1,152 @@
+"""``/train``, ``/batch/infer`` and ``/scoring``: work that outlives a request."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body
+
+from lib.errors import InvalidRequest, UnknownJob, UnknownMethod
+from lib.serving.comparison import METHODS
+from lib.serving.loop import LabelingLoop
+from lib.serving.routes.common import App
+from lib.serving.train import IDLE, shown
+from lib.stages import Standing
+from lib.store.jobs import JobKind
+
+train = APIRouter(prefix="/train", tags=["Train"])
+batch = APIRouter(prefix="/batch", tags=["Infer"])
+scoring = APIRouter(prefix="/scoring", tags=["Scoring"])
+
+Params = Annotated[dict[str, Any] | None, Body()]
+
+
+def _status(app: LabelingLoop, kind: JobKind, all: bool, check_if_running: bool) -> Any:
+    """The newest job, or all of them; MONAI Label's clients read 404 as "nothing is running"."""
+    if check_if_running:
+        running = app.record.jobs.running(kind)
+        if running is None:
+            raise UnknownJob(f"No {kind} job is running.")
+        return shown(running)
+    if all:
+        return [shown(job) for job in app.record.jobs.every(kind)]
+    newest = app.record.jobs.newest(kind)
+    return shown(newest) if newest is not None else IDLE
+
+
+def _stopped(app: LabelingLoop, kind: JobKind) -> dict[str, Any] | None:
+    stopped = app.record.jobs.cancel(kind)
+    return shown(stopped) if stopped is not None else None
+
+
+def _refuse_sync(run_sync: bool) -> None:
+    if run_sync:
+        raise InvalidRequest("run_sync=true is not offered: it would hold the connection open. Ask for the status.")
+
+
+@train.get("/")
+def train_status(app: App, all: bool = False, check_if_running: bool = False) -> Any:
+    """The newest training."""
+    return _status(app, JobKind.TRAIN, all, check_if_running)
+
+
+@train.post("/", include_in_schema=False)
+def train_all(app: App, params: Params = None, run_sync: bool = False) -> dict[str, Any]:
+    """Queues a training of every model."""
+    _refuse_sync(run_sync)
+    asked = params or {}
+    found: dict[str, Any] = {}
+    for model in app.info()["trainers"]:
+        own = asked.get(model) or {}
+        if not isinstance(own, dict):
+            raise InvalidRequest(f"The entry {model!r} must be a JSON object such as {{}}, found {own!r}.")
+        found[model] = {"result": app.train({**asked, **own, "model": model}), "detail": None}
+    return found
+
+
+@train.post("/{model}")
+def train_model(
+    model: str, app: App, params: Params = None, run_sync: bool = False, enqueue: bool = False
+) -> dict[str, Any]:
+    """Queues a training, or joins the one that will learn the same."""
+    _refuse_sync(run_sync)
+    return app.train({**(params or {}), "model": model})
+
+
+@train.delete("/")
+def train_stop(app: App) -> dict[str, Any] | None:
+    """Stops the training; the model that serves stays."""
+    return _stopped(app, JobKind.TRAIN)
+
+
+class Images(StrEnum):
+    """Which images a batch covers."""
+
+    ALL = "all"
+    LABELED = "labeled"
+    UNLABELED = "unlabeled"
+
+
+STANDINGS: dict[Images, tuple[Standing, ...]] = {
+    Images.ALL: (),
+    Images.LABELED: (Standing.LABELLED,),
+    Images.UNLABELED: (Standing.UNTOUCHED, Standing.DRAFTED, Standing.WAITING),
+}
+
+
+@batch.get("/infer")
+def batch_status(app: App, all: bool = False, check_if_running: bool = False) -> Any:
+    """The newest batch of drafts."""
+    return _status(app, JobKind.BATCH_INFER, all, check_if_running)
+
+
+@batch.post("/infer/{model}")
+def batch_infer(
+    model: str, app: App, images: Images = Images.ALL, params: Params = None, run_sync: bool = False
+) -> dict[str, Any]:
+    """Queues drafts of many images; those that have one are not computed again."""
+    _refuse_sync(run_sync)
+    app.find_infer(model)
+    app.drafting.serving_model()
+    ids = app.record.images.ids(*STANDINGS[images])
+    limit = (params or {}).get("max_batch_size") or 0
+    if not isinstance(limit, int) or limit < 0:
+        raise InvalidRequest(f"max_batch_size must be 0 or more, found {limit!r}.")
+    arguments = {"model": model, "images": ids[:limit] if limit else ids}
+    return shown(app.record.jobs.ask(JobKind.BATCH_INFER, arguments))
+
+
+@batch.delete("/infer")
+def batch_stop(app: App) -> dict[str, Any] | None:
+    """Stops the batch; drafts that are made stay."""
+    return _stopped(app, JobKind.BATCH_INFER)
+
+
+@scoring.get("/")
+def scoring_status(app: App, all: bool = False, check_if_running: bool = False) -> Any:
+    """The newest scoring."""
+    return _status(app, JobKind.SCORING, all, check_if_running)
+
+
+@scoring.post("/", include_in_schema=False)
+def score_all(app: App, params: Params = None, run_sync: bool = False) -> dict[str, Any]:
+    """Queues every scoring method."""
+    return {method: {"result": score(method, app, params, run_sync), "detail": None} for method in METHODS}
+
+
+@scoring.post("/{method}")
+def score(method: str, app: App, params: Params = None, run_sync: bool = False) -> dict[str, Any]:
+    """Queues a comparison of two tags, ``y`` and ``y_pred``, of all labelled images."""
+    _refuse_sync(run_sync)
+    if method not in METHODS:
+        raise UnknownMethod(f"There is no scoring method {method!r}; accepted are {', '.join(METHODS)}.")
+    tags = {key: str((params or {})[key]) for key in ("y", "y_pred") if (params or {}).get(key)}
+    newest = app.record.annotations.newest_expert_id()
+    return shown(app.record.jobs.ask(JobKind.SCORING, {"method": method, **tags}, newest))
+
+
+@scoring.delete("/")
+def scoring_stop(app: App) -> dict[str, Any] | None:
+    """Stops the scoring."""
+    return _stopped(app, JobKind.SCORING)

@@ -1,0 +1,33 @@
+"""``/ohif``: the viewer that comes inside the monailabel wheel."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse
+
+from lib.errors import NotFound
+
+router = APIRouter(prefix="/ohif", tags=["Viewer"])
+
+
+def viewer_folder() -> Path:
+    """Where monailabel keeps its OHIF build."""
+    spec = find_spec("monailabel")
+    if spec is None or spec.origin is None:
+        raise NotFound("monailabel is not installed, so there is no viewer.")
+    return Path(spec.origin).parent / "endpoints" / "static" / "ohif"
+
+
+@router.get("/{path:path}", include_in_schema=False)
+def ohif(path: str) -> FileResponse:
+    """A file of the viewer; its own pages are all drawn by ``index.html``."""
+    folder = viewer_folder().resolve()
+    wanted = (folder / path).resolve() if "\0" not in path else folder
+    if not wanted.is_relative_to(folder) or not wanted.is_file():
+        wanted = folder / "index.html"
+    if not wanted.is_file():
+        raise NotFound("This installation of monailabel has no OHIF build.")
+    return FileResponse(wanted)

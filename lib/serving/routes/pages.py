@@ -1,0 +1,92 @@
+"""``/`` and ``/docs``: two pages that need nothing from other hosts."""
+
+from __future__ import annotations
+
+from html import escape
+from string import Template
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, Response
+
+from lib.serving.routes.common import App
+
+router = APIRouter()
+
+STYLE = """<style>
+:root{color-scheme:light dark}
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .8rem .3rem 0;vertical-align:top;
+border-bottom:1px solid #8884}code{font-family:ui-monospace,monospace}
+.square{display:inline-block;width:.8em;height:.8em;border-radius:2px}
+</style>"""
+
+HOME = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>$title</title>$style</head><body>
+<h1>$title</h1><p>$description</p>
+<p>$completed of $total images are labelled. $model</p>
+<table><tr><th>value<th>structure</tr>$structures</table>
+<h2>Go on</h2><ul>
+<li><a href="ohif/">Viewer (OHIF)</a></li>
+<li>3D Slicer: module <i>MONAI Label</i>, server address <code>$address</code></li>
+<li><a href="docs">All requests</a>, <a href="openapi.json">as OpenAPI</a></li>
+<li><a href="info/">State</a>, <a href="datastore/?output=all">images and labels</a>, <a href="logs/">log</a></li>
+</ul></body></html>
+""")
+
+DOCS = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Requests</title>$style</head><body>
+<h1>Requests</h1><p>The same in machine-readable form: <a href="openapi.json">openapi.json</a>.</p>
+<table><tr><th>request<th>what it does<th>parameters</tr>$rows</table></body></html>
+""")
+
+
+@router.get("/", include_in_schema=False)
+def home(app: App, request: Request) -> HTMLResponse:
+    """What this server is, and where to go."""
+    task, status = app.record.task, app.datastore().status()
+    serving = app.record.models.serving()
+    model = f"Model version {serving.version} makes drafts." if serving else "There is no model yet."
+    rows = (
+        f'<tr><td>{s.value}<td><span class="square" style="background:rgb{s.colour}"></span> {escape(s.name)}</tr>'
+        for s in task.structures
+    )
+    return HTMLResponse(
+        HOME.substitute(
+            title=f"Label Refinery: {escape(task.name)}",
+            description=escape(task.description),
+            style=STYLE,
+            completed=status["completed"],
+            total=status["total"],
+            model=model,
+            structures="".join(rows),
+            address=escape(str(request.base_url).rstrip("/")),
+        )
+    )
+
+
+@router.get("/docs", include_in_schema=False)
+def docs(request: Request) -> HTMLResponse:
+    """All requests in a table."""
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    rows = "".join(
+        f"<tr><td><code>{method.upper()} {escape(path)}</code><td>{escape(operation.get('description', ''))}"
+        f"<td>{escape(_parameters(operation))}</tr>"
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+    )
+    return HTMLResponse(DOCS.substitute(style=STYLE, rows=rows))
+
+
+def _parameters(operation: dict[str, Any]) -> str:
+    return ", ".join(parameter["name"] for parameter in operation.get("parameters", []))
+
+
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#2b6777"/>'
+    '<path d="M4 11c2-6 6-6 8-1" stroke="#fff" stroke-width="2" fill="none"/></svg>'
+)
+
+
+@router.get("/favicon.ico", include_in_schema=False)
+def favicon() -> Response:
+    """The sign in the browser's tab."""
+    return Response(ICON, media_type="image/svg+xml")

@@ -1,0 +1,225 @@
+"""All settings: what ``--conf`` and the small file beside the studies may say, read once and checked."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lib.errors import InvalidSetting
+from lib.stages import Role
+from lib.task import PALETTE, Structure, Task, numbered
+
+TASK_FILE = "label-refinery.toml"
+"""Beside the studies: the structures and how the images look."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the person who starts the server may choose.
+
+    Attributes:
+        data: folder for everything that the server writes.
+        labels: structure names separated by commas, numbered from 1; or ``name=value`` each.
+        modality: DICOM modality of images whose files name none.
+        window: lower and upper HU for CT, as ``-160,240``; ``none`` for per-image normalisation.
+        spacing: voxel edges in mm that the network works at, as ``1,1,3``; ``none``: median of the images.
+        train_after: new expert annotations after which training starts by itself; 0: never.
+        train_seconds: time for one training, without its measuring.
+        role: of people without a token: ``expert`` or ``annotator``.
+        patient: regular expression that finds the patient in an image id.
+        store: address of the record; empty: SQLite below ``data``.
+        rescan: seconds between two looks at the folder of studies; 0: only at the start.
+        max_upload_mib: largest file that is accepted.
+    """
+
+    data: Path
+    labels: str = ""
+    modality: str = ""
+    window: str = ""
+    spacing: str = ""
+    train_after: int = 4
+    train_seconds: float = 120.0
+    role: Role = Role.EXPERT
+    patient: str = ""
+    store: str = ""
+    rescan: float = 10.0
+    max_upload_mib: int = 2048
+
+
+def default_data(app: str) -> Path:
+    """Where the server writes if nobody says otherwise (XDG base directory specification)."""
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "label-refinery" / app
+
+
+def read_settings(conf: Mapping[str, str], app: str) -> Settings:
+    """Reads the ``--conf`` pairs.
+
+    Raises:
+        InvalidSetting: if a key is unknown or a value is not accepted.
+    """
+    unknown = [key for key in conf if key not in READERS]
+    if unknown:
+        raise InvalidSetting(f"--conf {unknown[0]} is unknown. Accepted are {', '.join(sorted(READERS))}.")
+    values: dict[str, Any] = {key: READERS[key](key, value) for key, value in conf.items()}
+    values.setdefault("data", default_data(app))
+    return Settings(**values)
+
+
+def _text(_key: str, value: str) -> str:
+    return str(value).strip()
+
+
+def _path(_key: str, value: str) -> Path:
+    return Path(value).expanduser().absolute()
+
+
+def _number(kind: Callable[[str], Any], least: float) -> Callable[[str, str], Any]:
+    def read(key: str, value: str) -> Any:
+        try:
+            number = kind(value)
+        except ValueError:
+            number = None
+        if number is None or not number >= least:
+            raise InvalidSetting(f"--conf {key} needs a number of {least:g} or more, found {value!r}.")
+        return number
+
+    return read
+
+
+def _role(key: str, value: str) -> Role:
+    if value not in (Role.EXPERT, Role.ANNOTATOR):
+        raise InvalidSetting(f"--conf {key} is expert or annotator, found {value!r}.")
+    return Role(value)
+
+
+READERS: dict[str, Callable[[str, str], Any]] = {
+    "data": _path,
+    "labels": _text,
+    "modality": _text,
+    "window": _text,
+    "spacing": _text,
+    "train_after": _number(int, 0),
+    "train_seconds": _number(float, 1),
+    "role": _role,
+    "patient": _text,
+    "store": _text,
+    "rescan": _number(float, 0),
+    "max_upload_mib": _number(int, 1),
+}
+"""How the text behind each key is read."""
+
+
+def configured(task: Task, settings: Settings, studies: Path | None) -> Task:
+    """The app's task with what the file beside the studies and ``--conf`` add; ``--conf`` wins.
+
+    Raises:
+        InvalidSetting: if the task has no structures after all, or a value is not accepted.
+    """
+    declared = studies / TASK_FILE if studies else None
+    if declared is not None and declared.is_file():
+        task = _from_file(task, declared)
+    if settings.labels:
+        task = replace(task, structures=_structures(settings.labels))
+    if settings.modality:
+        task = _with_modality(task, settings.modality)
+    if settings.window:
+        task = replace(task, window_hu=_bounds("--conf window", settings.window))
+    if settings.spacing:
+        task = replace(task, spacing_mm=_spacing("--conf spacing", settings.spacing))
+    if not task.structures:
+        raise InvalidSetting(
+            f"No structures to label: name them by --conf labels liver,spleen or in a {TASK_FILE} beside the studies."
+        )
+    return task
+
+
+CT_WINDOW_HU = (-160.0, 240.0)
+"""Soft tissue; used for CT unless a window is named."""
+
+
+def _with_modality(task: Task, modality: str) -> Task:
+    window = CT_WINDOW_HU if modality.upper() == "CT" else None
+    return replace(task, modality=modality.upper(), window_hu=window)
+
+
+def _structures(labels: str) -> tuple[Structure, ...]:
+    names = [name.strip() for name in labels.split(",")]
+    if not any("=" in name for name in names):
+        return numbered(names)
+    structures = []
+    for name, equals, value in (entry.partition("=") for entry in names):
+        if not equals or not value.strip().isdecimal():
+            raise InvalidSetting(f"--conf labels is liver,spleen or liver=1,spleen=5, found {labels!r}.")
+        number = int(value)
+        structures.append(Structure(name.strip(), number, PALETTE[(number - 1) % len(PALETTE)]))
+    return tuple(sorted(structures, key=lambda structure: structure.value))
+
+
+def _numbers(what: str, value: object, count: int) -> tuple[float, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        numbers = tuple(float(part) for part in parts)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) != count:
+        raise InvalidSetting(f"{what} needs {count} numbers separated by commas, or none; found {value!r}.")
+    return numbers
+
+
+def _bounds(what: str, value: object) -> tuple[float, float] | None:
+    if value == "none":
+        return None
+    lower, upper = _numbers(what, value, 2)
+    if not lower < upper:
+        raise InvalidSetting(f"{what} needs a lower and an upper bound, found {value!r}.")
+    return lower, upper
+
+
+def _spacing(what: str, value: object) -> tuple[float, float, float] | None:
+    if value == "none":
+        return None
+    i, j, k = _numbers(what, value, 3)
+    if min(i, j, k) <= 0:
+        raise InvalidSetting(f"{what} needs three lengths above 0 mm, found {value!r}.")
+    return i, j, k
+
+
+TASK_FILE_KEYS = ("modality", "window_hu", "spacing_mm", "structures")
+
+
+def _from_file(task: Task, path: Path) -> Task:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"{path.name} is no valid TOML: {error}.") from error
+    unknown = [key for key in content if key not in TASK_FILE_KEYS]
+    if unknown:
+        raise InvalidSetting(
+            f"{path.name} has the unknown key {unknown[0]!r}. Accepted are {', '.join(TASK_FILE_KEYS)}."
+        )
+    if "modality" in content:
+        task = _with_modality(task, str(content["modality"]))
+    if "window_hu" in content:
+        task = replace(task, window_hu=_bounds(f"window_hu in {path.name}", content["window_hu"]))
+    if "spacing_mm" in content:
+        task = replace(task, spacing_mm=_spacing(f"spacing_mm in {path.name}", content["spacing_mm"]))
+    if "structures" in content:
+        structures = [_structure(entry, path.name) for entry in content["structures"]]
+        task = replace(task, structures=tuple(sorted(structures, key=lambda structure: structure.value)))
+    return task
+
+
+def _structure(entry: Mapping[str, Any], file: str) -> Structure:
+    try:
+        value = int(entry["value"])
+        red, green, blue = entry.get("colour", PALETTE[(value - 1) % len(PALETTE)])
+        return Structure(str(entry["name"]), value, (int(red), int(green), int(blue)), str(entry.get("code", "")))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidSetting(
+            f"A structure in {file} needs name and value, and may have colour = [red, green, blue]; found {entry!r}"
+        ) from error

@@ -1,0 +1,40 @@
+"""MONAI Label's strategies: which image is next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monailabel.interfaces.tasks.strategy import Strategy
+
+from lib.serving.annotator import annotator_of
+from lib.serving.library import Library
+from lib.serving.settings import Settings
+
+
+class NextCase(Strategy):
+    """The first image in some order that may be offered; see ``Images.candidates`` for who may get what."""
+
+    def __init__(self, library: Library, settings: Settings, *, by_id: bool, description: str) -> None:
+        super().__init__(description)
+        self._library = library
+        self._settings = settings
+        self._by_id = by_id
+
+    def __call__(self, request: dict[str, Any], datastore: Any) -> dict[str, Any] | None:
+        """Offers the next image to the person in ``client_id``; ``None`` when nothing is left."""
+        images = self._library.record.images
+        annotator = annotator_of(request.get("client_id"), self._settings.role, "")
+        image = self._library.offerable(images.candidates(annotator.name, annotator.role, by_id=self._by_id))
+        if image is None:
+            return None
+        return {"id": image.id, "split": images.offer(image.id)}
+
+
+def strategies(library: Library, settings: Settings) -> dict[str, Strategy]:
+    """All strategies by the name under which clients ask for them."""
+    return {
+        "random": NextCase(
+            library, settings, by_id=False, description="Random order, drawn once; offered cases come last"
+        ),
+        "first": NextCase(library, settings, by_id=True, description="Alphabetical order"),
+    }

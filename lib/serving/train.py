@@ -1,0 +1,117 @@
+"""MONAI Label's train task on top of the job queue."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from monailabel.interfaces.tasks.train import TrainTask
+
+from lib.errors import NoAnnotationsYet
+from lib.serving.requests import TrainRequest
+from lib.serving.settings import Settings
+from lib.split import Split
+from lib.store.jobs import Job, JobKind, JobState
+from lib.store.record import Record
+
+STATUS = {
+    JobState.QUEUED: "SUBMITTED",
+    JobState.RUNNING: "RUNNING",
+    JobState.DONE: "DONE",
+    JobState.FAILED: "ERROR",
+    JobState.CANCELLED: "STOPPED",
+}
+"""MONAI Label's words for the states of a job."""
+
+IDLE: dict[str, Any] = {"id": "", "status": "IDLE", "request": {}, "start_ts": "", "details": [], "progress": {}}
+"""The answer before the first job."""
+
+DETAILS = 20
+"""Log lines that a client gets."""
+
+
+class FineTuneTask(TrainTask):
+    """Queues a training of the serving model on all expert annotations."""
+
+    def __init__(self, record: Record, settings: Settings) -> None:
+        super().__init__(f"{record.task.description}: learn from the expert annotations")
+        self._record = record
+        self._settings = settings
+
+    def config(self) -> dict[str, Any]:
+        """Defaults that a client may change."""
+        return {"seconds": self._settings.train_seconds}
+
+    def stats(self) -> dict[str, Any]:
+        """What OHIF's panel shows: the newest training and its best validation Dice."""
+        job = self._record.jobs.newest(JobKind.TRAIN)
+        if job is None:
+            return {}
+        progress = job.progress
+        dices = [model.metrics.get("mean_dice") for model in self._record.models.every()]
+        measured = [dice for dice in dices if dice is not None]
+        running_s = (
+            ((job.ended or datetime.now(job.created.tzinfo)) - job.started).total_seconds() if job.started else 0
+        )
+        return {
+            "status": STATUS[job.state],
+            "epoch": progress.get("epoch", 0),
+            "total_epochs": progress.get("total_epochs", 0),
+            "start_ts": _seconds(job.started),
+            "total_time": str(round(running_s)),
+            "best_metric": max(measured) if measured else 0.0,
+        }
+
+    def __call__(self, request: dict[str, Any], datastore: Any) -> dict[str, Any]:
+        """Queues a training, or joins the one that will learn the same.
+
+        Raises:
+            NoAnnotationsYet: if there is nothing to learn from.
+            InvalidRequest: if an option is malformed.
+        """
+        return shown(self.ask(TrainRequest.from_monailabel(request)))
+
+    def ask(self, request: TrainRequest) -> Job:
+        """As a call, with a typed request."""
+        if not self._record.annotations.expert_labels(Split.TRAINING):
+            raise NoAnnotationsYet(
+                "There is no expert annotation to learn from: submit corrected masks first, then train."
+            )
+        arguments = {"seconds": request.seconds or self._settings.train_seconds, "max_epochs": request.max_epochs}
+        return self._record.jobs.ask(JobKind.TRAIN, arguments, self._record.annotations.newest_expert_id())
+
+    def ask_if_due(self) -> Job | None:
+        """Queues a training if enough expert annotations came since the last one was asked for."""
+        if self._settings.train_after == 0:
+            return None
+        jobs = self._record.jobs.every(JobKind.TRAIN)
+        seen = jobs[-1].newest_annotation if jobs else 0
+        if self._record.annotations.expert_count_since(seen) < self._settings.train_after:
+            return None
+        if not self._record.annotations.expert_labels(Split.TRAINING):
+            return None
+        return self.ask(TrainRequest(None, None))
+
+
+def shown(job: Job) -> dict[str, Any]:
+    """A job in MONAI Label's words."""
+    told: dict[str, Any] = {
+        "id": job.id,
+        "status": STATUS[job.state],
+        "request": job.arguments,
+        "start_ts": _time(job.started or job.created),
+        "details": list(job.log[-DETAILS:]),
+        "progress": job.progress,
+        "result": job.result,
+    }
+    if job.ended is not None:
+        told["end_ts"] = _time(job.ended)
+    return told
+
+
+def _time(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _seconds(moment: datetime | None) -> int:
+    return int(moment.timestamp()) if moment is not None else 0

@@ -1,0 +1,98 @@
+"""Connections and transactions of the record.
+
+Who writes: the HTTP process and the worker process, each from several threads. In one process writers take turns by
+``Database._writing``; between processes SQLite's own lock does, taken at the start of a transaction (``BEGIN
+IMMEDIATE``), since a lock that is only wanted half way through is refused. Lock order: ``_writing`` before the
+database's lock; no other lock is taken inside a transaction. Readers wait for nobody (write-ahead log).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+
+BUSY_TIMEOUT_MS = 30_000
+"""How long a writer waits for a writer of another process."""
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """One record database; every read and write goes through a transaction of it."""
+
+    def __init__(self, url: str) -> None:
+        self.engine = _engine(url)
+        self._writing = threading.RLock()
+        self._connection: ContextVar[Connection | None] = ContextVar("connection", default=None)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A block whose writes all happen or none; inside another such block it is a savepoint of it."""
+        outer = self._connection.get()
+        if outer is not None:
+            with outer.begin_nested():
+                yield outer
+            return
+        with self._writing, self.engine.connect().execution_options(writes=True) as connection, connection.begin():
+            mark = self._connection.set(connection)
+            try:
+                yield connection
+            finally:
+                self._connection.reset(mark)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A block that sees one state of the record and writes nothing; inside a transaction it sees its writes."""
+        outer = self._connection.get()
+        if outer is not None:
+            yield outer
+            return
+        with self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    def migrate(self) -> None:
+        """Brings the tables to the newest form; does nothing if they have it."""
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        with self.transaction() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def close(self) -> None:
+        """Gives all connections back."""
+        self.engine.dispose()
+
+
+def _engine(url: str) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True)
+    engine = create_engine(url, pool_size=16, max_overflow=64)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    # The driver would otherwise open transactions by itself, late and without taking the write lock.
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout = {BUSY_TIMEOUT_MS}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

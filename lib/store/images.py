@@ -1,0 +1,305 @@
+"""Images: what is there to label, where each stands, whose turn it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Row, Select, and_, exists, func, insert, select, update
+
+from lib.errors import UnknownImage
+from lib.split import Split, split_of
+from lib.stages import PEOPLE, Role, Standing
+from lib.store import schema
+from lib.store.database import Database
+from lib.volume import Grid
+
+
+class ImageState(StrEnum):
+    """Whether an image takes part."""
+
+    OK = "ok"
+    QUARANTINED = "quarantined"
+    HIDDEN = "hidden"
+
+
+class ImageKind(StrEnum):
+    """What an image is made of."""
+
+    FILE = "file"
+    SERIES = "series"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One row of the image table.
+
+    Attributes:
+        id: given at first sight and kept.
+        kind: one file, or a DICOM series.
+        source: path of the file, or of the folder of the series, below its root.
+        grid: ``None`` while quarantined.
+        modality: DICOM modality where the file tells it.
+        patient: key that all images of one person share.
+        split: side of the patient, ``None`` before the first offer.
+        state: whether it takes part; ``reason`` says why not.
+        standing: by the current annotation.
+        current: version of the current annotation.
+        info: what clients noted about it.
+        added: when it was first seen, in UTC.
+    """
+
+    id: str
+    kind: ImageKind
+    source: str
+    grid: Grid | None
+    modality: str
+    patient: str
+    split: Split | None
+    state: ImageState
+    reason: str
+    standing: Standing
+    current: int | None
+    info: dict[str, Any]
+    added: datetime
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """What the indexer found out about an image."""
+
+    id: str
+    kind: ImageKind
+    source: str
+    grid: Grid | None
+    modality: str
+    patient: str
+    reason: str = ""
+
+
+class Images:
+    """The images of one task."""
+
+    def __init__(self, database: Database, task: str) -> None:
+        self.database = database
+        self.task = task
+
+    def put(self, new: NewImage) -> None:
+        """Adds an image, or renews what is known of one; ids, split, annotations and being hidden stay."""
+        found: dict[str, Any] = {
+            "kind": new.kind,
+            "source": new.source,
+            "shape": list(new.grid.shape) if new.grid else None,
+            "affine": np.asarray(new.grid.affine).tolist() if new.grid else None,
+            "modality": new.modality,
+            "reason": new.reason,
+            "state": ImageState.QUARANTINED if new.reason else ImageState.OK,
+        }
+        with self.database.transaction() as connection:
+            known = connection.execute(self._one(new.id)).one_or_none()
+            if known is None:
+                connection.execute(insert(schema.image).values(**self._first_values(connection, new), **found))
+                return
+            if known.state == ImageState.HIDDEN:
+                found["state"] = ImageState.HIDDEN
+            if known.split is None:
+                found["patient"] = new.patient
+            connection.execute(self._update(new.id).values(**found))
+
+    def _first_values(self, connection: Connection, new: NewImage) -> dict[str, Any]:
+        # The order of random offers is drawn here, once, from the id alone, so that it can be replayed.
+        draw = int.from_bytes(hashlib.sha256(new.id.encode()).digest()[:6]) / 2**48
+        sibling = connection.execute(
+            select(schema.image.c.split).where(
+                self._is_mine, schema.image.c.patient == new.patient, schema.image.c.split.is_not(None)
+            )
+        ).first()
+        return {
+            "task": self.task,
+            "id": new.id,
+            "patient": new.patient,
+            "split": sibling.split if sibling else None,
+            "standing": Standing.UNTOUCHED,
+            "draw": draw,
+            "info": {},
+            "added": schema.now(),
+        }
+
+    def get(self, image_id: str) -> Image:
+        """The image with this id.
+
+        Raises:
+            UnknownImage: if there is none, or it was removed.
+        """
+        with self.database.reading() as connection:
+            row = connection.execute(self._one(image_id)).one_or_none()
+        if row is None or row.state == ImageState.HIDDEN:
+            raise UnknownImage(f"There is no image {image_id!r}. GET /datastore/?output=all lists all ids.")
+        return _image(row)
+
+    def find(self, image_id: str) -> Image | None:
+        """The image with this id in whatever state, or ``None``."""
+        with self.database.reading() as connection:
+            row = connection.execute(self._one(image_id)).one_or_none()
+        return _image(row) if row is not None else None
+
+    def every(self, *states: ImageState) -> Iterator[Image]:
+        """All images in one of these states, by id."""
+        with self.database.reading() as connection:
+            rows = connection.execute(
+                select(schema.image).where(self._is_mine, schema.image.c.state.in_(states)).order_by(schema.image.c.id)
+            ).all()
+        return (_image(row) for row in rows)
+
+    def ids(self, *standings: Standing) -> list[str]:
+        """Ids of readable images with one of these standings (all, if none is named), sorted."""
+        query = select(schema.image.c.id).where(self._is_mine, schema.image.c.state == ImageState.OK)
+        if standings:
+            query = query.where(schema.image.c.standing.in_(standings))
+        with self.database.reading() as connection:
+            return list(connection.scalars(query.order_by(schema.image.c.id)))
+
+    def files(self, image_id: str) -> list[tuple[str, str]]:
+        """Root and path below it of each file of an image, sorted."""
+        file = schema.file.c
+        query = select(file.root, file.path).where(file.task == self.task, file.image == image_id)
+        with self.database.reading() as connection:
+            return [(root, path) for root, path in connection.execute(query.order_by(file.root, file.path))]
+
+    def counts(self) -> dict[tuple[ImageState, Standing], int]:
+        """How many images are in each state and standing."""
+        query = (
+            select(schema.image.c.state, schema.image.c.standing, func.count())
+            .where(self._is_mine)
+            .group_by(schema.image.c.state, schema.image.c.standing)
+        )
+        with self.database.reading() as connection:
+            return {
+                (ImageState(state), Standing(standing)): count for state, standing, count in connection.execute(query)
+            }
+
+    def labelled_by_split(self) -> dict[str, int]:
+        """How many images with an expert annotation each side of the split has."""
+        query = (
+            select(schema.image.c.split, func.count())
+            .where(
+                self._is_mine,
+                schema.image.c.state == ImageState.OK,
+                schema.image.c.standing == Standing.LABELLED,
+            )
+            .group_by(schema.image.c.split)
+        )
+        with self.database.reading() as connection:
+            counted = {split: count for split, count in connection.execute(query)}
+        return {split: counted.get(split, 0) for split in Split}
+
+    def set_state(self, image_id: str, state: ImageState, reason: str = "") -> None:
+        """Hides, quarantines or takes back in."""
+        with self.database.transaction() as connection:
+            connection.execute(self._update(image_id).values(state=state, reason=reason))
+
+    def note(self, image_id: str, info: dict[str, Any]) -> None:
+        """Adds a client's remarks to the image, over those of the same name."""
+        with self.database.transaction() as connection:
+            row = connection.execute(self._one(image_id)).one()
+            connection.execute(self._update(image_id).values(info={**row.info, **info}))
+
+    def candidates(self, author: str, role: Role, *, by_id: bool) -> Iterator[Image]:
+        """The images that somebody may label next, best first.
+
+        An image takes part if it is readable, no expert has labelled it, this author has not, and it does not wait
+        for an expert (unless one asks).
+
+        Args:
+            author: who asks.
+            role: what that person may do.
+            by_id: in alphabetical order; else those never offered first, in the recorded random order, then those
+                offered longest ago.
+        """
+        image, annotation = schema.image.c, schema.annotation.c
+        standings = [Standing.UNTOUCHED, Standing.DRAFTED]
+        if role in (Role.EXPERT, Role.ADMIN):
+            standings.append(Standing.WAITING)
+        already = exists().where(
+            and_(
+                annotation.task == self.task,
+                annotation.image == image.id,
+                annotation.author == author,
+                annotation.role.in_(PEOPLE),
+            )
+        )
+        query = select(schema.image).where(
+            self._is_mine, image.state == ImageState.OK, image.standing.in_(standings), ~already
+        )
+        order = [image.id] if by_id else [image.offered.is_not(None), image.offered, image.draw]
+        offset, page = 0, 20
+        while True:
+            with self.database.reading() as connection:
+                rows = connection.execute(query.order_by(*order).limit(page).offset(offset)).all()
+            yield from map(_image, rows)
+            if len(rows) < page:
+                return
+            offset += page
+
+    def offer(self, image_id: str) -> Split:
+        """Notes that an image was offered for labelling and gives its patient a side if it has none."""
+        with self.database.transaction() as connection:
+            row = connection.execute(self._one(image_id)).one()
+            connection.execute(self._update(image_id).values(offered=schema.now()))
+            if row.split is not None:
+                return Split(row.split)
+            split = split_of(self._patients_with_split(connection), self._labelled_validation(connection))
+            connection.execute(
+                update(schema.image).where(self._is_mine, schema.image.c.patient == row.patient).values(split=split)
+            )
+            return split
+
+    def _patients_with_split(self, connection: Connection) -> int:
+        patients = func.count(schema.image.c.patient.distinct())
+        return connection.scalar(select(patients).where(self._is_mine, schema.image.c.split.is_not(None))) or 0
+
+    def _labelled_validation(self, connection: Connection) -> int:
+        patients = func.count(schema.image.c.patient.distinct())
+        return (
+            connection.scalar(
+                select(patients).where(
+                    self._is_mine,
+                    schema.image.c.split == Split.VALIDATION,
+                    schema.image.c.standing == Standing.LABELLED,
+                )
+            )
+            or 0
+        )
+
+    @property
+    def _is_mine(self) -> Any:
+        return schema.image.c.task == self.task
+
+    def _one(self, image_id: str) -> Select[Any]:
+        return select(schema.image).where(self._is_mine, schema.image.c.id == image_id)
+
+    def _update(self, image_id: str) -> Any:
+        return update(schema.image).where(self._is_mine, schema.image.c.id == image_id)
+
+
+def _image(row: Row[Any]) -> Image:
+    return Image(
+        id=row.id,
+        kind=ImageKind(row.kind),
+        source=row.source,
+        grid=Grid(tuple(row.shape), np.array(row.affine)) if row.shape else None,
+        modality=row.modality,
+        patient=row.patient,
+        split=Split(row.split) if row.split else None,
+        state=ImageState(row.state),
+        reason=row.reason,
+        standing=Standing(row.standing),
+        current=row.current,
+        info=row.info,
+        added=row.added,
+    )

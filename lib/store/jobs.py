@@ -1,0 +1,289 @@
+"""Jobs: work that outlives a request, done by the worker process one after the other."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Row, Select, insert, select, update
+
+from lib.errors import UnknownJob
+from lib.store import schema
+from lib.store.database import Database
+
+LEASE = timedelta(seconds=60)
+"""A worker that shows no sign of life for this long has lost its job."""
+
+ATTEMPTS = 2
+"""A job whose worker died is tried once more."""
+
+LOG_LINES = 100
+"""How many lines of a job's log are kept."""
+
+
+class JobKind(StrEnum):
+    """What is to be done."""
+
+    TRAIN = "train"
+    BATCH_INFER = "batch_infer"
+    SCORING = "scoring"
+
+
+class JobState(StrEnum):
+    """How far a job has come."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row of the job table.
+
+    Attributes:
+        number: counts all jobs in the order they were asked for.
+        newest_annotation: ``id`` of the newest expert annotation when it was asked for; training only.
+        owner: worker that runs it.
+        cancel: somebody asked it to stop.
+        progress: ``epoch``, ``total_epochs`` … as the job's kind gives them.
+        log: the last lines it wrote.
+    """
+
+    number: int
+    id: str
+    kind: JobKind
+    arguments: dict[str, Any]
+    state: JobState
+    newest_annotation: int
+    owner: str | None
+    cancel: bool
+    progress: dict[str, Any]
+    log: tuple[str, ...]
+    result: dict[str, Any]
+    created: datetime
+    started: datetime | None
+    ended: datetime | None
+
+
+class LostLease(Exception):
+    """The job was cancelled or given to somebody else: stop and publish nothing."""
+
+
+class Jobs:
+    """The jobs of one task."""
+
+    def __init__(self, database: Database, task: str) -> None:
+        self.database = database
+        self.task = task
+
+    def ask(self, kind: JobKind, arguments: dict[str, Any], newest_annotation: int = 0) -> Job:
+        """Queues a job, or joins one that will do the same.
+
+        A job of the same kind and arguments that waits already is joined; so is one that runs, if it was asked for
+        when everything that is known now was known.
+        """
+        with self.database.transaction() as connection:
+            column = schema.job.c
+            waiting = self._all(kind).where(column.state.in_([JobState.QUEUED, JobState.RUNNING]))
+            for row in connection.execute(waiting.order_by(column.number)):
+                same = row.arguments == arguments
+                if same and (row.state == JobState.QUEUED or row.newest_annotation >= newest_annotation):
+                    self._renew(row.id, newest_annotation)
+                    return self.get(row.id)
+            job_id = str(uuid.uuid4())
+            connection.execute(
+                insert(schema.job).values(
+                    id=job_id,
+                    kind=kind,
+                    task=self.task,
+                    arguments=arguments,
+                    state=JobState.QUEUED,
+                    newest_annotation=newest_annotation,
+                    progress={},
+                    log=["Waiting in the queue."],
+                    result={},
+                    created=schema.now(),
+                )
+            )
+            return self.get(job_id)
+
+    def _renew(self, job_id: str, newest_annotation: int) -> None:
+        """A job that still waits will see what was stored meanwhile."""
+        with self.database.transaction() as connection:
+            column = schema.job.c
+            connection.execute(
+                update(schema.job)
+                .where(column.id == job_id, column.state == JobState.QUEUED)
+                .values(newest_annotation=newest_annotation)
+            )
+
+    def claim(self, owner: str) -> Job | None:
+        """Gives the oldest waiting job to a worker; a job whose worker fell silent waits again."""
+        with self.database.transaction() as connection:
+            column, moment = schema.job.c, schema.now()
+            self._take_back(column.lease_until < moment)
+            if connection.execute(self._all().where(column.state == JobState.RUNNING)).first() is not None:
+                return None
+            row = connection.execute(self._all().where(column.state == JobState.QUEUED).order_by(column.number)).first()
+            if row is None:
+                return None
+            connection.execute(
+                update(schema.job)
+                .where(column.id == row.id)
+                .values(
+                    state=JobState.RUNNING,
+                    owner=owner,
+                    started=moment,
+                    lease_until=moment + LEASE,
+                    attempts=row.attempts + 1,
+                )
+            )
+            return self.get(row.id)
+
+    def _take_back(self, condition: Any) -> None:
+        """Running jobs that lost their worker wait again, or fail if they were tried often enough."""
+        with self.database.transaction() as connection:
+            column = schema.job.c
+            lost = self._all().where(column.state == JobState.RUNNING, condition)
+            for row in connection.execute(lost).all():
+                line = f"The worker stopped in attempt {row.attempts} of {ATTEMPTS}."
+                values: dict[str, Any] = {"owner": None, "lease_until": None, "log": [*row.log, line][-LOG_LINES:]}
+                if row.attempts < ATTEMPTS:
+                    values |= {"state": JobState.QUEUED}
+                else:
+                    values |= {"state": JobState.FAILED, "ended": schema.now(), "result": {"error": line}}
+                connection.execute(update(schema.job).where(column.id == row.id).values(**values))
+
+    def report(self, job: Job, progress: dict[str, Any], lines: Sequence[str] = ()) -> None:
+        """Keeps the lease, the progress and the newest log lines.
+
+        Raises:
+            LostLease: if the job is no longer this worker's, or was cancelled.
+        """
+        with self.database.transaction() as connection:
+            row = self._held(job)
+            connection.execute(
+                update(schema.job)
+                .where(schema.job.c.id == job.id)
+                .values(
+                    progress=progress or row.progress,
+                    log=[*row.log, *lines][-LOG_LINES:],
+                    lease_until=schema.now() + LEASE,
+                )
+            )
+
+    def finish(self, job: Job, state: JobState, result: dict[str, Any], line: str) -> None:
+        """Ends a job; call it in the transaction that publishes its result.
+
+        Raises:
+            LostLease: as ``report``.
+        """
+        with self.database.transaction() as connection:
+            row = self._held(job)
+            connection.execute(
+                update(schema.job)
+                .where(schema.job.c.id == job.id)
+                .values(
+                    state=state,
+                    result=result,
+                    log=[*row.log, line][-LOG_LINES:],
+                    ended=schema.now(),
+                    owner=None,
+                    lease_until=None,
+                )
+            )
+
+    def _held(self, job: Job) -> Row[Any]:
+        with self.database.reading() as connection:
+            row = connection.execute(self._all().where(schema.job.c.id == job.id)).one()
+        if row.cancel or row.state != JobState.RUNNING or row.owner != job.owner:
+            raise LostLease(f"Job {job.id} is {row.state}, held by {row.owner}.")
+        return row
+
+    def cancel(self, kind: JobKind) -> Job | None:
+        """Stops the job that runs, or else the one that waits longest; ``None`` if there is neither."""
+        with self.database.transaction() as connection:
+            column = schema.job.c
+            open_jobs = self._all(kind).where(column.state.in_([JobState.RUNNING, JobState.QUEUED]))
+            rows = connection.execute(open_jobs.order_by(column.number)).all()
+            if not rows:
+                return None
+            row = next((row for row in rows if row.state == JobState.RUNNING), rows[0])
+            connection.execute(
+                update(schema.job)
+                .where(column.id == row.id)
+                .values(
+                    state=JobState.CANCELLED, cancel=True, ended=schema.now(), log=[*row.log, "Stopped by a person."]
+                )
+            )
+            return self.get(row.id)
+
+    def release(self, owner: str) -> None:
+        """Puts the jobs of a worker that is gone back into the queue."""
+        self._take_back(schema.job.c.owner == owner)
+
+    def get(self, job_id: str) -> Job:
+        """One job.
+
+        Raises:
+            UnknownJob: if there is none with this id.
+        """
+        with self.database.reading() as connection:
+            row = connection.execute(self._all().where(schema.job.c.id == job_id)).one_or_none()
+        if row is None:
+            raise UnknownJob(f"There is no job {job_id}.")
+        return _job(row)
+
+    def every(self, kind: JobKind) -> list[Job]:
+        """All jobs of a kind, oldest first."""
+        with self.database.reading() as connection:
+            rows = connection.execute(self._all(kind).order_by(schema.job.c.number))
+            return [_job(row) for row in rows]
+
+    def newest(self, kind: JobKind) -> Job | None:
+        """The job of a kind that runs, else the one asked for last."""
+        with self.database.reading() as connection:
+            column = schema.job.c
+            row = connection.execute(self._all(kind).order_by(column.number.desc()).limit(1)).one_or_none()
+        return self.running(kind) or (_job(row) if row is not None else None)
+
+    def running(self, kind: JobKind) -> Job | None:
+        """The job of a kind that runs or waits to, if any."""
+        with self.database.reading() as connection:
+            column = schema.job.c
+            rows = connection.execute(
+                self._all(kind)
+                .where(column.state.in_([JobState.RUNNING, JobState.QUEUED]))
+                .order_by(column.state.desc(), column.number)
+            ).all()
+        return _job(rows[0]) if rows else None
+
+    def _all(self, kind: JobKind | None = None) -> Select[Any]:
+        query = select(schema.job).where(schema.job.c.task == self.task)
+        return query if kind is None else query.where(schema.job.c.kind == kind)
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(
+        number=row.number,
+        id=row.id,
+        kind=JobKind(row.kind),
+        arguments=row.arguments,
+        state=JobState(row.state),
+        newest_annotation=row.newest_annotation,
+        owner=row.owner,
+        cancel=row.cancel,
+        progress=row.progress,
+        log=tuple(row.log),
+        result=row.result,
+        created=row.created,
+        started=row.started,
+        ended=row.ended,
+    )

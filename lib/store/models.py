@@ -1,0 +1,180 @@
+"""Model versions: which one serves, where each came from, how good it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Row, func, insert, select, update
+
+from lib.errors import UnknownModel
+from lib.store import schema
+from lib.store.database import Database
+
+
+class ModelState(StrEnum):
+    """Whether a version makes drafts."""
+
+    CANDIDATE = "candidate"
+    SERVING = "serving"
+    KEPT = "kept"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class NewModel:
+    """A trained network to be added.
+
+    Attributes:
+        parent: version it was fine-tuned from.
+        weights: digest of the checkpoint file.
+        network: plain description of the network and its preprocessing.
+        training: (image id, annotation version) pairs that it learned from.
+        validation: pairs that it was measured on.
+        metrics: per-case results, as ``lib/training/validate.py`` gives them.
+    """
+
+    parent: int | None
+    weights: str
+    network: dict[str, Any]
+    training: list[tuple[str, int]]
+    validation: list[tuple[str, int]]
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One row of the model table; see ``NewModel`` for the fields."""
+
+    version: int
+    parent: int | None
+    weights: str
+    network: dict[str, Any]
+    training: list[tuple[str, int]]
+    validation: list[tuple[str, int]]
+    metrics: dict[str, Any]
+    state: ModelState
+    reason: str
+    created: datetime
+
+    @property
+    def is_validated(self) -> bool:
+        """Whether there were cases to measure it on."""
+        return bool(self.validation)
+
+
+class Models:
+    """The model versions of one task."""
+
+    def __init__(self, database: Database, task: str) -> None:
+        self.database = database
+        self.task = task
+
+    def add(self, new: NewModel, state: ModelState, reason: str) -> Model:
+        """Adds a version; one that serves takes the place of the one before."""
+        with self.database.transaction() as connection:
+            newest = connection.scalar(select(func.max(schema.model.c.version)).where(self._is_mine)) or 0
+            connection.execute(
+                insert(schema.model).values(
+                    task=self.task,
+                    version=newest + 1,
+                    parent=new.parent,
+                    weights=new.weights,
+                    network=new.network,
+                    training=[list(pair) for pair in new.training],
+                    validation=[list(pair) for pair in new.validation],
+                    metrics=new.metrics,
+                    state=ModelState.KEPT if state is ModelState.SERVING else state,
+                    reason=reason,
+                    created=schema.now(),
+                )
+            )
+            if state is ModelState.SERVING:
+                return self.serve(newest + 1, reason)
+            return self.get(newest + 1)
+
+    def serve(self, version: int, reason: str) -> Model:
+        """Makes one version the serving one; the one before is kept.
+
+        Raises:
+            UnknownModel: if there is no such version.
+        """
+        with self.database.transaction() as connection:
+            self.get(version)
+            connection.execute(
+                update(schema.model)
+                .where(self._is_mine, schema.model.c.state == ModelState.SERVING)
+                .values(state=ModelState.KEPT)
+            )
+            connection.execute(
+                update(schema.model)
+                .where(self._is_mine, schema.model.c.version == version)
+                .values(state=ModelState.SERVING, reason=reason)
+            )
+            return self.get(version)
+
+    def retire(self) -> Model:
+        """Takes the serving version out of service, without another in its place.
+
+        Raises:
+            UnknownModel: if none serves.
+        """
+        with self.database.transaction() as connection:
+            serving = self.serving()
+            if serving is None:
+                raise UnknownModel(f"No model of {self.task} serves.")
+            connection.execute(
+                update(schema.model)
+                .where(self._is_mine, schema.model.c.version == serving.version)
+                .values(state=ModelState.KEPT, reason="taken out of service")
+            )
+            return self.get(serving.version)
+
+    def get(self, version: int) -> Model:
+        """One version.
+
+        Raises:
+            UnknownModel: if it does not exist.
+        """
+        with self.database.reading() as connection:
+            row = connection.execute(
+                select(schema.model).where(self._is_mine, schema.model.c.version == version)
+            ).one_or_none()
+        if row is None:
+            raise UnknownModel(f"{self.task} has no model version {version}.")
+        return _model(row)
+
+    def serving(self) -> Model | None:
+        """The version that makes drafts, if any."""
+        with self.database.reading() as connection:
+            row = connection.execute(
+                select(schema.model).where(self._is_mine, schema.model.c.state == ModelState.SERVING)
+            ).one_or_none()
+        return _model(row) if row is not None else None
+
+    def every(self) -> list[Model]:
+        """All versions, oldest first."""
+        with self.database.reading() as connection:
+            rows = connection.execute(select(schema.model).where(self._is_mine).order_by(schema.model.c.version))
+            return [_model(row) for row in rows]
+
+    @property
+    def _is_mine(self) -> Any:
+        return schema.model.c.task == self.task
+
+
+def _model(row: Row[Any]) -> Model:
+    return Model(
+        version=row.version,
+        parent=row.parent,
+        weights=row.weights,
+        network=row.network,
+        training=[(image, version) for image, version in row.training],
+        validation=[(image, version) for image, version in row.validation],
+        metrics=row.metrics,
+        state=ModelState(row.state),
+        reason=row.reason,
+        created=row.created,
+    )

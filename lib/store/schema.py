@@ -1,0 +1,179 @@
+"""The tables, as the newest migration leaves them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite forgets the zone, so it is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Stores any aware moment as UTC."""
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Reads the moment back as UTC."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def now() -> datetime:
+    """The present moment in UTC."""
+    return datetime.now(UTC)
+
+
+task = Table(
+    "task",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("structures", JSON, nullable=False),
+    Column("created", UtcTime, nullable=False),
+)
+
+image = Table(
+    "image",
+    metadata,
+    Column("task", String(64), ForeignKey("task.name"), primary_key=True),
+    Column("id", String(1024), primary_key=True),
+    Column("kind", String(16), nullable=False),  # file, series
+    Column("source", Text, nullable=False),  # path of the file, or of the folder of the series, below its root
+    Column("shape", JSON),
+    Column("affine", JSON),
+    Column("modality", String(16), nullable=False, default=""),
+    Column("patient", String(256), nullable=False),
+    Column("split", String(16)),
+    Column("state", String(16), nullable=False),  # ok, quarantined, hidden
+    Column("reason", Text, nullable=False, default=""),
+    Column("standing", String(16), nullable=False),  # by the current annotation, see lib/stages.py
+    Column("current", Integer),  # its version
+    Column("draw", Float, nullable=False),  # place in the recorded random order
+    Column("offered", UtcTime),
+    Column("info", JSON, nullable=False),
+    Column("added", UtcTime, nullable=False),
+    Index("ix_image_next", "task", "state", "standing", "offered", "draw"),
+    Index("ix_image_patient", "task", "patient"),
+    Index("ix_image_split", "task", "split", "patient"),
+)
+
+file = Table(
+    "file",
+    metadata,
+    Column("task", String(64), primary_key=True),
+    Column("root", String(16), primary_key=True),  # studies, uploads
+    Column("path", String(2048), primary_key=True),
+    Column("size", BigInteger, nullable=False),
+    Column("modified_ns", BigInteger, nullable=False),
+    Column("inode", BigInteger, nullable=False),
+    Column("image", String(1024), nullable=False),
+    ForeignKeyConstraint(["task", "image"], ["image.task", "image.id"]),
+    Index("ix_file_image", "task", "image"),
+)
+
+annotation = Table(
+    "annotation",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("task", String(64), nullable=False),
+    Column("image", String(1024), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("author", String(256), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("parent", Integer),
+    Column("mask", String(64)),
+    Column("looked_at", JSON, nullable=False),
+    Column("voxels", JSON, nullable=False),
+    Column("tag", String(256), nullable=False, default=""),
+    Column("model_version", Integer),
+    Column("rule", String(64), nullable=False, default=""),
+    Column("client", String(256), nullable=False, default=""),
+    Column("seconds", Float),
+    Column("info", JSON, nullable=False),
+    Column("created", UtcTime, nullable=False),
+    UniqueConstraint("task", "image", "version"),
+    ForeignKeyConstraint(["task", "image"], ["image.task", "image.id"]),
+    Index("ix_annotation_stage", "task", "stage", "id"),
+    Index("ix_annotation_author", "task", "image", "author"),
+)
+
+model = Table(
+    "model",
+    metadata,
+    Column("task", String(64), ForeignKey("task.name"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("parent", Integer),
+    Column("weights", String(64), nullable=False),
+    Column("network", JSON, nullable=False),
+    Column("training", JSON, nullable=False),  # [[image, annotation version], ...]
+    Column("validation", JSON, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("state", String(16), nullable=False),  # candidate, serving, kept, rejected
+    Column("reason", Text, nullable=False),
+    Column("created", UtcTime, nullable=False),
+    Index(
+        "uq_model_serving",
+        "task",
+        unique=True,
+        sqlite_where=text("state = 'serving'"),
+        postgresql_where=text("state = 'serving'"),
+    ),
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(36), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),  # train, batch_infer, scoring
+    Column("task", String(64), ForeignKey("task.name"), nullable=False),
+    Column("arguments", JSON, nullable=False),
+    Column("state", String(16), nullable=False),  # queued, running, done, failed, cancelled
+    Column("newest_annotation", Integer, nullable=False, default=0),
+    Column("owner", String(64)),
+    Column("lease_until", UtcTime),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("cancel", Boolean, nullable=False, default=False),
+    Column("progress", JSON, nullable=False),
+    Column("log", JSON, nullable=False),
+    Column("result", JSON, nullable=False),
+    Column("created", UtcTime, nullable=False),
+    Column("started", UtcTime),
+    Column("ended", UtcTime),
+    Index("ix_job_kind", "task", "kind", "state", "number"),
+)

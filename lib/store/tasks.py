@@ -1,0 +1,59 @@
+"""The structures of a task: fixed at the first start, new ones appended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import insert, select, update
+
+from lib.errors import TaskMismatch
+from lib.store import schema
+from lib.store.database import Database
+from lib.task import Structure, Task, listed, with_kept_values
+
+
+def open_task(database: Database, task: Task) -> Task:
+    """Compares a task with the record and writes down what is new.
+
+    Returns:
+        The task with all structures that the record knows.
+
+    Raises:
+        TaskMismatch: if a known structure has another value now, or a known value another structure.
+    """
+    with database.transaction() as connection:
+        row = connection.execute(select(schema.task).where(schema.task.c.name == task.name)).one_or_none()
+        recorded = [_structure(entry) for entry in row.structures] if row is not None else []
+        _refuse_other_values(task, recorded)
+        opened = with_kept_values(task, recorded)
+        structures = [_entry(structure) for structure in opened.structures]
+        if row is None:
+            connection.execute(insert(schema.task).values(name=task.name, structures=structures, created=schema.now()))
+        elif structures != row.structures:
+            connection.execute(update(schema.task).where(schema.task.c.name == task.name).values(structures=structures))
+    return opened
+
+
+def _refuse_other_values(task: Task, recorded: list[Structure]) -> None:
+    for structure in task.structures:
+        for known in recorded:
+            same_name = known.name.casefold() == structure.name.casefold()
+            if same_name != (known.value == structure.value):
+                raise TaskMismatch(
+                    f"The record of {task.name} was made with {listed(recorded)}; this start asks for "
+                    f"{listed(task.structures)}. Keep the values, or start with another --data folder."
+                )
+
+
+def _structure(entry: dict[str, Any]) -> Structure:
+    red, green, blue = entry["colour"]
+    return Structure(entry["name"], entry["value"], (red, green, blue), entry["code"])
+
+
+def _entry(structure: Structure) -> dict[str, Any]:
+    return {
+        "name": structure.name,
+        "value": structure.value,
+        "colour": list(structure.colour),
+        "code": structure.code,
+    }

@@ -1,0 +1,102 @@
+"""What an app labels: the structures with their values, the modality and how the network sees an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from lib.errors import InvalidSetting
+
+BACKGROUND = 0
+"""Label value of everything that is no structure."""
+
+MAX_STRUCTURES = 255
+"""Masks are uint8 with 0 for the background."""
+
+PALETTE = (
+    (221, 130, 101), (128, 174, 128), (111, 184, 210), (241, 214, 145), (177, 122, 101), (216, 101, 79),
+    (144, 238, 144), (183, 156, 220), (230, 180, 90), (110, 150, 200), (205, 160, 160), (90, 190, 170),
+)  # fmt: skip
+"""Colours (red, green, blue) for structures whose task names none, repeated when they run out."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A named organ or lesion and the number that stands for it in a mask.
+
+    Attributes:
+        name: as annotators see it; compared without regard to case.
+        value: label value, 1 to 255.
+        colour: red, green, blue, 0 to 255.
+        code: SNOMED CT concept id, or empty.
+    """
+
+    name: str
+    value: int
+    colour: tuple[int, int, int]
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One labelling task.
+
+    Attributes:
+        name: short name, also that of its model and trainer.
+        description: one sentence for people.
+        structures: in the order of their label values; empty until the settings name them.
+        modality: DICOM modality, for example ``CT`` or ``MR``.
+        window_hu: lower and upper bound that become 0 and 1 for the network; ``None``: zero mean and unit
+            variance of each image by itself, for modalities without a fixed scale.
+        spacing_mm: voxel edges that the network works at; ``None``: the median of the training images.
+    """
+
+    name: str
+    description: str
+    structures: tuple[Structure, ...] = ()
+    modality: str = "MR"
+    window_hu: tuple[float, float] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses structures that share a name or a value."""
+        names = [structure.name.casefold() for structure in self.structures]
+        values = [structure.value for structure in self.structures]
+        if len(set(names)) < len(names) or len(set(values)) < len(values):
+            raise InvalidSetting(f"Structures must differ in name and value, found {listed(self.structures)}.")
+        if any(not name.strip() for name in names) or any(not 1 <= value <= MAX_STRUCTURES for value in values):
+            raise InvalidSetting(
+                f"Each structure needs a name and a value from 1 to {MAX_STRUCTURES}, found {listed(self.structures)}."
+            )
+
+    @property
+    def values(self) -> dict[str, int]:
+        """Label value by structure name."""
+        return {structure.name: structure.value for structure in self.structures}
+
+    def structure(self, name: str) -> Structure | None:
+        """The structure with this name, whatever its case, or ``None``."""
+        return next((s for s in self.structures if s.name.casefold() == name.strip().casefold()), None)
+
+
+def listed(structures: Iterable[Structure]) -> str:
+    """``liver=1, spleen=2``, for messages."""
+    return ", ".join(f"{structure.name}={structure.value}" for structure in structures) or "none"
+
+
+def numbered(names: Iterable[str]) -> tuple[Structure, ...]:
+    """Structures with the values 1, 2, 3 … in the order given and colours from the palette."""
+    return tuple(
+        Structure(name.strip(), value, PALETTE[(value - 1) % len(PALETTE)]) for value, name in enumerate(names, start=1)
+    )
+
+
+def with_kept_values(task: Task, recorded: Iterable[Structure]) -> Task:
+    """The task with every structure that the record already knows, in the order of their values.
+
+    A structure that is only in the record stays part of the task (its voxels are in stored masks); a new one is
+    appended. The caller has already refused other values for known names.
+    """
+    known = {structure.name.casefold() for structure in task.structures}
+    kept = [structure for structure in recorded if structure.name.casefold() not in known]
+    return replace(task, structures=tuple(sorted((*task.structures, *kept), key=lambda structure: structure.value)))

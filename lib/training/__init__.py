@@ -1,0 +1,1 @@
+"""From annotations to a model version that may serve."""

@@ -1,0 +1,205 @@
+"""Training a network on all annotated cases, from scratch or from the model that serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from lib.losses.marginal import MarginalDiceCrossEntropy
+from lib.networks.checkpoint import Checkpoint, NetworkPlan
+from lib.networks.precision import Precision, computing_in
+from lib.networks.segmenter import carried_over, seeded_network
+from lib.preprocessing import plan_for
+from lib.task import Task
+from lib.training.budget import Budget, learning_rate_at
+from lib.training.cases import PreparedCase, TrainingCase, body_grids, prepared_cases
+from lib.training.patches import Batch, Patches
+
+REPORT_EVERY_SECONDS = 1.0
+
+PLANNED_FROM = 12
+"""Images whose grids decide spacing and patch of a first network."""
+
+GRADIENT_NORM = 5.0
+"""Longer gradients are shortened to this."""
+
+
+class Stopped(Exception):
+    """Somebody asked the training to stop; nothing was produced."""
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """How to train.
+
+    Attributes:
+        seconds: of computing after the cases are prepared; by the clock up to three times as long on a busy machine.
+            ``inf`` with ``max_epochs``: the same seed gives the same weights on the same machine.
+        max_epochs: ends earlier; ``None``: only the time decides. In an epoch every case comes once.
+        batch_size: patches per step.
+        learning_rate: the largest one, from scratch.
+        finetune_learning_rate: the largest one, from a start.
+        seed: draws fresh weights, patches and augmentations.
+        device: of PyTorch.
+        precision: by default bfloat16 where the machine has units for it.
+    """
+
+    seconds: float = 120.0
+    max_epochs: int | None = None
+    batch_size: int = 2
+    learning_rate: float = 3e-3
+    finetune_learning_rate: float = 2e-3
+    seed: int = 0
+    device: str = "cpu"
+    precision: Precision = Precision.AUTO
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training has come.
+
+    Attributes:
+        epoch: epochs finished; one is a visit to every case.
+        total_epochs: expected at this pace.
+        loss: running mean, ``nan`` before the first step.
+        dice: running mean over the training patches of what the Dice loss saw, 0 to 1; ``None`` before the first step.
+        seconds_left: of computing.
+        steps: optimiser steps so far.
+        skipped: reason by image id for each case that is not learned from.
+    """
+
+    epoch: int
+    total_epochs: int
+    loss: float
+    dice: float | None
+    seconds_left: float
+    steps: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def finetune(
+    cases: Sequence[TrainingCase],
+    start: Checkpoint | None,
+    task: Task,
+    options: FinetuneOptions,
+    report: Callable[[Progress], None],
+    should_stop: Callable[[], bool],
+) -> Checkpoint:
+    """A network that learned from all cases.
+
+    From a start, its plan stays (spacing, window, patch), so that weights keep their meaning; structures that the
+    task has in addition are appended.
+
+    Args:
+        cases: a case that cannot be read is skipped and reported.
+        start: where to go on, or ``None`` for fresh weights.
+        task: names the structures.
+        options: how long and how.
+        report: called about once a second.
+        should_stop: asked before every step.
+
+    Raises:
+        NoAnnotationsYet: if no case can be used.
+        Stopped: if ``should_stop`` says so.
+        UnacceptableFile: if the start's weights do not fit its plan.
+    """
+
+    def check() -> None:
+        if should_stop():
+            raise Stopped(f"The training of {task.name} was stopped; the model that serves stays.")
+
+    check()
+    plan = (
+        plan_for(task, body_grids(cases, task.window_hu, PLANNED_FROM))
+        if start is None
+        else replace(start.plan, structures=task.values)
+    )
+    skipped: dict[str, str] = {}
+    ready = prepared_cases(cases, plan, np.random.default_rng(options.seed), skipped, check)
+    network = seeded_network(plan, options.seed) if start is None else carried_over(start, plan, options.seed)
+    peak = options.learning_rate if start is None else options.finetune_learning_rate
+    _Run(network, plan, ready, options, peak, skipped).train(report, check)
+    return Checkpoint(plan, {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()})
+
+
+class _Run:
+    """One training; the network is changed in place."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        plan: NetworkPlan,
+        cases: Sequence[PreparedCase],
+        options: FinetuneOptions,
+        peak: float,
+        skipped: dict[str, str],
+    ) -> None:
+        self._options = options
+        self._peak = peak
+        self._skipped = skipped
+        self._cases = len(cases)
+        self._device = torch.device(options.device)
+        self._network = network.to(self._device).train()
+        self._patches = Patches(cases, plan, options.batch_size, options.seed)
+        self._loss = MarginalDiceCrossEntropy()
+        self._optimizer = torch.optim.AdamW(network.parameters(), lr=peak, weight_decay=1e-4)
+        self._steps = 0
+        self._mean_loss = self._mean_dice = float("nan")
+
+    def train(self, report: Callable[[Progress], None], check: Callable[[], None]) -> None:
+        """Steps until time or epochs are used up."""
+        budget, reported = Budget(self._options.seconds), 0.0
+        while (fraction := self._fraction(budget)) < 1:
+            check()
+            for group in self._optimizer.param_groups:
+                group["lr"] = learning_rate_at(fraction, self._peak)
+            self._learn(self._patches.batch())
+            if budget.spent - reported >= REPORT_EVERY_SECONDS:
+                reported = budget.spent
+                report(self._progress(budget))
+        report(self._progress(budget))
+
+    @property
+    def _epochs(self) -> float:
+        return self._steps * self._options.batch_size / self._cases
+
+    def _fraction(self, budget: Budget) -> float:
+        """Share of the training that is over, by time or by epochs, whichever ends first."""
+        limit = self._options.max_epochs
+        return max(budget.fraction, 0.0 if limit is None else self._epochs / limit)
+
+    def _learn(self, batch: Batch) -> None:
+        """One optimiser step."""
+        self._optimizer.zero_grad(set_to_none=True)
+        with computing_in(self._options.precision, self._device):
+            logits = self._network(batch.image.to(self._device))
+        target, looked_at = batch.target.to(self._device), batch.looked_at.to(self._device)
+        cross_entropy, dice_loss = self._loss.parts(logits.float(), target, looked_at)
+        loss = cross_entropy + dice_loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(self._network.parameters(), GRADIENT_NORM)
+        self._optimizer.step()
+        self._steps += 1
+        self._mean_loss = _running(self._mean_loss, float(loss.detach()), self._steps)
+        self._mean_dice = _running(self._mean_dice, 1 - float(dice_loss.detach()), self._steps)
+
+    def _progress(self, budget: Budget) -> Progress:
+        fraction = self._fraction(budget)
+        return Progress(
+            epoch=int(self._epochs),
+            total_epochs=max(round(self._epochs / max(fraction, 1e-6)), 1),
+            loss=self._mean_loss,
+            dice=self._mean_dice if self._steps else None,
+            seconds_left=max(budget.spent / max(fraction, 1e-6) - budget.spent, 0.0),
+            steps=self._steps,
+            skipped=dict(self._skipped),
+        )
+
+
+def _running(mean: float, value: float, steps: int) -> float:
+    """The running mean after one more value."""
+    return value if steps == 1 else 0.95 * mean + 0.05 * value

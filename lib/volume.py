@@ -1,0 +1,388 @@
+"""Voxels with their place in the patient: reading, writing, and putting a mask onto an image's grid.
+
+Voxels are (I, J, K), affines lead from voxel indices to RAS millimetres. SimpleITK's (K, J, I) arrays and LPS
+millimetres stay inside this file.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from nibabel.orientations import aff2axcodes
+
+from lib.errors import GridMismatch, UnreadableImage
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+GRID_TOLERANCE_MM = 1e-3
+"""How far the corners of two grids may lie apart and still be the same lattice."""
+
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
+NRRD_SUFFIXES = (".seg.nrrd", ".nrrd")
+VOLUME_SUFFIXES = NIFTI_SUFFIXES + NRRD_SUFFIXES
+"""File names that are read here; the longer suffix stands first."""
+
+LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A voxel lattice.
+
+    Attributes:
+        shape: voxels along I, J, K.
+        affine: float64 (4, 4), from voxel indices to RAS millimetres.
+    """
+
+    shape: tuple[int, int, int]
+    affine: Array
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel edge lengths along I, J, K."""
+        i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(i), float(j), float(k)
+
+    @property
+    def voxel_mm3(self) -> float:
+        """Volume of one voxel."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    @property
+    def orientation(self) -> str:
+        """Where I, J and K point to, for example ``RAS``."""
+        return "".join(code or "?" for code in aff2axcodes(self.affine))
+
+    def __str__(self) -> str:
+        """``512x512x118 voxels at 0.70x0.70x2.50 mm, LPS``, for messages."""
+        edges = "x".join(f"{edge:.2f}" for edge in self.spacing_mm)
+        return f"{'x'.join(map(str, self.shape))} voxels at {edges} mm, {self.orientation}"
+
+    def is_same_as(self, other: Grid) -> bool:
+        """Whether all corners of both grids lie within the tolerance."""
+        return self.shape == other.shape and bool(
+            np.abs(_corners(self.affine, self.shape) - _corners(other.affine, other.shape)).max() <= GRID_TOLERANCE_MM
+        )
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Voxels (I, J, K) of an image or a mask and the affine that places them in RAS millimetres."""
+
+    voxels: Array
+    affine: Array
+
+    @property
+    def grid(self) -> Grid:
+        """The lattice of the voxels."""
+        i, j, k = self.voxels.shape
+        return Grid((i, j, k), self.affine)
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file name that is read here, or an empty string."""
+    return next((suffix for suffix in VOLUME_SUFFIXES if name.lower().endswith(suffix)), "")
+
+
+def read_volume(path: Path) -> Volume:
+    """Reads a NIfTI or NRRD file.
+
+    Returns:
+        Voxels in the file's own type, scaled as its header says; a 2D image becomes (I, J, 1).
+
+    Raises:
+        UnreadableImage: if the file is damaged, holds no voxels, or is not one grey volume.
+    """
+    try:
+        volume = _read_nifti(path) if suffix_of(path.name) in NIFTI_SUFFIXES else _read_nrrd(path)
+    except UnreadableImage:
+        raise
+    # The readers raise whatever a damaged header makes them stumble over.
+    except Exception as error:
+        raise UnreadableImage(f"{path.name} cannot be read: {_first_line(error)}. Export the image again.") from error
+    if volume.voxels.size == 0:
+        raise UnreadableImage(f"{path.name} holds no voxels (shape {volume.voxels.shape}).")
+    return volume
+
+
+def read_grid(path: Path) -> Grid:
+    """The lattice of a NIfTI or NRRD file from its header, and whether all its voxels are there.
+
+    Raises:
+        UnreadableImage: as ``read_volume``, and if the file is shorter than its header says.
+    """
+    if path.stat().st_size == 0:
+        raise UnreadableImage(f"{path.name} is empty (0 bytes).")
+    try:
+        if suffix_of(path.name) in NIFTI_SUFFIXES:
+            return _nifti_grid(path)
+        return _nrrd_grid(path)
+    except UnreadableImage:
+        raise
+    except Exception as error:
+        raise UnreadableImage(f"{path.name} is no readable image: {_first_line(error)}.") from error
+
+
+def write_volume(path: Path, volume: Volume) -> None:
+    """Writes ``.nii``, ``.nii.gz`` or ``.nrrd``, by the suffix of the path; equal volumes give equal bytes."""
+    if suffix_of(path.name) in NIFTI_SUFFIXES:
+        path.write_bytes(nifti_bytes(volume, compressed=path.name.lower().endswith(".gz")))
+        return
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.voxels.T))
+    lps = LPS_FROM_RAS @ volume.affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).flatten().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    sitk.WriteImage(image, str(path), useCompression=True)
+
+
+def nifti_bytes(volume: Volume, *, compressed: bool = True) -> bytes:
+    """The volume as a NIfTI-1 file; gzip without a time stamp, so that equal volumes give equal bytes."""
+    image = nib.Nifti1Image(volume.voxels, volume.affine)
+    image.header.set_xyzt_units("mm")
+    data = image.to_bytes()
+    return gzipped(data) if compressed else data
+
+
+def gzipped(data: bytes, level: int = 4) -> bytes:
+    """Gzip with an empty time stamp and no file name."""
+    packer = zlib.compressobj(level, zlib.DEFLATED, 31)
+    return packer.compress(data) + packer.flush()
+
+
+def onto_grid(mask: Volume, grid: Grid, name: str) -> Array:
+    """Puts a mask that lies on a grid's lattice onto that grid.
+
+    The mask may have its axes in another order or direction, and may cover only a part of the grid: what it does
+    not cover becomes 0. It must share the lattice: nothing is interpolated.
+
+    Args:
+        mask: the mask as it came.
+        grid: the lattice of the image.
+        name: what to call the image in the message.
+
+    Returns:
+        The mask's voxels as (I, J, K) of ``grid``.
+
+    Raises:
+        GridMismatch: if the lattices differ by more than the tolerance, or the mask leaves the grid.
+    """
+    if mask.grid.is_same_as(grid):
+        return mask.voxels
+    mismatch = GridMismatch(
+        f"The mask of {name} is {mask.grid}, the image is {grid}. Export the mask with the image as reference volume."
+    )
+    to_grid = np.linalg.solve(grid.affine, mask.affine)
+    steps = np.rint(to_grid[:3, :3])
+    is_permutation = (np.abs(steps).sum(axis=0) == 1).all() and (np.abs(steps).sum(axis=1) == 1).all()
+    if not is_permutation:
+        raise mismatch
+    axes = [int(np.argmax(np.abs(row))) for row in steps]
+    turned = np.transpose(mask.voxels, axes)
+    flips = [steps[axis, source] < 0 for axis, source in enumerate(axes)]
+    turned = np.flip(turned, [axis for axis, flipped in enumerate(flips) if flipped])
+    last = np.array(mask.voxels.shape) - 1
+    first_index = np.array([last[source] if flipped else 0 for source, flipped in zip(axes, flips, strict=True)])
+    corner = np.zeros(3)
+    for axis, source in enumerate(axes):
+        corner[source] = first_index[axis]
+    start = np.rint(to_grid[:3, :3] @ corner + to_grid[:3, 3]).astype(int)
+    placed = np.eye(4)
+    placed[:3, 3] = start
+    turned_affine = _turned_affine(mask.affine, axes, flips, mask.voxels.shape)
+    if np.abs(
+        _corners(turned_affine, turned.shape) - _corners(grid.affine @ placed, turned.shape)
+    ).max() > GRID_TOLERANCE_MM or any(
+        begin < 0 or begin + length > size for begin, length, size in zip(start, turned.shape, grid.shape, strict=True)
+    ):
+        raise mismatch
+    whole = np.zeros(grid.shape, mask.voxels.dtype)
+    whole[tuple(slice(begin, begin + length) for begin, length in zip(start, turned.shape, strict=True))] = turned
+    return whole
+
+
+def _turned_affine(affine: Array, axes: list[int], flips: list[bool], shape: tuple[int, ...]) -> Array:
+    """The affine after the axes were put in another order and some of them flipped."""
+    turned = affine.copy()
+    for axis, (source, flipped) in enumerate(zip(axes, flips, strict=True)):
+        turned[:3, axis] = -affine[:3, source] if flipped else affine[:3, source]
+        if flipped:
+            turned[:3, 3] = turned[:3, 3] + affine[:3, source] * (shape[source] - 1)
+    return turned
+
+
+def _corners(affine: Array, shape: tuple[int, ...]) -> Array:
+    """Float (8, 3): the outermost voxel centres in millimetres."""
+    indices = np.array(list(itertools.product(*((0, size - 1) for size in shape))))
+    return np.asarray(indices @ affine[:3, :3].T + affine[:3, 3])
+
+
+def _three_axes(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
+    """The shape with axes of one voxel added or dropped at the end."""
+    trimmed = list(shape)
+    while len(trimmed) > 3 and trimmed[-1] == 1:
+        trimmed.pop()
+    trimmed += [1] * (3 - len(trimmed))
+    if len(trimmed) > 3:
+        raise UnreadableImage(
+            f"{name} has {len(shape)} axes ({'x'.join(map(str, shape))}); wanted is one grey volume of 3 axes. "
+            "Split the series into single volumes."
+        )
+    if min(trimmed) < 1:
+        raise UnreadableImage(f"{name} holds no voxels (shape {'x'.join(map(str, shape))}).")
+    return trimmed[0], trimmed[1], trimmed[2]
+
+
+def _checked_affine(affine: Array, name: str) -> Array:
+    matrix = np.asarray(affine, np.float64)
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
+        raise UnreadableImage(f"{name} has no usable voxel size or orientation in its header. Export it again.")
+    return matrix
+
+
+def _load_nifti(path: Path) -> Any:
+    image: Any = nib.load(path)
+    if image.get_data_dtype().fields is not None or np.issubdtype(image.get_data_dtype(), np.complexfloating):
+        raise UnreadableImage(f"{path.name} holds colour or complex voxels; wanted is one grey volume.")
+    return image
+
+
+def _read_nifti(path: Path) -> Volume:
+    image = _load_nifti(path)
+    voxels = np.asanyarray(image.dataobj)
+    return Volume(voxels.reshape(_three_axes(image.shape, path.name)), _checked_affine(image.affine, path.name))
+
+
+def _nifti_grid(path: Path) -> Grid:
+    image = _load_nifti(path)
+    voxels = int(np.prod(image.shape, dtype=np.int64))
+    expected = int(image.dataobj.offset) + voxels * image.get_data_dtype().itemsize
+    _refuse_short_file(path, expected, path.name.lower().endswith(".gz"))
+    return Grid(_three_axes(image.shape, path.name), _checked_affine(image.affine, path.name))
+
+
+def _refuse_short_file(path: Path, expected: int, is_gzip: bool) -> None:
+    """Raises if fewer than the expected bytes are there, once unpacked."""
+    found = path.stat().st_size
+    if is_gzip:
+        with path.open("rb") as file:
+            file.seek(-4, io.SEEK_END)
+            # Gzip ends with the length of its content (RFC 1952), which a cut file does not.
+            if int.from_bytes(file.read(4), "little") == expected % 2**32:
+                return
+        found = _unpacked_length(path)
+    if found < expected:
+        raise UnreadableImage(
+            f"{path.name} is cut off: its header promises {expected} bytes, {found} are there. Copy the file again."
+        )
+
+
+def _unpacked_length(path: Path) -> int:
+    """Bytes that can be unpacked, over all members of a gzip file, up to the first damaged place."""
+    length, unpacker = 0, zlib.decompressobj(31)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            while chunk:
+                try:
+                    length += len(unpacker.decompress(chunk))
+                except zlib.error:
+                    return length
+                chunk = unpacker.unused_data
+                if unpacker.eof:
+                    unpacker = zlib.decompressobj(31)
+    return length
+
+
+def _grid_of_sitk(image: Any, name: str) -> Grid:
+    size = tuple(image.GetSize())
+    shape = _three_axes(size, name)
+    axes = image.GetDimension()
+    lps = np.eye(4)
+    lps[:axes, :axes] = (np.array(image.GetDirection()).reshape(axes, axes) * np.array(image.GetSpacing()))[:3, :3]
+    lps[:axes, 3] = image.GetOrigin()[:3]
+    return Grid(shape, _checked_affine(LPS_FROM_RAS @ lps, name))
+
+
+def volume_of_sitk(image: Any, name: str) -> Volume:
+    """A SimpleITK image as a volume; vector and colour images are refused."""
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise UnreadableImage(
+            f"{name} has {image.GetNumberOfComponentsPerPixel()} values per voxel; wanted is one grey volume."
+        )
+    grid = _grid_of_sitk(image, name)
+    return Volume(sitk.GetArrayFromImage(image).T.reshape(grid.shape), grid.affine)
+
+
+def _read_nrrd(path: Path) -> Volume:
+    return volume_of_sitk(sitk.ReadImage(str(path)), path.name)
+
+
+def _nrrd_grid(path: Path) -> Grid:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    if reader.GetNumberOfComponents() != 1:
+        raise UnreadableImage(f"{path.name} has {reader.GetNumberOfComponents()} values per voxel, wanted is one.")
+    grid = _grid_of_sitk(reader, path.name)
+    _refuse_short_nrrd(path)
+    return grid
+
+
+NRRD_BYTES = {
+    "signed char": 1, "int8": 1, "int8_t": 1, "uchar": 1, "unsigned char": 1, "uint8": 1, "uint8_t": 1,
+    "short": 2, "short int": 2, "signed short": 2, "int16": 2, "int16_t": 2,
+    "ushort": 2, "unsigned short": 2, "uint16": 2, "uint16_t": 2,
+    "int": 4, "signed int": 4, "int32": 4, "int32_t": 4, "uint": 4, "unsigned int": 4, "uint32": 4, "uint32_t": 4,
+    "float": 4, "longlong": 8, "long long": 8, "int64": 8, "int64_t": 8,
+    "ulonglong": 8, "unsigned long long": 8, "uint64": 8, "uint64_t": 8, "double": 8,
+}  # fmt: skip
+"""Bytes of one voxel by the names of teem's NRRD definition, field ``type``."""
+
+
+def nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
+    """Fields and key/value pairs of an NRRD header, and the offset of the byte behind it."""
+    fields: dict[str, str] = {}
+    with path.open("rb") as file:
+        for raw in file:
+            line = raw.decode("utf-8", "replace").strip()
+            if not line:
+                return fields, file.tell()
+            separator = ":=" if ":=" in line else ":"
+            key, found, value = line.partition(separator)
+            if found and not line.startswith("#"):
+                fields[key.strip()] = value.strip()
+    return fields, path.stat().st_size
+
+
+def _refuse_short_nrrd(path: Path) -> None:
+    fields, offset = nrrd_fields(path)
+    encoding = fields.get("encoding", "").lower()
+    voxel_bytes = NRRD_BYTES.get(fields.get("type", "").lower())
+    if "data file" in fields or "datafile" in fields:
+        raise UnreadableImage(f"{path.name} keeps its voxels in another file. Save it as one .nrrd file.")
+    if voxel_bytes is None or encoding not in ("raw", "gzip", "gz"):
+        sitk.ReadImage(str(path))
+        return
+    expected = voxel_bytes * int(np.prod([int(size) for size in fields["sizes"].split()], dtype=np.int64))
+    if encoding == "raw":
+        _refuse_short_file(path, offset + expected, is_gzip=False)
+        return
+    with path.open("rb") as file:
+        file.seek(-4, io.SEEK_END)
+        if int.from_bytes(file.read(4), "little") != expected % 2**32:
+            sitk.ReadImage(str(path))
+
+
+def _first_line(error: Exception) -> str:
+    """The last line of a reader's message, where ITK puts the reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__

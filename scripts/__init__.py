@@ -1,0 +1,1 @@
+"""Commands: one thin file per job, run as ``python -m scripts.<name>``."""

@@ -1,0 +1,88 @@
+"""Surface distances of drawn masks, with values from geometry."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+
+from lib.errors import GridMismatch
+from lib.metrics.surface import hd95_mm
+
+EVEN = (1.0, 1.0, 1.0)
+
+
+def block(shape: tuple[int, int, int], *spans: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[tuple(slice(*span) for span in spans)] = True
+    return mask
+
+
+def test_equal_masks_have_no_distance():
+    mask = block((9, 9, 9), (2, 6), (2, 6), (2, 6))
+
+    assert hd95_mm(mask, mask, EVEN) == 0.0
+
+
+@pytest.mark.parametrize(("axis", "distance_mm"), [(0, 2 * 0.5), (1, 2 * 1.0), (2, 2 * 4.0)])
+def test_a_single_voxel_moved_by_two_is_two_edges_away(axis, distance_mm):
+    truth = block((9, 9, 9), (3, 4), (3, 4), (3, 4))
+
+    assert hd95_mm(truth, np.roll(truth, 2, axis), (0.5, 1.0, 4.0)) == pytest.approx(distance_mm)
+
+
+def test_the_larger_direction_counts():
+    """Every voxel of the short rod is on the long one, whose far end is nine millimetres from the short one."""
+    short, long = block((30, 3, 3), (0, 1), (1, 2), (1, 2)), block((30, 3, 3), (0, 21), (1, 2), (1, 2))
+
+    assert hd95_mm(short, long, EVEN) == hd95_mm(long, short, EVEN) == 19.0
+
+
+def test_a_few_stray_voxels_do_not_count():
+    """One stray voxel among 99 surface voxels is beyond the 95th percentile."""
+    truth = block((120, 3, 3), (0, 98), (1, 2), (1, 2))
+    prediction = truth | block((120, 3, 3), (119, 120), (1, 2), (1, 2))
+
+    assert hd95_mm(truth, prediction, EVEN) == 0.0
+
+
+def test_the_inside_is_no_surface():
+    """A hollow cube and a full one share their outer surface; the hollow one adds its inner wall."""
+    full = block((20, 20, 20), (2, 18), (2, 18), (2, 18))
+    hollow = full & ~block((20, 20, 20), (9, 11), (9, 11), (9, 11))
+
+    assert hd95_mm(full, hollow, EVEN) == 0.0
+
+
+def test_in_an_image_of_one_slice_the_surface_is_the_outline():
+    """All of the small square's outline is five pixels inside the large one's outline."""
+    large, small = block((21, 21, 1), (0, 21), (0, 21), (0, 1)), block((21, 21, 1), (5, 16), (5, 16), (0, 1))
+
+    assert hd95_mm(small, large, EVEN) >= 5.0
+
+
+def test_one_empty_mask_is_infinitely_far():
+    mask, empty = block((4, 4, 4), (1, 2), (1, 2), (1, 2)), np.zeros((4, 4, 4), bool)
+
+    assert hd95_mm(mask, empty, EVEN) == hd95_mm(empty, mask, EVEN) == math.inf
+
+
+def test_two_empty_masks_have_no_distance():
+    assert math.isnan(hd95_mm(np.zeros((2, 2, 2), bool), np.zeros((2, 2, 2), bool), EVEN))
+
+
+def test_masks_of_other_shapes_are_refused():
+    with pytest.raises(GridMismatch, match=r"2x2x2 .* 2x2x3"):
+        hd95_mm(np.zeros((2, 2, 2), bool), np.zeros((2, 2, 3), bool), EVEN)
+
+
+def test_a_small_organ_takes_far_less_than_a_second():
+    truth = block((40, 60, 50), (5, 30), (10, 50), (10, 40))
+    prediction = np.roll(truth, (1, 2, -1), (0, 1, 2))
+    started = time.process_time()
+
+    hd95_mm(truth, prediction, EVEN)
+
+    assert time.process_time() - started < 0.5

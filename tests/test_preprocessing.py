@@ -1,0 +1,270 @@
+"""Laws of the way from an image to the network and back, over many grids."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from lib.errors import GridMismatch
+from lib.networks.checkpoint import NetworkPlan
+from lib.preprocessing import (
+    MAX_VOXELS,
+    PATCH_VOXELS,
+    body_grid,
+    mask_on_image,
+    plan_for,
+    prepared,
+    prepared_mask,
+)
+from lib.task import Task, numbered
+from lib.volume import Grid, Volume
+
+STRUCTURES = {"liver": 1, "spleen": 5}
+ORIENTATIONS = ("RAS", "LPS", "LAS", "ASR", "SPL", "PIR", "IRA")
+
+
+def plan(spacing_mm=(2.0, 2.0, 2.0), window_hu=None, structures=STRUCTURES) -> NetworkPlan:
+    return NetworkPlan(
+        "residual_unet", structures, spacing_mm, window_hu, (16, 16, 16), (8, 16), ((2, 2, 2),), (3, 3, 3)
+    )
+
+
+def affine_of(orientation: str, spacing_mm, turned_degrees: float = 0.0) -> np.ndarray:
+    """I, J and K of the given edge lengths towards the named directions, all turned about the head-foot axis."""
+    affine = np.eye(4)
+    for axis, (code, edge) in enumerate(zip(orientation, spacing_mm, strict=True)):
+        world = next(number for number, pair in enumerate(("RL", "AP", "SI")) if code in pair)
+        column = np.zeros(3)
+        column[world] = edge if code in "RAS" else -edge
+        affine[:3, axis] = column
+    angle = np.deg2rad(turned_degrees)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine = turn @ affine
+    affine[:3, 3] = (-31.0, 12.0, 700.0)
+    return affine
+
+
+def ball_mask(grid_shape, affine) -> np.ndarray:
+    """Two balls of 9 and 7 mm radius at fixed places relative to the middle, drawn in millimetres."""
+    indices = np.stack(np.meshgrid(*(np.arange(size) for size in grid_shape), indexing="ij"), axis=-1)
+    mm = indices @ affine[:3, :3].T + affine[:3, 3]
+    middle = affine[:3, :3] @ ((np.array(grid_shape) - 1) / 2) + affine[:3, 3]
+    mask = np.zeros(grid_shape, np.uint8)
+    mask[np.linalg.norm(mm - middle - (5, 4, 2), axis=-1) < 9] = 1
+    mask[np.linalg.norm(mm - middle + (9, 4, 5), axis=-1) < 7] = 5
+    return mask
+
+
+def volume_like(mask: np.ndarray, affine: np.ndarray) -> Volume:
+    return Volume((mask * 100 + 40).astype(np.int16), affine)
+
+
+def there_and_back(mask: np.ndarray, affine: np.ndarray, wanted: NetworkPlan) -> np.ndarray:
+    image = prepared(volume_like(mask, affine), wanted)
+    target = torch.from_numpy(prepared_mask(mask, image.frame, wanted))
+    assert target.shape == image.voxels.shape[1:]
+    certain = torch.stack([(target == channel).float() for channel in range(wanted.classes)])
+    return mask_on_image(certain, image.frame, wanted)
+
+
+def dice_of(truth, found, value) -> float:
+    return 2 * ((truth == value) & (found == value)).sum() / ((truth == value).sum() + (found == value).sum())
+
+
+@pytest.mark.parametrize("turned", [0.0, 20.0])
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (1.5, 1.0, 3.0), (2.0, 2.0, 2.0)])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_mask_sent_there_and_back_stays_in_its_place(orientation, spacing_mm, turned):
+    edges = [spacing_mm[("RL", "AP", "SI").index(next(p for p in ("RL", "AP", "SI") if c in p))] for c in orientation]
+    shape = tuple(round(50 / edge) for edge in edges)
+    affine = affine_of(orientation, edges, turned)
+    mask = ball_mask(shape, affine)
+
+    found = there_and_back(mask, affine, plan())
+
+    assert found.shape == mask.shape and found.dtype == np.uint8
+    assert set(np.unique(found)) == {0, 1, 5}
+    assert min(dice_of(mask, found, 1), dice_of(mask, found, 5)) > 0.9
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_nothing_changes_at_the_networks_own_spacing(orientation):
+    affine = affine_of(orientation, (2.0, 2.0, 2.0))
+    mask = ball_mask((25, 22, 24), affine)
+
+    assert np.array_equal(there_and_back(mask, affine, plan()), mask)
+
+
+def test_the_network_sees_every_image_from_the_same_side():
+    """The bright voxel lies right, anterior, superior in both files."""
+    ras, lps = np.zeros((8, 9, 10), np.float32), np.zeros((8, 9, 10), np.float32)
+    ras[6, 7, 8], lps[1, 1, 8] = 1000, 1000
+
+    seen = [
+        prepared(Volume(voxels, affine_of(codes, (2.0, 2.0, 2.0))), plan(window_hu=(0, 1000))).voxels
+        for voxels, codes in ((ras, "RAS"), (lps, "LPS"))
+    ]
+
+    assert torch.equal(*seen)
+    assert seen[0][0, 6, 7, 8] == 1
+
+
+@pytest.mark.parametrize("shape", [*itertools.permutations((1, 40, 33)), (1, 1, 5), (1, 1, 1)])
+def test_a_flat_image_comes_back_flat(shape):
+    affine = affine_of("LPS", (0.7, 0.7, 0.7))
+    mask = np.ones(shape, np.uint8)
+
+    found = there_and_back(mask, affine, plan())
+
+    assert np.array_equal(found, mask)
+
+
+def test_a_window_becomes_zero_to_one():
+    voxels = np.array([-2000, -160, 40, 240, 3000], np.int16).reshape(5, 1, 1)
+
+    seen = prepared(Volume(voxels, np.diag([2.0, 2, 2, 1])), plan(window_hu=(-160, 240))).voxels
+
+    assert seen[0, :, 0, 0].tolist() == [0, 0, 0.5, 1, 1]
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_without_a_window_the_scale_of_an_image_does_not_matter(scale):
+    voxels = np.random.default_rng(0).gamma(4.0, 20.0, (20, 20, 20)).astype(np.float32)
+    wanted = plan(spacing_mm=(1.0, 1.0, 1.0))
+
+    seen = [prepared(Volume(v, np.eye(4)), wanted).voxels for v in (voxels, voxels * np.float32(scale))]
+
+    assert torch.allclose(*seen, atol=1e-3)
+    assert abs(float(seen[0].mean())) < 0.2 and 0.8 < float(seen[0].std()) < 1.2
+
+
+def test_a_single_hot_voxel_does_not_flatten_the_rest():
+    voxels = np.random.default_rng(0).normal(100, 10, (20, 20, 20)).astype(np.float32)
+    voxels[3, 3, 3] = 1e6
+
+    seen = prepared(Volume(voxels, np.eye(4)), plan(spacing_mm=(1.0, 1.0, 1.0))).voxels
+
+    assert float(seen.std()) > 0.8 and float(seen.max()) < 5
+
+
+def test_the_air_around_does_not_shift_the_scale():
+    voxels = np.zeros((40, 40, 40), np.float32)
+    voxels[15:30, 15:30, 15:30] = np.random.default_rng(0).normal(100, 10, (15, 15, 15))
+
+    tissue = prepared(Volume(voxels, np.eye(4)), plan(spacing_mm=(1.0, 1.0, 1.0))).voxels[0, 3:-3, 3:-3, 3:-3]
+
+    assert abs(float(tissue.mean())) < 0.1 and abs(float(tissue.std()) - 1) < 0.1
+
+
+@pytest.mark.parametrize("value", [0, 7, np.nan])
+def test_an_image_without_contrast_becomes_zero(value):
+    seen = prepared(Volume(np.full((6, 6, 6), value, np.float32), np.eye(4)), plan()).voxels
+
+    assert torch.equal(seen, torch.zeros_like(seen))
+
+
+def test_surrounding_air_is_cropped_and_never_labelled():
+    voxels = np.full((60, 60, 30), -1000, np.int16)
+    voxels[20:40, 18:40, :] = 40
+
+    image = prepared(Volume(voxels, np.diag([1.0, 1, 2, 1])), plan((1.0, 1.0, 2.0), (-160, 240)))
+    everywhere = torch.stack([torch.zeros(image.frame.shape), torch.ones(image.frame.shape)])
+    found = mask_on_image(everywhere, image.frame, plan(structures={"liver": 1}))
+
+    assert image.frame.box == ((17, 43), (15, 43), (0, 30))
+    assert found.sum() == 26 * 28 * 30 and found[:17].sum() == 0
+
+
+def test_little_air_is_not_worth_cropping():
+    voxels = np.full((60, 60, 30), 40, np.int16)
+    voxels[:4] = -1000
+
+    assert prepared(Volume(voxels, np.eye(4)), plan(window_hu=(-160, 240))).frame.box == ((0, 60), (0, 60), (0, 30))
+
+
+def test_values_that_the_network_does_not_know_are_background():
+    mask = np.full((4, 4, 4), 9, np.uint8)
+    mask[0] = 5
+    image = prepared(Volume(mask, np.diag([2.0, 2, 2, 1])), plan())
+
+    assert np.unique(prepared_mask(mask, image.frame, plan())).tolist() == [0, 2]
+
+
+def test_a_mask_of_another_shape_is_refused():
+    image = prepared(Volume(np.zeros((4, 4, 4)), np.eye(4)), plan())
+
+    with pytest.raises(GridMismatch, match=r"4x4x5 voxels, the image is 4x4x4"):
+        prepared_mask(np.zeros((4, 4, 5), np.uint8), image.frame, plan())
+
+
+def test_probabilities_are_interpolated_so_that_edges_fall_between_voxels():
+    """Halfway between two network voxels of 4 mm the probabilities cross: the fine mask ends there."""
+    image = prepared(Volume(np.arange(16, dtype=np.float32).reshape(16, 1, 1), np.eye(4)), plan((4.0, 1.0, 1.0)))
+    liver = torch.tensor([0.0, 0.0, 0.75, 1.0]).reshape(4, 1, 1)
+
+    found = mask_on_image(torch.stack([1 - liver, liver]), image.frame, plan(structures={"liver": 1}))
+
+    # Network centres lie at 1.5, 5.5, 9.5, 13.5; 0.5 is crossed at 5.5 + 4 * 0.5 / 0.75 = 8.17.
+    assert found[:, 0, 0].tolist() == [0] * 9 + [1] * 7
+
+
+TASK = Task("organs", "", numbered(["liver", "spleen"]))
+
+
+def test_a_plan_takes_the_median_spacing_whatever_the_orientation():
+    grids = [
+        Grid((40, 50, 20), affine_of("RAS", (1.0, 1.5, 3.0))),
+        Grid((20, 40, 50), affine_of("SLP", (3.0, 1.0, 1.5))),
+        Grid((90, 90, 90), affine_of("RAS", (0.5, 0.5, 9.0))),
+    ]
+
+    assert plan_for(TASK, grids).spacing_mm == pytest.approx((1.0, 1.5, 3.0))
+
+
+def test_a_task_may_name_its_spacing():
+    task = Task("organs", "", numbered(["liver"]), window_hu=(-160, 240), spacing_mm=(2.0, 2.0, 4.0))
+
+    found = plan_for(task, [Grid((512, 512, 100), np.diag([0.7, 0.7, 5, 1]))])
+
+    assert (found.spacing_mm, found.window_hu) == ((2.0, 2.0, 4.0), (-160, 240))
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm"),
+    [
+        ((36, 50, 36), (1.0, 1.0, 1.0)),
+        ((512, 512, 118), (0.7, 0.7, 2.5)),
+        ((512, 512, 20), (0.45, 0.45, 6.0)),
+        ((3000, 4000, 1), (0.07, 0.07, 1.0)),
+        ((7, 9, 5), (1.0, 1.0, 1.0)),
+        ((1, 1, 1), (1.0, 1.0, 1.0)),
+        ((600, 1, 300), (0.4, 2.0, 0.4)),
+    ],
+)
+def test_a_plan_fits_images_and_machine(shape, spacing_mm):
+    found = plan_for(TASK, [Grid(shape, np.diag([*spacing_mm, 1]))])
+
+    assert np.prod(np.multiply(shape, spacing_mm) / found.spacing_mm) <= MAX_VOXELS * 1.01
+    assert np.prod(found.patch) <= PATCH_VOXELS
+    assert not np.any(np.mod(found.patch, found.multiple))
+    assert all(patch < size + step for patch, size, step in zip(found.patch, shape, found.multiple, strict=True))
+    assert all(kernel == (1 if size == 1 else 3) for kernel, size in zip(found.kernel, shape, strict=True))
+
+
+def test_thick_slices_are_strided_later():
+    found = plan_for(TASK, [Grid((128, 128, 32), np.diag([1.0, 1.0, 5.0, 1]))])
+
+    assert found.strides == ((2, 2, 1), (2, 2, 1), (2, 2, 2))
+
+
+def test_a_plan_is_made_for_what_is_left_without_air():
+    voxels = np.full((100, 100, 40), -1000, np.int16)
+    voxels[30:70, 20:70] = 40
+
+    grid = body_grid(Volume(voxels, affine_of("LPS", (1.0, 1.0, 3.0))), (-160, 240))
+
+    assert (grid.shape, grid.spacing_mm) == ((46, 56, 40), (1.0, 1.0, 3.0))

@@ -1,0 +1,73 @@
+"""Who may serve."""
+
+from __future__ import annotations
+
+import pytest
+
+from lib.training.gate import verdict
+from lib.training.validate import CaseScore, mean_dice
+
+
+def score(image_id: str, **dice: float | None) -> CaseScore:
+    return CaseScore(image_id, dice, dict.fromkeys(dice))
+
+
+def test_without_validation_cases_a_candidate_serves_and_says_so():
+    found = verdict([], [])
+
+    assert (found.state, found.reason) == ("serving", "not validated: no validation case so far")
+
+
+def test_a_worse_candidate_is_kept_with_both_numbers():
+    found = verdict([score("a", liver=0.8), score("b", liver=0.7)], [score("a", liver=0.9), score("b", liver=0.8)])
+
+    assert found.state == "kept"
+    assert found.reason == "mean Dice 0.750 is below the serving version's 0.850 on 2 validation cases"
+
+
+@pytest.mark.parametrize("candidate", [0.8, 0.9])
+def test_an_equal_or_better_candidate_serves_with_both_numbers(candidate):
+    found = verdict([score("a", liver=candidate)], [score("a", liver=0.8)])
+
+    assert found.state == "serving"
+    assert found.reason == f"mean Dice {candidate:.3f}, the version before had 0.800, on 1 validation case"
+
+
+def test_the_first_measured_version_serves():
+    found = verdict([score("a", liver=0.6)], [])
+
+    assert (found.state, found.reason) == ("serving", "first one measured: mean Dice 0.600 on 1 validation case")
+
+
+def test_a_structure_that_the_serving_version_lacks_does_not_count():
+    found = verdict([score("a", liver=0.9, kidney=0.1)], [score("a", liver=0.8)])
+
+    assert found.state == "serving"
+
+
+def test_a_case_that_came_later_does_not_count():
+    found = verdict([score("a", liver=0.9), score("late", liver=0.1)], [score("a", liver=0.8)])
+
+    assert found.state == "serving" and "1 validation case" in found.reason
+
+
+def test_finding_what_is_not_there_counts_against_the_one_that_did():
+    """The structure is absent in the case: the serving version agrees, the candidate invents one."""
+    cases = [score("a", liver=0.9)], [score("a", liver=0.9)]
+
+    assert verdict([*cases[0], score("b", liver=0.0)], [*cases[1], score("b", liver=None)]).state == "kept"
+    assert verdict([*cases[0], score("b", liver=None)], [*cases[1], score("b", liver=0.0)]).state == "serving"
+
+
+def test_agreement_that_something_is_absent_cannot_be_lost():
+    assert verdict([score("a", liver=None)], [score("a", liver=None)]).state == "serving"
+
+
+def test_mean_dice_weighs_structures_equally_however_many_cases_show_them():
+    scores = [score("a", liver=1.0, cyst=None), score("b", liver=0.5, cyst=None), score("c", liver=0.6, cyst=0.3)]
+
+    assert mean_dice(scores) == pytest.approx((0.7 + 0.3) / 2)
+
+
+def test_without_a_defined_dice_there_is_no_mean():
+    assert mean_dice([]) is None and mean_dice([score("a", liver=None)]) is None

@@ -1,0 +1,79 @@
+"""Scores of cases, measured with a network that is told what to answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lib.networks.checkpoint import Checkpoint
+from lib.preprocessing import plan_for
+from lib.training import validate as validate_module
+from lib.training.cases import TrainingCase
+from lib.training.validate import validate
+from tests.training.shapes import BOTH, TASK, drawn
+
+PLAN = plan_for(TASK, [drawn(0)[0].grid])
+
+
+@pytest.fixture
+def answers(monkeypatch) -> list[np.ndarray]:
+    """The masks that the predictor gives, one after the other."""
+    masks: list[np.ndarray] = []
+
+    class Told:
+        plan = PLAN
+
+        def __init__(self, checkpoint, device) -> None:
+            pass
+
+        def mask(self, volume) -> np.ndarray:
+            return masks.pop(0)
+
+    monkeypatch.setattr(validate_module, "Predictor", Told)
+    return masks
+
+
+def scored(truth: np.ndarray, looked_at=BOTH):
+    case = TrainingCase("a", lambda: drawn(0)[0], lambda: truth, looked_at)
+    return validate(Checkpoint(PLAN, {}), [case])
+
+
+def block(value: int, first: int, last: int) -> np.ndarray:
+    mask = np.zeros((24, 20, 16), np.uint8)
+    mask[first:last, 4:8, 4:8] = value
+    return mask
+
+
+def test_a_block_moved_by_half_has_half_the_dice_and_its_distance(answers):
+    answers.append(block(1, 4, 8))
+
+    (score,) = scored(block(1, 2, 6))
+
+    assert score.dice == {"bright": 0.5, "dark": None}
+    assert score.hd95_mm == {"bright": 2.0, "dark": None}
+
+
+def test_what_was_not_looked_at_has_no_entry(answers):
+    answers.append(block(2, 4, 8))
+
+    (score,) = scored(block(1, 4, 8), frozenset({2}))
+
+    assert score.dice == {"dark": 0.0} and score.hd95_mm == {"dark": None}
+
+
+def test_a_case_that_cannot_be_read_is_left_out(answers):
+    answers.append(block(1, 4, 8))
+    fails = TrainingCase("wrong", lambda: drawn(0)[0], lambda: np.zeros((2, 2, 2), np.uint8), BOTH)
+    good = TrainingCase("good", lambda: drawn(0)[0], lambda: block(1, 4, 8), BOTH)
+
+    assert [score.image_id for score in validate(Checkpoint(PLAN, {}), [fails, good])] == ["good"]
+
+
+def test_a_check_can_end_it(answers):
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    case = TrainingCase("a", lambda: drawn(0)[0], lambda: block(1, 1, 2), BOTH)
+
+    with pytest.raises(KeyboardInterrupt):
+        validate(Checkpoint(PLAN, {}), [case], check=stop)
