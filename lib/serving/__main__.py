@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             found = ", ".join(sorted(path.parent.name for path in (HOME / "apps").glob("*/main.py")))
             raise errors.SetupError(f"--app {options.app} holds no main.py. There are apps/ with {found}.")
         lock = _lock(data)
-        write_log(data, to_screen=True)
+        write_log(data, is_server=True)
         print(f"Studies (only read): {studies}\nData (everything that is written): {data}", flush=True)
         print("Loading the app …", flush=True)
         # Torch and MONAI take seconds to import: not before the options are known to be good.

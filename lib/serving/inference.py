@@ -8,6 +8,7 @@ order starts a new one. If the HTTP process dies, the pipe closes and the proces
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import multiprocessing
 import os
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING
 
 from lib.errors import ComputationInterrupted, LabelRefineryError
 from lib.serving.folder import read_image
+from lib.serving.log import write_log
 from lib.store.images import ImageKind
 from lib.volume import Volume, nifti_bytes
 
@@ -120,8 +122,9 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def become_computing_process() -> None:
-    """Steps back behind the HTTP process, leaves Ctrl-C to it, and takes its share of the cores."""
+def become_computing_process(data: Path) -> None:
+    """Steps back behind the HTTP process, leaves Ctrl-C to it, shares its log, and takes its share of the cores."""
+    write_log(data, is_server=False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
@@ -130,9 +133,11 @@ def become_computing_process() -> None:
     torch.set_num_threads(computing_threads())
 
 
-def _serve(orders: Connection) -> None:
+def _serve(orders: Connection, data: Path) -> None:
     """Main function of the inference process."""
-    become_computing_process()
+    become_computing_process(data)
+    # MONAI takes seconds to import: now, not when the first order comes.
+    importlib.import_module("lib.predictor")
     draftsman = Draftsman()
     while True:
         try:
@@ -156,7 +161,8 @@ def _serve(orders: Connection) -> None:
 class Inference:
     """The HTTP process's side: takes orders from any thread, answers them in turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: Path) -> None:
+        self._data = data
         self._context = multiprocessing.get_context("spawn")
         self._queue: queue.Queue[tuple[Order, Future[Drafted]] | None] = queue.Queue()
         self._process: BaseProcess
@@ -196,7 +202,7 @@ class Inference:
 
     def _start_process(self) -> None:
         self._pipe, remote = self._context.Pipe()
-        self._process = self._context.Process(target=_serve, args=(remote,), name="inference", daemon=True)
+        self._process = self._context.Process(target=_serve, args=(remote, self._data), name="inference", daemon=True)
         self._process.start()
         remote.close()
 

@@ -73,7 +73,7 @@ class LabelingLoop:
         self.library = Library(self.record, folder, data)
         patients = read_patient_rule(folder, self.settings.patient, _secret(data))
         self.intake = Intake(self.library, FolderReader(patients, task.modality))
-        self.inference = Inference()
+        self.inference = Inference(data)
         self.worker = Worker(self.record, Workplace(task, folder, self.settings))
         self.drafting = Drafting(self.record, self.library, self.inference.draft, needed=self.settings.train_after or 1)
         self._stopping = threading.Event()

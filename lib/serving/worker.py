@@ -59,7 +59,7 @@ def open_workplace(workplace: Workplace) -> tuple[Record, Library]:
 
 def _work(workplace: Workplace, owner: str) -> None:
     """Main function of the worker process."""
-    become_computing_process()
+    become_computing_process(workplace.settings.data)
     server = os.getppid()
 
     def check_server() -> None:
