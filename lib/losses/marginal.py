@@ -46,7 +46,8 @@ class MarginalDiceCrossEntropy(nn.Module):
         """
         looked_at = looked_at.clone()
         looked_at[:, 0] = True
-        target = torch.where(_seen(target, looked_at), target, torch.zeros_like(target))
+        if not looked_at.all():
+            target = torch.where(_seen(target, looked_at), target, torch.zeros_like(target))
         cross_entropy = functional.nll_loss(_marginal_log_probabilities(logits, looked_at), target[:, 0])
         return cross_entropy, self._dice_loss(logits, target, looked_at)
 

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
-from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lib import __version__, errors
 from lib.serving.loop import LabelingLoop
@@ -59,7 +59,7 @@ def create_server(loop: LabelingLoop) -> FastAPI:
     routers += [jobs.batch, jobs.scoring, session.router, model.router, auth.router, logs.router, ohif.router]
     for router in routers:
         server.include_router(router)
-    server.add_middleware(BaseHTTPMiddleware, dispatch=_only_from_this_machine)
+    server.add_middleware(OnlyFromThisMachine)
     server.add_exception_handler(errors.LabelRefineryError, _told)
     server.add_exception_handler(RequestValidationError, _told_invalid)
     server.add_exception_handler(HTTPException, _told_http)
@@ -107,15 +107,32 @@ async def _told_unexpected(request: Request, error: Exception) -> JSONResponse:
     return problem(500, "InternalError", "Something unexpected happened; the server's log (/logs/) says what.")
 
 
-async def _only_from_this_machine(request: Request, call_next: RequestResponseEndpoint) -> Response:
+class OnlyFromThisMachine:
     """Without sign-in, no web page of another host may use the server through somebody's browser."""
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname
-    origin = request.headers.get("origin")
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuses foreign Host and Origin headers."""
+        refusal = _refusal(Headers(scope=scope)) if scope["type"] == "http" else None
+        await (refusal or self._app)(scope, receive, send)
+
+
+def _refusal(headers: Headers) -> JSONResponse | None:
+    host, origin = _hostname(f"//{headers.get('host', '')}"), headers.get("origin")
     if host not in LOOPBACK:
         return problem(403, "ForeignHost", f"This server answers to {', '.join(LOOPBACK)} only, found Host {host!r}.")
-    if origin is not None and urlsplit(origin).hostname not in LOOPBACK:
+    if origin is not None and _hostname(origin) not in LOOPBACK:
         return problem(403, "ForeignOrigin", f"Requests from pages of {origin} are refused.")
-    return await call_next(request)
+    return None
+
+
+def _hostname(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None
 
 
 def load_app(app_dir: Path, studies: str, conf: dict[str, str]) -> LabelingLoop:

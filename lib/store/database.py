@@ -17,7 +17,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
 BUSY_TIMEOUT_MS = 30_000
@@ -29,7 +29,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 class Database:
     """One record database; every read and write goes through a transaction of it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | URL) -> None:
         self.engine = _engine(url)
         self._writing = threading.RLock()
         self._connection: ContextVar[Connection | None] = ContextVar("connection", default=None)
@@ -72,7 +72,7 @@ class Database:
         self.engine.dispose()
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str | URL) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True)
     engine = create_engine(url, pool_size=16, max_overflow=64)

@@ -10,11 +10,11 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, Select, and_, exists, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, exists, func, insert, select, update
 
 from lib.errors import UnknownImage
 from lib.split import Split, split_of
-from lib.stages import PEOPLE, Role, Standing
+from lib.stages import PEOPLE, Role, Stage, Standing
 from lib.store import schema
 from lib.store.database import Database
 from lib.volume import Grid
@@ -225,13 +225,20 @@ class Images:
         standings = [Standing.UNTOUCHED, Standing.DRAFTED]
         if role in (Role.EXPERT, Role.ADMIN):
             standings.append(Standing.WAITING)
+        withdrawal = schema.annotation.alias("withdrawal").c
+        taken_back = exists().where(
+            withdrawal.task == self.task,
+            withdrawal.image == annotation.image,
+            withdrawal.stage == Stage.WITHDRAWN,
+            withdrawal.parent == annotation.version,
+        )
         already = exists().where(
-            and_(
-                annotation.task == self.task,
-                annotation.image == image.id,
-                annotation.author == author,
-                annotation.role.in_(PEOPLE),
-            )
+            annotation.task == self.task,
+            annotation.image == image.id,
+            annotation.author == author,
+            annotation.role.in_(PEOPLE),
+            annotation.stage != Stage.WITHDRAWN,
+            ~taken_back,
         )
         query = select(schema.image).where(
             self._is_mine, image.state == ImageState.OK, image.standing.in_(standings), ~already

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from sqlalchemy import URL
 
 from lib.store.annotations import Annotations
 from lib.store.database import Database
@@ -42,9 +42,9 @@ class Record:
         self.database.close()
 
 
-def default_url(data: Path) -> str:
+def default_url(data: Path) -> URL:
     """Where the record lies unless the settings say otherwise."""
-    return f"sqlite:///{data / 'record.sqlite'}"
+    return URL.create("sqlite", database=str(data / "record.sqlite"))
 
 
 def open_record(task: Task, data: Path, url: str = "") -> Record:
@@ -53,9 +53,7 @@ def open_record(task: Task, data: Path, url: str = "") -> Record:
     Raises:
         TaskMismatch: if the record was made with other label values.
     """
-    data.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(PermissionError):
-        os.chmod(data, 0o700)
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(url or default_url(data))
     database.migrate()
     opened = open_task(database, task)

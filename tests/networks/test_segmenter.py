@@ -86,7 +86,7 @@ def test_another_shape_is_shown_with_the_wanted_one():
 
 
 def test_an_unknown_network_is_refused_with_the_known_ones():
-    with pytest.raises(UnacceptableFile, match=r"no network 'vnet' here; known are residual_unet"):
+    with pytest.raises(UnacceptableFile, match="no network 'vnet' here; known are residual_unet"):
         network_of(replace(PLAN, network="vnet"))
 
 
