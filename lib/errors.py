@@ -2,6 +2,8 @@
 
 LabelRefineryError
     InvalidRequest              the request itself is malformed
+    NotSignedIn                 the request needs a valid token
+    NotAllowed                  this person's role does not allow the request
     NotFound                    there is no such thing
         UnknownImage  UnknownAnnotation  UnknownModel  UnknownMethod  UnknownSession  UnknownJob
     StageConflict               the thing exists, but not in a state that allows this
@@ -24,6 +26,14 @@ class LabelRefineryError(Exception):
 
 class InvalidRequest(LabelRefineryError):
     """A parameter is missing, malformed or not among the accepted ones."""
+
+
+class NotSignedIn(LabelRefineryError):
+    """The request came without a token, or with one that is not accepted."""
+
+
+class NotAllowed(LabelRefineryError):
+    """The person is known, but may not do this."""
 
 
 class NotFound(LabelRefineryError):

@@ -61,6 +61,9 @@ PATCH_VOXELS = 64 * 64 * 48
 CHANNELS = (16, 32, 64, 128)
 """Features of the levels of a new network."""
 
+FEATURES = (4, 16)
+"""Fewest and most features at full resolution, where they cost most; more structures need more."""
+
 SMALLEST_FEATURE_MAP = 4
 """No axis is strided below this many voxels."""
 
@@ -190,6 +193,7 @@ def plan_for(task: Task, grids: Sequence[Grid]) -> NetworkPlan:
         channels=CHANNELS,
         strides=strides,
         kernel=(i, j, k),
+        features=min(max(len(task.structures) + 2, FEATURES[0]), FEATURES[1]),
     )
 
 

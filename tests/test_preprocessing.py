@@ -255,6 +255,13 @@ def test_a_plan_fits_images_and_machine(shape, spacing_mm):
     assert all(kernel == (1 if size == 1 else 3) for kernel, size in zip(found.kernel, shape, strict=True))
 
 
+@pytest.mark.parametrize(("structures", "features"), [(1, 4), (2, 4), (6, 8), (104, 16)])
+def test_more_structures_get_more_features(structures, features):
+    task = Task("organs", "", numbered(f"structure {number}" for number in range(structures)))
+
+    assert plan_for(task, [Grid((64, 64, 64), np.eye(4))]).features == features
+
+
 def test_thick_slices_are_strided_later():
     found = plan_for(TASK, [Grid((128, 128, 32), np.diag([1.0, 1.0, 5.0, 1]))])
 

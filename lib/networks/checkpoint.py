@@ -32,6 +32,7 @@ class NetworkPlan:
         channels: features of each level, finest first.
         strides: voxels per step from one level to the next, one triple for each level but the first.
         kernel: edge lengths of the convolutions.
+        features: of every voxel at full resolution, which the classifier decides from.
     """
 
     network: str
@@ -42,6 +43,7 @@ class NetworkPlan:
     channels: tuple[int, ...]
     strides: tuple[VoxelTriple, ...]
     kernel: VoxelTriple = (3, 3, 3)
+    features: int = 8
 
     @property
     def classes(self) -> int:
@@ -79,6 +81,7 @@ class NetworkPlan:
             channels=_entry(content, "channels", _counts),
             strides=_entry(content, "strides", _strides),
             kernel=_entry(content, "kernel", _voxels),
+            features=_entry(content, "features", _count),
         )
 
 
@@ -128,6 +131,7 @@ WANTED = {
     "channels": "at least two whole numbers above 0",
     "strides": "a list of triples of whole numbers above 0",
     "kernel": "three whole numbers above 0",
+    "features": "a whole number above 0",
 }
 """What each entry of a plan must be, for messages."""
 
@@ -179,6 +183,11 @@ def _voxels(value: Any) -> VoxelTriple:
     i, j, k = (int(count) for count in value)
     _require(min(i, j, k) > 0)
     return i, j, k
+
+
+def _count(value: Any) -> int:
+    _require(int(value) > 0)
+    return int(value)
 
 
 def _counts(value: Any) -> tuple[int, ...]:

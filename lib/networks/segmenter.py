@@ -27,11 +27,10 @@ class ResidualUNet(nn.Module):
 
     def __init__(self, plan: NetworkPlan) -> None:
         super().__init__()
-        features = max(plan.channels[0] // 2, 4)
         self.body = UNet(
             spatial_dims=3,
             in_channels=1,
-            out_channels=features,
+            out_channels=plan.features,
             channels=plan.channels,
             # MONAI hands each entry to a convolution as it is, so triples do; its annotation says int.
             strides=plan.strides,  # type: ignore[arg-type]
@@ -40,7 +39,7 @@ class ResidualUNet(nn.Module):
             num_res_units=1,
         )
         self.act = nn.PReLU()
-        self.classifier = nn.Conv3d(features, plan.classes, kernel_size=1)
+        self.classifier = nn.Conv3d(plan.features, plan.classes, kernel_size=1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, C, I, J, K) of images (B, 1, I, J, K) whose axes are multiples of the plan's strides."""

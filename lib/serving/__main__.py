@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     conf["data"] = str(data)
     studies = options.studies or str(HOME / "sample-data" / app_dir.name)
     try:
-        _refuse_other_hosts(options.host)
+        _refuse_other_hosts(options.host, conf)
         if not (app_dir / "main.py").is_file():
             found = ", ".join(sorted(path.parent.name for path in (HOME / "apps").glob("*/main.py")))
             raise errors.SetupError(f"--app {options.app} holds no main.py. There are apps/ with {found}.")
@@ -75,12 +75,12 @@ def _app_folder(app: str) -> Path:
     return typed if typed.is_dir() else HOME / app
 
 
-def _refuse_other_hosts(host: str) -> None:
+def _refuse_other_hosts(host: str, conf: dict[str, str]) -> None:
     is_loopback = host == "localhost" or ((host[:1].isdigit() or ":" in host) and ip_address(host).is_loopback)
-    if not is_loopback:
+    if not is_loopback and conf.get("auth", "none") == "none":
         raise errors.SetupError(
-            f"--host {host} would open the server to other machines, and sign-in is not available yet. "
-            "Use 127.0.0.1, and an SSH tunnel to reach it from elsewhere."
+            f"--host {host} would open the server to everybody who reaches this machine. Turn sign-in on with "
+            "--conf auth tokens (python -m scripts.tokens add NAME --role expert gives tokens), or use 127.0.0.1."
         )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from monailabel.interfaces.datastore import Datastore
 
-from lib.errors import InvalidRequest, UnknownAnnotation
+from lib.errors import InvalidRequest, NotAllowed, UnknownAnnotation
 from lib.labels import mask_on_image, voxels_per_structure
 from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.intake import Intake
@@ -77,8 +78,15 @@ class RecordDatastore(Datastore):
         )
 
     def withdraw(self, image_id: str, tag: str, annotator: Annotator) -> Annotation:
-        """Takes back the version that a tag stands for."""
+        """Takes back the version that a tag stands for.
+
+        Raises:
+            NotAllowed: if it is somebody else's and the person is no expert.
+        """
+        self.record.images.get(image_id)
         found = self.record.annotations.tagged(image_id, tag)
+        if annotator.role is Role.ANNOTATOR and found.author != annotator.name:
+            raise NotAllowed(f"Version {found.version} of {image_id!r} is {found.author}'s; an expert may withdraw it.")
         return self.record.annotations.withdraw(
             image_id, found.version, annotator.name, annotator.role, annotator.client
         )
@@ -227,17 +235,20 @@ class RecordDatastore(Datastore):
     def status(self) -> dict[str, Any]:
         """How far the work has come."""
         counts = self.record.images.counts()
-        total = sum(count for (state, _), count in counts.items() if state is ImageState.OK)
-        stages = self.record.annotations.count_by_stage()
-        tags = {TAG_FINAL: stages.get(Stage.EXPERT, 0), TAG_REFINED: stages.get(Stage.REFINED, 0)}
-        tags[TAG_ORIGINAL] = stages.get(Stage.DRAFT, 0)
+        standings: Counter[Standing] = Counter()
+        splits: Counter[Split | None] = Counter()
+        for place, images in counts.items():
+            if place.state is ImageState.OK:
+                standings[place.standing] += images
+                splits[place.split] += images if place.standing is Standing.LABELLED else 0
+        tags = {TAG_FINAL: standings[Standing.LABELLED], TAG_ORIGINAL: standings[Standing.DRAFTED]}
         return {
-            "total": total,
-            "completed": counts.get((ImageState.OK, Standing.LABELLED), 0),
-            "label_tags": {tag: count for tag, count in tags.items() if count},
-            "waiting": counts.get((ImageState.OK, Standing.WAITING), 0),
-            "quarantined": sum(count for (state, _), count in counts.items() if state is ImageState.QUARANTINED),
-            "labelled_by_split": self.record.images.labelled_by_split(),
+            "total": standings.total(),
+            "completed": standings[Standing.LABELLED],
+            "label_tags": {tag: images for tag, images in tags.items() if images},
+            "waiting": standings[Standing.WAITING],
+            "quarantined": sum(n for place, n in counts.items() if place.state is ImageState.QUARANTINED),
+            "labelled_by_split": {split: splits[split] for split in Split},
         }
 
     def json(self) -> dict[str, Any]:

@@ -34,6 +34,13 @@ class Settings:
         store: address of the record; empty: SQLite below ``data``.
         rescan: seconds between two looks at the folder of studies; 0: only at the start.
         max_upload_mib: largest file that is accepted.
+        auth: who may use the server: ``none``: people at this machine; ``tokens``: people with a token of
+            ``scripts/tokens.py``; ``oidc``: also people with a token of the issuer.
+        oidc_issuer: address of an OpenID Connect issuer.
+        oidc_audience: audience that its tokens for this server carry.
+        oidc_name: claim with the person's name.
+        oidc_roles: claim with the list of roles; dots lead into objects.
+        origins: addresses of pages elsewhere that may use the server, separated by commas.
     """
 
     data: Path
@@ -48,6 +55,21 @@ class Settings:
     store: str = ""
     rescan: float = 10.0
     max_upload_mib: int = 2048
+    auth: str = "none"
+    oidc_issuer: str = ""
+    oidc_audience: str = "label-refinery"
+    oidc_name: str = "preferred_username"
+    oidc_roles: str = "roles"
+    origins: str = ""
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """``origins`` one by one."""
+        return tuple(origin.strip().rstrip("/") for origin in self.origins.split(",") if origin.strip())
+
+
+AUTH = ("none", "tokens", "oidc")
+"""Ways to sign in."""
 
 
 def default_data(app: str) -> Path:
@@ -67,7 +89,10 @@ def read_settings(conf: Mapping[str, str], app: str) -> Settings:
         raise InvalidSetting(f"--conf {unknown[0]} is unknown. Accepted are {', '.join(sorted(READERS))}.")
     values: dict[str, Any] = {key: READERS[key](key, value) for key, value in conf.items()}
     values.setdefault("data", default_data(app))
-    return Settings(**values)
+    settings = Settings(**values)
+    if (settings.auth == "oidc") != bool(settings.oidc_issuer):
+        raise InvalidSetting("--conf auth oidc and --conf oidc_issuer ADDRESS go together; one of them is missing.")
+    return settings
 
 
 def _text(_key: str, value: str) -> str:
@@ -97,6 +122,12 @@ def _role(key: str, value: str) -> Role:
     return Role(value)
 
 
+def _auth(key: str, value: str) -> str:
+    if value not in AUTH:
+        raise InvalidSetting(f"--conf {key} is one of {', '.join(AUTH)}, found {value!r}.")
+    return value
+
+
 READERS: dict[str, Callable[[str, str], Any]] = {
     "data": _path,
     "labels": _text,
@@ -110,6 +141,12 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "store": _text,
     "rescan": _number(float, 0),
     "max_upload_mib": _number(int, 1),
+    "auth": _auth,
+    "oidc_issuer": _text,
+    "oidc_audience": _text,
+    "oidc_name": _text,
+    "oidc_roles": _text,
+    "origins": _text,
 }
 """How the text behind each key is read."""
 

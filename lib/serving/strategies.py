@@ -21,9 +21,9 @@ class NextCase(Strategy):
         self._by_id = by_id
 
     def __call__(self, request: dict[str, Any], datastore: Any) -> dict[str, Any] | None:
-        """Offers the next image to the person in ``client_id``; ``None`` when nothing is left."""
+        """Offers the next image to ``annotator``, else to whom ``client_id`` names; ``None`` when nothing is left."""
         images = self._library.record.images
-        annotator = annotator_of(request.get("client_id"), self._settings.role, "")
+        annotator = request.get("annotator") or annotator_of(request.get("client_id"), self._settings.role, "")
         image = self._library.offerable(images.candidates(annotator.name, annotator.role, by_id=self._by_id))
         if image is None:
             return None

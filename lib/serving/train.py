@@ -84,8 +84,8 @@ class FineTuneTask(TrainTask):
         """Queues a training if enough expert annotations came since the last one was asked for."""
         if self._settings.train_after == 0:
             return None
-        jobs = self._record.jobs.every(JobKind.TRAIN)
-        seen = jobs[-1].newest_annotation if jobs else 0
+        job = self._record.jobs.last(JobKind.TRAIN)
+        seen = job.newest_annotation if job is not None else 0
         if self._record.annotations.expert_count_since(seen) < self._settings.train_after:
             return None
         if not self._record.annotations.expert_labels(Split.TRAINING):

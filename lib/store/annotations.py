@@ -165,11 +165,13 @@ class Annotations:
         )
         added = self.get(image_id, version)
         now_current = current([*history, added])
-        connection.execute(
-            update(schema.image)
-            .where(schema.image.c.task == self.task, schema.image.c.id == image_id)
-            .values(standing=standing(now_current), current=now_current.version if now_current else None)
-        )
+        image = self.images.is_one(image_id)
+        with self.images.tallied(connection, image):
+            connection.execute(
+                update(schema.image)
+                .where(image)
+                .values(standing=standing(now_current), current=now_current.version if now_current else None)
+            )
         return added
 
     def note(self, image_id: str, version: int, info: dict[str, Any]) -> None:

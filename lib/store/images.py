@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, Select, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, insert, select, update
 
 from lib.errors import UnknownImage
-from lib.split import Split, split_of
+from lib.split import ENOUGH, Split, split_of
 from lib.stages import PEOPLE, Role, Stage, Standing
 from lib.store import schema
 from lib.store.database import Database
@@ -82,6 +85,15 @@ class NewImage:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where images can stand, for counting them."""
+
+    state: ImageState
+    standing: Standing
+    split: Split | None
+
+
 class Images:
     """The images of one task."""
 
@@ -100,7 +112,7 @@ class Images:
             "reason": new.reason,
             "state": ImageState.QUARANTINED if new.reason else ImageState.OK,
         }
-        with self.database.transaction() as connection:
+        with self.database.transaction() as connection, self.tallied(connection, self.is_one(new.id)):
             known = connection.execute(self._one(new.id)).one_or_none()
             if known is None:
                 connection.execute(insert(schema.image).values(**self._first_values(connection, new), **found))
@@ -171,36 +183,55 @@ class Images:
         with self.database.reading() as connection:
             return [(root, path) for root, path in connection.execute(query.order_by(file.root, file.path))]
 
-    def counts(self) -> dict[tuple[ImageState, Standing], int]:
-        """How many images are in each state and standing."""
-        query = (
-            select(schema.image.c.state, schema.image.c.standing, func.count())
-            .where(self._is_mine)
-            .group_by(schema.image.c.state, schema.image.c.standing)
-        )
+    def counts(self) -> Counter[Place]:
+        """How many images stand where; read from the running tally, so it costs the same for any number of images."""
+        tally = schema.tally.c
         with self.database.reading() as connection:
-            return {
-                (ImageState(state), Standing(standing)): count for state, standing, count in connection.execute(query)
-            }
+            rows = connection.execute(
+                select(tally.state, tally.standing, tally.split, tally.images).where(tally.task == self.task)
+            ).all()
+        return Counter({_place(state, standing, split): images for state, standing, split, images in rows if images})
 
-    def labelled_by_split(self) -> dict[str, int]:
-        """How many images with an expert annotation each side of the split has."""
-        query = (
-            select(schema.image.c.split, func.count())
-            .where(
-                self._is_mine,
-                schema.image.c.state == ImageState.OK,
-                schema.image.c.standing == Standing.LABELLED,
-            )
-            .group_by(schema.image.c.split)
-        )
+    def recounted(self) -> Counter[Place]:
+        """The same, counted image by image."""
         with self.database.reading() as connection:
-            counted = {split: count for split, count in connection.execute(query)}
-        return {split: counted.get(split, 0) for split in Split}
+            return self._counted(connection, self._is_mine)
+
+    def _counted(self, connection: Connection, which: ColumnElement[bool]) -> Counter[Place]:
+        image = schema.image.c
+        query = (
+            select(image.state, image.standing, image.split, func.count())
+            .where(which)
+            .group_by(image.state, image.standing, image.split)
+        )
+        return Counter(
+            {_place(state, standing, split): count for state, standing, split, count in connection.execute(query)}
+        )
+
+    @contextmanager
+    def tallied(self, connection: Connection, which: ColumnElement[bool]) -> Iterator[None]:
+        """A block that changes the images of a condition and keeps the tally in step."""
+        before = self._counted(connection, which)
+        yield
+        after = self._counted(connection, which)
+        for place in before.keys() | after.keys():
+            if difference := after[place] - before[place]:
+                self._add_to_tally(connection, place, difference)
+
+    def _add_to_tally(self, connection: Connection, place: Place, difference: int) -> None:
+        tally = schema.tally.c
+        key = {"state": place.state, "standing": place.standing, "split": place.split or ""}
+        changed = connection.execute(
+            update(schema.tally)
+            .where(tally.task == self.task, *(tally[name] == value for name, value in key.items()))
+            .values(images=tally.images + difference)
+        )
+        if changed.rowcount == 0:
+            connection.execute(insert(schema.tally).values(task=self.task, **key, images=difference))
 
     def set_state(self, image_id: str, state: ImageState, reason: str = "") -> None:
         """Hides, quarantines or takes back in."""
-        with self.database.transaction() as connection:
+        with self.database.transaction() as connection, self.tallied(connection, self.is_one(image_id)):
             connection.execute(self._update(image_id).values(state=state, reason=reason))
 
     def note(self, image_id: str, info: dict[str, Any]) -> None:
@@ -240,15 +271,20 @@ class Images:
             annotation.stage != Stage.WITHDRAWN,
             ~taken_back,
         )
-        query = select(schema.image).where(
-            self._is_mine, image.state == ImageState.OK, image.standing.in_(standings), ~already
-        )
-        order = [image.id] if by_id else [image.offered.is_not(None), image.offered, image.draw]
+        order = [image.id] if by_id else [image.offered.asc().nulls_first(), image.draw]
+        mine = select(schema.image).where(self._is_mine, image.state == ImageState.OK, ~already).order_by(*order)
+        # One index range for each standing, merged here: the database would sort all images instead.
+        streams = [self._pages(mine.where(image.standing == standing)) for standing in standings]
+        for row in heapq.merge(*streams, key=_by_id if by_id else _by_offer):
+            yield _image(row)
+
+    def _pages(self, query: Select[Any]) -> Iterator[Row[Any]]:
+        """The rows of a query, fetched a few at a time."""
         offset, page = 0, 20
         while True:
             with self.database.reading() as connection:
-                rows = connection.execute(query.order_by(*order).limit(page).offset(offset)).all()
-            yield from map(_image, rows)
+                rows = connection.execute(query.limit(page).offset(offset)).all()
+            yield from rows
             if len(rows) < page:
                 return
             offset += page
@@ -260,15 +296,19 @@ class Images:
             connection.execute(self._update(image_id).values(offered=schema.now()))
             if row.split is not None:
                 return Split(row.split)
-            split = split_of(self._patients_with_split(connection), self._labelled_validation(connection))
-            connection.execute(
-                update(schema.image).where(self._is_mine, schema.image.c.patient == row.patient).values(split=split)
-            )
+            split = self._next_split(connection)
+            patient = and_(self._is_mine, schema.image.c.patient == row.patient)
+            with self.tallied(connection, patient):
+                connection.execute(update(schema.image).where(patient).values(split=split))
             return split
 
-    def _patients_with_split(self, connection: Connection) -> int:
+    def _next_split(self, connection: Connection) -> Split:
+        labelled = self._labelled_validation(connection)
+        if labelled >= ENOUGH:
+            return Split.TRAINING
         patients = func.count(schema.image.c.patient.distinct())
-        return connection.scalar(select(patients).where(self._is_mine, schema.image.c.split.is_not(None))) or 0
+        offered = connection.scalar(select(patients).where(self._is_mine, schema.image.c.split.is_not(None))) or 0
+        return split_of(offered, labelled)
 
     def _labelled_validation(self, connection: Connection) -> int:
         patients = func.count(schema.image.c.patient.distinct())
@@ -283,15 +323,31 @@ class Images:
             or 0
         )
 
+    def is_one(self, image_id: str) -> ColumnElement[bool]:
+        """The condition that picks one image."""
+        return and_(self._is_mine, schema.image.c.id == image_id)
+
     @property
-    def _is_mine(self) -> Any:
+    def _is_mine(self) -> ColumnElement[bool]:
         return schema.image.c.task == self.task
 
     def _one(self, image_id: str) -> Select[Any]:
-        return select(schema.image).where(self._is_mine, schema.image.c.id == image_id)
+        return select(schema.image).where(self.is_one(image_id))
 
     def _update(self, image_id: str) -> Any:
-        return update(schema.image).where(self._is_mine, schema.image.c.id == image_id)
+        return update(schema.image).where(self.is_one(image_id))
+
+
+def _place(state: str, standing: str, split: str | None) -> Place:
+    return Place(ImageState(state), Standing(standing), Split(split) if split else None)
+
+
+def _by_id(row: Row[Any]) -> Any:
+    return row.id
+
+
+def _by_offer(row: Row[Any]) -> Any:
+    return row.offered is not None, row.offered and row.offered.timestamp(), row.draw
 
 
 def _image(row: Row[Any]) -> Image:

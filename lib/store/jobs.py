@@ -249,10 +249,13 @@ class Jobs:
 
     def newest(self, kind: JobKind) -> Job | None:
         """The job of a kind that runs, else the one asked for last."""
+        return self.running(kind) or self.last(kind)
+
+    def last(self, kind: JobKind) -> Job | None:
+        """The job of a kind that was asked for last, in whatever state."""
         with self.database.reading() as connection:
-            column = schema.job.c
-            row = connection.execute(self._all(kind).order_by(column.number.desc()).limit(1)).one_or_none()
-        return self.running(kind) or (_job(row) if row is not None else None)
+            row = connection.execute(self._all(kind).order_by(schema.job.c.number.desc()).limit(1)).one_or_none()
+        return _job(row) if row is not None else None
 
     def running(self, kind: JobKind) -> Job | None:
         """The job of a kind that runs or waits to, if any."""

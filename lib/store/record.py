@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from lib.store.annotations import Annotations
+from lib.store.audit import Audit
 from lib.store.database import Database
 from lib.store.files import FileStore
 from lib.store.images import Images
@@ -34,6 +35,7 @@ class Record:
     annotations: Annotations
     models: Models
     jobs: Jobs
+    audit: Audit
     masks: FileStore
     weights: FileStore
 
@@ -65,6 +67,7 @@ def open_record(task: Task, data: Path, url: str = "") -> Record:
         annotations=Annotations(database, task.name, images),
         models=Models(database, task.name),
         jobs=Jobs(database, task.name),
+        audit=Audit(database, task.name),
         masks=FileStore(data / "masks", ".nii.gz"),
         weights=FileStore(data / "weights", ".pt"),
     )

@@ -87,8 +87,19 @@ image = Table(
     Column("info", JSON, nullable=False),
     Column("added", UtcTime, nullable=False),
     Index("ix_image_next", "task", "state", "standing", "offered", "draw"),
+    Index("ix_image_first", "task", "state", "standing", "id"),
     Index("ix_image_patient", "task", "patient"),
     Index("ix_image_split", "task", "split", "patient"),
+)
+
+tally = Table(
+    "tally",
+    metadata,
+    Column("task", String(64), ForeignKey("task.name"), primary_key=True),
+    Column("state", String(16), primary_key=True),
+    Column("standing", String(16), primary_key=True),
+    Column("split", String(16), primary_key=True),  # empty: none yet
+    Column("images", Integer, nullable=False),
 )
 
 file = Table(
@@ -153,6 +164,22 @@ model = Table(
         sqlite_where=text("state = 'serving'"),
         postgresql_where=text("state = 'serving'"),
     ),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("time", UtcTime, nullable=False),
+    Column("task", String(64), ForeignKey("task.name"), nullable=False),
+    Column("author", String(256), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("client", String(256), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("method", String(8), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("query", Text, nullable=False),
+    Column("status", Integer, nullable=False),
 )
 
 job = Table(

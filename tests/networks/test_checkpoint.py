@@ -62,6 +62,7 @@ def test_a_missing_entry_is_named(name):
         ("channels", [16]),
         ("strides", [[2, 2]]),
         ("kernel", None),
+        ("features", 0),
     ],
 )
 def test_an_entry_of_another_kind_is_named_with_what_is_wanted(name, value):

@@ -20,7 +20,7 @@ def next_sample(strategy: str, app: App, who: Who, params: Params = None) -> dic
     """The image to label next, or a ``message`` when nothing is left for this person."""
     asked = params or {}
     annotator = who(asked.get("client_id"))
-    result = app.next_sample({**asked, "strategy": strategy})
+    result = app.next_sample({**asked, "strategy": strategy, "annotator": annotator})
     if "id" not in result:
         return result
     image = app.record.images.get(result["id"])

@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Form, Request
 
-from lib.serving.routes.common import Who
+from lib.errors import NotSignedIn
+from lib.serving.access import Access
+from lib.serving.annotator import Annotator
+from lib.serving.routes.common import App, Who
 
 router = APIRouter(prefix="/auth", tags=["Auth"])
 
 
 @router.get("/")
-def auth() -> dict[str, Any]:
-    """Says that nobody needs to sign in: the server listens on this machine only."""
-    return {"enabled": False, "client_id": "label-refinery", "realm": ""}
+def auth(app: App) -> dict[str, Any]:
+    """Whether people have to sign in."""
+    settings = app.settings
+    return {"enabled": settings.auth != "none", "client_id": settings.oidc_audience, "realm": settings.oidc_issuer}
 
 
 @router.post("/token")
-def token() -> dict[str, None]:
-    """Without sign-in there is no token."""
-    return {"access_token": None, "token_type": None}
+def token(
+    app: App, username: Annotated[str, Form()] = "", password: Annotated[str, Form()] = ""
+) -> dict[str, str | None]:
+    """Takes a name and, as its password, the token of that person; 3D Slicer offers nothing else."""
+    if app.settings.auth == "none":
+        return {"access_token": None, "token_type": None}
+    name, _ = Access(app.settings).identify(password)
+    if name != username:
+        raise NotSignedIn(f"This token is not that of {username!r}.")
+    return {"access_token": password, "token_type": "bearer"}
 
 
 @router.get("/token/valid")
-def valid(who: Who) -> dict[str, Any]:
-    """The local person."""
-    annotator = who(None)
+def valid(app: App, request: Request, who: Who) -> dict[str, Any]:
+    """The person behind the request."""
+    if app.settings.auth != "none" and request.state.person is None:
+        raise NotSignedIn("Sign in: send the header 'Authorization: Bearer TOKEN'.")
+    annotator: Annotator = who(None)
     return {"username": annotator.name, "email": None, "name": annotator.name, "roles": [annotator.role]}

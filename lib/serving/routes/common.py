@@ -32,8 +32,16 @@ App = Annotated[LabelingLoop, Depends(_app_of)]
 
 
 def _who_of(request: Request) -> Callable[[Any], Annotator]:
+    """The person whom the gate let in, or at an open server whom the client names."""
+    signed_in: Annotator | None = request.state.person
     role = request.app.state.loop.settings.role
-    return lambda client_id: annotator_of(client_id, role, request.headers.get("user-agent", ""))
+
+    def who(client_id: Any) -> Annotator:
+        if signed_in is None:
+            request.state.person = annotator_of(client_id, role, request.headers.get("user-agent", ""))
+        return request.state.person
+
+    return who
 
 
 Who = Annotated[Callable[[Any], Annotator], Depends(_who_of)]

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
+from lib.serving.loop import LabelingLoop
 from lib.serving.routes.common import App
 
 router = APIRouter()
@@ -23,7 +24,7 @@ border-bottom:1px solid #8884}code{font-family:ui-monospace,monospace}
 
 HOME = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>$title</title>$style</head><body>
 <h1>$title</h1><p>$description</p>
-<p>$completed of $total images are labelled. $model</p>
+<p>$progress</p>
 <table><tr><th>value<th>structure</tr>$structures</table>
 <h2>Go on</h2><ul>
 <li><a href="ohif/">Viewer (OHIF)</a></li>
@@ -42,9 +43,7 @@ DOCS = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><t
 @router.get("/", include_in_schema=False)
 def home(app: App, request: Request) -> HTMLResponse:
     """What this server is, and where to go."""
-    task, status = app.record.task, app.datastore().status()
-    serving = app.record.models.serving()
-    model = f"Model version {serving.version} makes drafts." if serving else "There is no model yet."
+    task = app.record.task
     rows = (
         f'<tr><td>{s.value}<td><span class="square" style="background:rgb{s.colour}"></span> {escape(s.name)}</tr>'
         for s in task.structures
@@ -54,13 +53,17 @@ def home(app: App, request: Request) -> HTMLResponse:
             title=f"Label Refinery: {escape(task.name)}",
             description=escape(task.description),
             style=STYLE,
-            completed=status["completed"],
-            total=status["total"],
-            model=model,
+            progress=_progress(app) if app.settings.auth == "none" else "",
             structures="".join(rows),
             address=escape(str(request.base_url).rstrip("/")),
         )
     )
+
+
+def _progress(app: LabelingLoop) -> str:
+    status, serving = app.datastore().status(), app.record.models.serving()
+    model = f"Model version {serving.version} makes drafts." if serving else "There is no model yet."
+    return f"{status['completed']} of {status['total']} images are labelled. {model}"
 
 
 @router.get("/docs", include_in_schema=False)

@@ -1,0 +1,101 @@
+"""Who may do what: the role that each request needs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lib.errors import NotAllowed, NotSignedIn
+from lib.serving.annotator import Annotator
+from lib.serving.oidc import Claims, Issuer
+from lib.serving.settings import Settings
+from lib.serving.tokens import TokenFile
+from lib.stages import PEOPLE, Role
+
+TOKEN_FILE = "tokens.json"
+"""Below the data folder."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Requests whose method and path match need a role; ``None``: nobody needs to sign in."""
+
+    methods: tuple[str, ...]
+    path: str
+    role: Role | None
+
+
+READ = ("GET", "HEAD")
+CHANGE = ("POST", "PUT", "DELETE")
+
+RULES = (
+    # Pages and the viewer's own files tell nothing about patients; a browser sends no token when it opens them.
+    Rule(READ, r"/|/docs|/openapi\.json|/favicon\.ico|/ohif/.*|/health/.*", None),
+    Rule((*READ, *CHANGE), r"/auth/.*", None),
+    Rule(READ, r"/(logs|audit)/.*", Role.ADMIN),
+    Rule(READ, r"/model/(info|versions)/.*", Role.VIEWER),
+    Rule((*READ, *CHANGE), r"/model/.*", Role.ADMIN),
+    Rule(("DELETE",), r"/datastore/(image)?", Role.ADMIN),
+    Rule(READ, r"/datastore/dataset", Role.ANNOTATOR),
+    Rule(CHANGE, r"/datastore/.*", Role.ANNOTATOR),
+    Rule(CHANGE, r"/(infer|activelearning|session)/.*", Role.ANNOTATOR),
+    Rule(CHANGE, r"/(train|scoring|batch)/.*", Role.EXPERT),
+    Rule(READ, r"/.*", Role.VIEWER),
+)
+"""The first rule that matches counts; a request that none matches needs an administrator."""
+
+
+def needed_role(method: str, path: str) -> Role | None:
+    """The role that a request needs at least, or ``None`` if it needs none."""
+    for rule in RULES:
+        if method in rule.methods and re.fullmatch(rule.path, path):
+            return rule.role
+    return Role.ADMIN
+
+
+def may(role: Role, needed: Role | None) -> bool:
+    """Whether somebody with a role may do what needs another."""
+    return needed is None or PEOPLE.index(role) >= PEOPLE.index(needed)
+
+
+class Access:
+    """Signs people in as the settings say."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.is_open = settings.auth == "none"
+        self._tokens = TokenFile(settings.data / TOKEN_FILE)
+        self._issuer: Issuer | None = None
+        if settings.auth == "oidc":
+            claims = Claims(settings.oidc_issuer, settings.oidc_audience, settings.oidc_name, settings.oidc_roles)
+            self._issuer = Issuer(claims)
+
+    def identify(self, token: str) -> tuple[str, Role]:
+        """Name and role of the person that a token stands for.
+
+        Raises:
+            NotSignedIn: if nobody has this token.
+            NotAllowed: if the issuer names none of our roles.
+        """
+        holder = self._tokens.holder_of(token)
+        if holder is not None:
+            return holder.name, holder.role
+        if self._issuer is not None:
+            return self._issuer.identify(token)
+        raise NotSignedIn("The token is not known. Ask an administrator: scripts/tokens.py gives tokens.")
+
+    def admit(self, token: str | None, method: str, path: str, client: str) -> Annotator | None:
+        """The person behind a request, or ``None`` if it needs nobody.
+
+        Raises:
+            NotSignedIn: if it needs somebody and the token is missing or not known.
+            NotAllowed: if the person's role is not enough.
+        """
+        needed = needed_role(method, path)
+        if needed is None and token is None:
+            return None
+        if token is None:
+            raise NotSignedIn("Sign in: send the header 'Authorization: Bearer TOKEN'.")
+        name, role = self.identify(token)
+        if not may(role, needed):
+            raise NotAllowed(f"{method} {path} needs the role {needed}; {name} is {role}.")
+        return Annotator(name, role, client)

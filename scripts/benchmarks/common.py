@@ -1,0 +1,128 @@
+"""What all benchmarks share: their options, finished rows, and a server of their own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+
+START_SECONDS = 900.0
+"""A server that indexes a hundred thousand images for the first time needs minutes."""
+
+
+def parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """The options that every benchmark has."""
+    options = argparse.ArgumentParser(prog=f"python -m scripts.benchmarks.{name}", description=description)
+    options.add_argument("--dataset", type=Path, metavar="DIR", help="read-only folder of a data set")
+    options.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random [%(default)s]")
+    options.add_argument("--quick", action="store_true", help="at most ten minutes on two cores, same shape of result")
+    options.add_argument("--out", type=Path, metavar="DIR", help="keeps finished rows; they are not done again")
+    return options
+
+
+class Rows:
+    """Finished rows of a benchmark, kept in a file of JSON lines if there is a folder for it."""
+
+    def __init__(self, out: Path | None, name: str) -> None:
+        self.path = out / f"{name}.jsonl" if out else None
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+        lines = self.path.read_text().splitlines() if self.path and self.path.exists() else []
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+
+    def find(self, **key: Any) -> dict[str, Any] | None:
+        """The finished row with these values."""
+        return next((row for row in self.rows if all(row.get(name) == value for name, value in key.items())), None)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keeps a row."""
+        self.rows.append(row)
+        if self.path:
+            with self.path.open("a") as file:
+                file.write(json.dumps(plain(row)) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """The value without NaN and infinity, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that this share of all values does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
+
+
+@dataclass
+class Served:
+    """A running server.
+
+    Attributes:
+        client: asks it.
+        process: its main process.
+        start_s: from the start of the process to the first answer.
+    """
+
+    client: httpx.Client
+    process: subprocess.Popen[bytes]
+    start_s: float
+
+    @property
+    def rss_mib(self) -> float:
+        """Resident memory of the main process (Linux)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+@contextmanager
+def served(studies: Path, data: Path, conf: Mapping[str, str]) -> Iterator[Served]:
+    """Starts a server on a free port, waits for its first answer, and ends it afterwards."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "lib.serving", "--studies", str(studies), "--data", str(data), "--port", str(port)]
+    for key, value in conf.items():
+        command += ["--conf", key, value]
+    data.mkdir(parents=True, exist_ok=True)
+    begin = time.monotonic()
+    with (data / "server.out").open("ab") as screen:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=screen, stderr=screen,
+            start_new_session=True,
+        )  # fmt: skip
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120)
+    try:
+        while not _answers(client):
+            if process.poll() is not None or time.monotonic() - begin > START_SECONDS:
+                raise RuntimeError(f"The server did not start:\n{(data / 'server.out').read_text()[-2000:]}")
+            time.sleep(0.05)
+        yield Served(client, process, time.monotonic() - begin)
+    finally:
+        client.close()
+        process.terminate()
+        process.wait()
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/info/").status_code == 200
+    except httpx.TransportError:
+        return False
