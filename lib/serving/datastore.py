@@ -59,23 +59,24 @@ class RecordDatastore(Datastore):
             raise InvalidRequest(f"The mask holds {outside}, but structures covers only {list(submission.looked_at)}.")
         digest = self.record.masks.put(nifti_bytes(Volume(mask, image.grid.affine)))
         serving = self.record.models.serving()
-        return self.record.annotations.add(
-            NewAnnotation(
-                image=image.id,
-                stage=stage_of(annotator.role),
-                author=annotator.name,
-                role=annotator.role,
-                mask=digest,
-                looked_at=submission.looked_at,
-                voxels={name: voxels[name] for name in submission.looked_at},
-                parent=submission.parent,
-                tag=submission.tag,
-                model_version=serving.version if serving else None,
-                client=annotator.client,
-                seconds=submission.seconds,
-                info=submission.info,
-            )
+        new = NewAnnotation(
+            image=image.id,
+            stage=stage_of(annotator.role),
+            author=annotator.name,
+            role=annotator.role,
+            mask=digest,
+            looked_at=submission.looked_at,
+            voxels={name: voxels[name] for name in submission.looked_at},
+            parent=submission.parent,
+            tag=submission.tag,
+            model_version=serving.version if serving else None,
+            client=annotator.client,
+            seconds=submission.seconds,
+            info=submission.info,
         )
+        with self.record.database.transaction():
+            self.record.assignments.finish(image.id, annotator.name)
+            return self.record.annotations.add(new)
 
     def withdraw(self, image_id: str, tag: str, annotator: Annotator) -> Annotation:
         """Takes back the version that a tag stands for.

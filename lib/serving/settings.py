@@ -34,6 +34,7 @@ class Settings:
         store: address of the record; empty: SQLite below ``data``.
         rescan: seconds between two looks at the folder of studies; 0: only at the start.
         max_upload_mib: largest file that is accepted.
+        assign_minutes: how long a case that was offered to somebody is kept from others.
         auth: who may use the server: ``none``: people at this machine; ``tokens``: people with a token of
             ``scripts/tokens.py``; ``oidc``: also people with a token of the issuer.
         oidc_issuer: address of an OpenID Connect issuer.
@@ -55,6 +56,7 @@ class Settings:
     store: str = ""
     rescan: float = 10.0
     max_upload_mib: int = 2048
+    assign_minutes: float = 60.0
     auth: str = "none"
     oidc_issuer: str = ""
     oidc_audience: str = "label-refinery"
@@ -141,6 +143,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "store": _text,
     "rescan": _number(float, 0),
     "max_upload_mib": _number(int, 1),
+    "assign_minutes": _number(float, 0),
     "auth": _auth,
     "oidc_issuer": _text,
     "oidc_audience": _text,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from monailabel.interfaces.tasks.strategy import Strategy
@@ -9,6 +10,7 @@ from monailabel.interfaces.tasks.strategy import Strategy
 from lib.serving.annotator import annotator_of
 from lib.serving.library import Library
 from lib.serving.settings import Settings
+from lib.store.assignments import Purpose
 
 
 class NextCase(Strategy):
@@ -22,12 +24,16 @@ class NextCase(Strategy):
 
     def __call__(self, request: dict[str, Any], datastore: Any) -> dict[str, Any] | None:
         """Offers the next image to ``annotator``, else to whom ``client_id`` names; ``None`` when nothing is left."""
-        images = self._library.record.images
         annotator = request.get("annotator") or annotator_of(request.get("client_id"), self._settings.role, "")
-        image = self._library.offerable(images.candidates(annotator.name, annotator.role, by_id=self._by_id))
-        if image is None:
-            return None
-        return {"id": image.id, "split": images.offer(image.id)}
+        record = self._library.record
+        lasting = timedelta(minutes=self._settings.assign_minutes)
+        # Chosen and given away in one transaction, or two people who ask at once would get the same image.
+        with record.database.transaction():
+            image = self._library.offerable(record.images.candidates(annotator.name, annotator.role, by_id=self._by_id))
+            if image is None:
+                return None
+            record.assignments.assign(image.id, annotator.name, Purpose.LABEL, lasting)
+            return {"id": image.id, "split": record.images.offer(image.id)}
 
 
 def strategies(library: Library, settings: Settings) -> dict[str, Strategy]:

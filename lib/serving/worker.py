@@ -183,7 +183,14 @@ def _scoring(record: Record, library: Library, job: Job, diary: Diary) -> None:
     from lib.serving.comparison import METHODS
 
     result = METHODS[job.arguments["method"]](record, library, job.arguments, diary.check)
-    record.jobs.finish(job, JobState.DONE, result, f"Compared {len(result['images'])} images.")
+    serving = record.models.serving()
+    with record.database.transaction():
+        if serving is not None:
+            for structure in record.task.structures:
+                values = {image_id: scores.get(structure.name) for image_id, scores in result["images"].items()}
+                record.scores.put(serving.version, f"{job.arguments['method']}:{structure.name}", values)
+        line = f"Compared {len(result['images'])} images."
+        record.jobs.finish(job, JobState.DONE, result, line)
 
 
 WORK: dict[JobKind, Callable[[Record, Library, Job, Diary], None]] = {

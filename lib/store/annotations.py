@@ -107,7 +107,7 @@ class Annotations:
         """
         with self.database.transaction() as connection:
             image = self.images.find(new.image)
-            if image is None or image.state is ImageState.HIDDEN:
+            if image is None or image.state in (ImageState.HIDDEN, ImageState.ERASED):
                 raise UnknownImage(f"There is no image {new.image!r}, so nothing was stored.")
             history = self.history(new.image)
             values = {
@@ -240,11 +240,11 @@ class Annotations:
         return current(valid) if not tag else current([a for a in valid if a.tag == tag])
 
     def draft_of(self, image_id: str, model_version: int) -> Annotation | None:
-        """The draft that a model version made of an image, unless it was withdrawn."""
+        """The draft that a model version made of an image, unless it was withdrawn or its mask is no longer kept."""
         drafts = [
             annotation
             for annotation in in_force(self.history(image_id))
-            if annotation.role is Role.MODEL and annotation.model_version == model_version
+            if annotation.role is Role.MODEL and annotation.model_version == model_version and annotation.mask
         ]
         return drafts[-1] if drafts else None
 

@@ -19,6 +19,7 @@ from lib.errors import UnknownImage
 from lib.split import ENOUGH, Split, split_of
 from lib.stages import PEOPLE, Role, Stage, Standing
 from lib.store import schema
+from lib.store.assignments import is_taken_by_others
 from lib.store.database import Database
 from lib.volume import Grid
 
@@ -29,6 +30,7 @@ class ImageState(StrEnum):
     OK = "ok"
     QUARANTINED = "quarantined"
     HIDDEN = "hidden"
+    ERASED = "erased"
 
 
 class ImageKind(StrEnum):
@@ -117,6 +119,8 @@ class Images:
             if known is None:
                 connection.execute(insert(schema.image).values(**self._first_values(connection, new), **found))
                 return
+            if known.state == ImageState.ERASED:
+                return
             if known.state == ImageState.HIDDEN:
                 found["state"] = ImageState.HIDDEN
             if known.split is None:
@@ -150,7 +154,7 @@ class Images:
         """
         with self.database.reading() as connection:
             row = connection.execute(self._one(image_id)).one_or_none()
-        if row is None or row.state == ImageState.HIDDEN:
+        if row is None or row.state in (ImageState.HIDDEN, ImageState.ERASED):
             raise UnknownImage(f"There is no image {image_id!r}. GET /datastore/?output=all lists all ids.")
         return _image(row)
 
@@ -243,8 +247,8 @@ class Images:
     def candidates(self, author: str, role: Role, *, by_id: bool) -> Iterator[Image]:
         """The images that somebody may label next, best first.
 
-        An image takes part if it is readable, no expert has labelled it, this author has not, and it does not wait
-        for an expert (unless one asks).
+        An image takes part if it is readable, no expert has labelled it, this author has not, nobody else works on
+        it, and it does not wait for an expert (unless one asks).
 
         Args:
             author: who asks.
@@ -272,7 +276,8 @@ class Images:
             ~taken_back,
         )
         order = [image.id] if by_id else [image.offered.asc().nulls_first(), image.draw]
-        mine = select(schema.image).where(self._is_mine, image.state == ImageState.OK, ~already).order_by(*order)
+        free = ~is_taken_by_others(author, schema.now())
+        mine = select(schema.image).where(self._is_mine, image.state == ImageState.OK, ~already, free).order_by(*order)
         # One index range for each standing, merged here: the database would sort all images instead.
         streams = [self._pages(mine.where(image.standing == standing)) for standing in standings]
         for row in heapq.merge(*streams, key=_by_id if by_id else _by_offer):

@@ -246,7 +246,7 @@ class Indexer:
         """Images that lost all their files; a series that lost some is described again."""
         for image_id in sorted(touched):
             known = self.images.find(image_id)
-            if known is None or known.state is ImageState.HIDDEN:
+            if known is None or known.state in (ImageState.HIDDEN, ImageState.ERASED):
                 continue
             if not self.images.files(image_id):
                 self.images.set_state(

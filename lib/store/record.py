@@ -7,14 +7,17 @@ from pathlib import Path
 
 from sqlalchemy import URL
 
+from lib.errors import SetupError
 from lib.store.annotations import Annotations
+from lib.store.assignments import Assignments
 from lib.store.audit import Audit
 from lib.store.database import Database
 from lib.store.files import FileStore
 from lib.store.images import Images
 from lib.store.jobs import Jobs
 from lib.store.models import Models
-from lib.store.tasks import open_task
+from lib.store.scores import Scores
+from lib.store.tasks import open_task, recorded_task
 from lib.task import Task
 
 
@@ -35,6 +38,8 @@ class Record:
     annotations: Annotations
     models: Models
     jobs: Jobs
+    scores: Scores
+    assignments: Assignments
     audit: Audit
     masks: FileStore
     weights: FileStore
@@ -58,15 +63,38 @@ def open_record(task: Task, data: Path, url: str = "") -> Record:
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(url or default_url(data))
     database.migrate()
-    opened = open_task(database, task)
-    images = Images(database, task.name)
+    return _record(open_task(database, task), database, data)
+
+
+def open_existing(data: Path, url: str = "", name: str = "") -> Record:
+    """Opens a record that a server made, for commands that do not know the task.
+
+    Args:
+        data: its data folder.
+        url: address of the record, if it is not the SQLite file below ``data``.
+        name: of the task; may be left out if there is only one.
+
+    Raises:
+        SetupError: if there is no record, or no such task.
+    """
+    if not url and not (data / "record.sqlite").is_file():
+        raise SetupError(f"{data} holds no record. Name the folder that the server prints at its start as Data.")
+    database = Database(url or default_url(data))
+    database.migrate()
+    return _record(recorded_task(database, name), database, data)
+
+
+def _record(task: Task, database: Database, data: Path) -> Record:
+    images, assignments = Images(database, task.name), Assignments(database, task.name)
     return Record(
-        task=opened,
+        task=task,
         database=database,
         images=images,
         annotations=Annotations(database, task.name, images),
         models=Models(database, task.name),
         jobs=Jobs(database, task.name),
+        scores=Scores(database, task.name),
+        assignments=assignments,
         audit=Audit(database, task.name),
         masks=FileStore(data / "masks", ".nii.gz"),
         weights=FileStore(data / "weights", ".pt"),

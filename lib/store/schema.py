@@ -166,6 +166,34 @@ model = Table(
     ),
 )
 
+score = Table(
+    "score",
+    metadata,
+    Column("task", String(64), primary_key=True),
+    Column("image", String(1024), primary_key=True),
+    Column("model_version", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(64), primary_key=True),  # such as dice:liver
+    Column("value", Float),  # empty: undefined for this image
+    Column("created", UtcTime, nullable=False),
+    ForeignKeyConstraint(["task", "image"], ["image.task", "image.id"]),
+    Index("ix_score_kind", "task", "kind", "model_version"),
+)
+
+assignment = Table(
+    "assignment",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("task", String(64), nullable=False),
+    Column("image", String(1024), nullable=False),
+    Column("annotator", String(256), nullable=False),
+    Column("purpose", String(16), nullable=False),  # label, review, second_reading
+    Column("state", String(16), nullable=False),  # open, done
+    Column("expires", UtcTime, nullable=False),
+    Column("created", UtcTime, nullable=False),
+    ForeignKeyConstraint(["task", "image"], ["image.task", "image.id"]),
+    Index("ix_assignment_image", "task", "image", "state"),
+)
+
 audit = Table(
     "audit",
     metadata,

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 
-from lib.errors import TaskMismatch
+from lib.errors import SetupError, TaskMismatch
 from lib.store import schema
 from lib.store.database import Database
 from lib.task import Structure, Task, listed, with_kept_values
@@ -32,6 +32,25 @@ def open_task(database: Database, task: Task) -> Task:
         elif structures != row.structures:
             connection.execute(update(schema.task).where(schema.task.c.name == task.name).values(structures=structures))
     return opened
+
+
+def recorded_task(database: Database, name: str = "") -> Task:
+    """The task of a record, as far as the record knows it: its name and its structures.
+
+    Args:
+        database: with its tables.
+        name: which one; may be left out if there is only one.
+
+    Raises:
+        SetupError: if there is none of this name, or several and none is named.
+    """
+    with database.reading() as connection:
+        rows = connection.execute(select(schema.task).order_by(schema.task.c.name)).all()
+    found = [row for row in rows if not name or row.name == name]
+    if len(found) != 1:
+        names = ", ".join(row.name for row in rows) or "none"
+        raise SetupError(f"The record holds the tasks {names}; name one of them with --task, found {name!r}.")
+    return Task(found[0].name, "", tuple(_structure(entry) for entry in found[0].structures))
 
 
 def _refuse_other_values(task: Task, recorded: list[Structure]) -> None:

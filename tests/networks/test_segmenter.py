@@ -113,5 +113,5 @@ def test_a_damaged_start_is_refused():
     weights = seeded_network(PLAN, 1).state_dict()
     del weights["classifier.bias"]
 
-    with pytest.raises(UnacceptableFile, match="classifier.bias is missing"):
+    with pytest.raises(UnacceptableFile, match=r"classifier.bias is missing"):
         carried_over(Checkpoint(PLAN, weights), PLAN, seed=0)

@@ -1,0 +1,64 @@
+"""A consistent copy of the record and its files, while the server goes on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import insert, select
+
+from lib.errors import SetupError
+from lib.store import schema
+from lib.store.database import Database
+from lib.store.record import Record, default_url
+
+ROWS = 1000
+
+OTHER_FILES = ("patient.key", "tokens.json", "uploads")
+"""Beside the record and the content-named files."""
+
+
+def back_up(
+    record: Record, data: Path, target: Path, report: Callable[[int, int], None] = lambda done, total: None
+) -> int:
+    """Copies rows and files into an empty folder, which is itself a data folder that a server can start on.
+
+    The rows are read in one transaction. Files named by their content never change and are on the disk before their
+    row, so copying them afterwards gives a consistent whole.
+
+    Args:
+        record: what to copy, in SQLite or PostgreSQL; the copy is SQLite.
+        data: its data folder.
+        target: a folder that does not exist yet, or is empty.
+        report: is told how many files are copied, and how many there are.
+
+    Returns:
+        Files copied.
+
+    Raises:
+        SetupError: if the target holds anything.
+    """
+    if target.exists() and any(target.iterdir()):
+        raise SetupError(f"{target} is not empty. Name a folder that does not exist yet.")
+    target.mkdir(parents=True, exist_ok=True, mode=0o700)
+    copy = Database(default_url(target))
+    copy.migrate()
+    with record.database.reading() as source, copy.transaction() as sink:
+        for table in schema.metadata.sorted_tables:
+            rows = source.execution_options(yield_per=ROWS).execute(select(table)).mappings()
+            for part in rows.partitions(ROWS):
+                sink.execute(insert(table), [dict(row) for row in part])
+    copy.close()
+    files = [path for store in (record.masks, record.weights) for path in store.folder.glob("*/[!.]*")]
+    for done, path in enumerate(files, start=1):
+        place = target / path.relative_to(data)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, place)
+        report(done, len(files))
+    for name in OTHER_FILES:
+        if (data / name).is_dir():
+            shutil.copytree(data / name, target / name, dirs_exist_ok=True)
+        elif (data / name).exists():
+            shutil.copy2(data / name, target / name)
+    return len(files)

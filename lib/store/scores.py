@@ -1,0 +1,54 @@
+"""Numbers about an image and a model version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import delete, insert, select
+
+from lib.store import schema
+from lib.store.database import Database
+
+
+class Scores:
+    """The scores of one task."""
+
+    def __init__(self, database: Database, task: str) -> None:
+        self.database = database
+        self.task = task
+
+    def put(self, model_version: int, kind: str, values: Mapping[str, float | None]) -> None:
+        """Keeps one number per image, in place of earlier ones of the same kind and version.
+
+        Args:
+            model_version: that the numbers are about.
+            kind: what they are, such as ``dice:liver``.
+            values: by image id; ``None`` where undefined.
+        """
+        column = schema.score.c
+        with self.database.transaction() as connection:
+            for image_id in values:
+                connection.execute(
+                    delete(schema.score).where(
+                        column.task == self.task,
+                        column.image == image_id,
+                        column.model_version == model_version,
+                        column.kind == kind,
+                    )
+                )
+            rows = [
+                {"task": self.task, "image": image_id, "model_version": model_version, "kind": kind, "value": value,
+                 "created": schema.now()}
+                for image_id, value in values.items()
+            ]  # fmt: skip
+            if rows:
+                connection.execute(insert(schema.score), rows)
+
+    def of(self, model_version: int, kind: str) -> dict[str, float | None]:
+        """The numbers of one kind by image id."""
+        column = schema.score.c
+        query = select(column.image, column.value).where(
+            column.task == self.task, column.model_version == model_version, column.kind == kind
+        )
+        with self.database.reading() as connection:
+            return {image: value for image, value in connection.execute(query)}

@@ -1,0 +1,43 @@
+"""Erases a patient: masks, uploaded images and notes are deleted, a tombstone stays in the record.
+
+Files in the folder of studies are never changed by this project: the command lists them, for you to delete. It also
+lists the model versions that learned from the patient.
+"""
+
+from __future__ import annotations
+
+from scripts._record import data_folder, opened, parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Erases and says what is left to do."""
+    options = parser("erase", __doc__)
+    options.add_argument("--patient", required=True, help="PatientID, or the key by which the record knows the patient")
+    options.add_argument("--issuer", default="", help="IssuerOfPatientID of DICOM images")
+    chosen = options.parse_args(argv)
+
+    from lib.errors import UnknownImage
+    from lib.patients import read_patient_rule
+    from lib.store.erase import erase_patient
+
+    record, data = opened(chosen), data_folder(chosen)
+    rule = read_patient_rule(None, "", (data / "patient.key").read_bytes())
+    keys = (chosen.patient, rule.of_series(f"{chosen.patient}@{chosen.issuer}"))
+    erased = None
+    for key in keys:
+        try:
+            erased = erase_patient(record, data, key)
+            break
+        except UnknownImage:
+            continue
+    if erased is None:
+        raise SystemExit(f"No image belongs to the patient {chosen.patient!r}; nothing was erased.")
+    print(f"Erased {len(erased.images)} images, {erased.masks} masks and {erased.files} other files.")
+    if erased.models:
+        print(f"These model versions learned from the patient: {', '.join(map(str, erased.models))}.")
+    if erased.studies:
+        print("These files in the folder of studies are left for you to delete:", *erased.studies, sep="\n  ")
+
+
+if __name__ == "__main__":
+    main()
