@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import MutableMapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,15 +10,20 @@ from urllib.parse import urlsplit
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lib.errors import LabelRefineryError
 from lib.serving.access import CHANGE, Access
 from lib.serving.annotator import Annotator, annotator_of
+from lib.serving.measures import count_request
 from lib.serving.problem import problem, problem_of
 from lib.serving.settings import Settings
 from lib.store.audit import Change
 from lib.store.record import Record
+
+FORM_BYTES = 2**20
+"""Room for the other fields beside a file of the largest size."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -43,6 +49,7 @@ class Gate:
         self._record = record
         self._settings = settings
         self._origins = settings.allowed_origins
+        self._limit = settings.max_upload_mib * 2**20 + FORM_BYTES
         self._access = Access(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +66,8 @@ class Gate:
             await refusal(scope, receive, _secured(send))
             return
         scope.setdefault("state", {})["person"] = person
-        await self._app(scope, receive, _secured(self._audited(scope, headers, person, send)))
+        sending = _secured(self._audited(scope, headers, person, _counted(scope, send)))
+        await self._app(scope, _limited(receive, self._limit), sending)
 
     async def _admitted(self, scope: Scope, headers: Headers) -> tuple[JSONResponse | None, Annotator | None]:
         if self._access.is_open:
@@ -101,6 +109,33 @@ def _secured(send: Send) -> Send:
         await send(message)
 
     return secured
+
+
+def _counted(scope: Scope, send: Send) -> Send:
+    begin = time.perf_counter()
+
+    async def counted(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            count_request(scope["path"], scope["method"], message["status"], time.perf_counter() - begin)
+        await send(message)
+
+    return counted
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    """Ends a body that grows beyond the limit, whatever its Content-Length says."""
+    received = 0
+
+    async def limited() -> Message:
+        nonlocal received
+        message = await receive()
+        if message["type"] == "http.request":
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise HTTPException(413, f"The request is larger than {limit // 2**20} MiB (--conf max_upload_mib).")
+        return message
+
+    return limited
 
 
 def _as_scope(message: Message) -> MutableMapping[str, Any]:

@@ -169,6 +169,11 @@ class Inference:
         self._pipe: Connection
         self._thread: threading.Thread | None = None
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._thread is not None and self._process.is_alive()
+
     def start(self) -> None:
         """Starts the process and the thread that feeds it; does nothing if they run."""
         if self._thread is None:
@@ -205,6 +210,7 @@ class Inference:
         self._process = self._context.Process(target=_serve, args=(remote, self._data), name="inference", daemon=True)
         self._process.start()
         remote.close()
+        LOG.info("inference process %s started.", self._process.pid)
 
     def _feed(self) -> None:
         while (task := self._queue.get()) is not None:

@@ -29,6 +29,7 @@ from lib.serving.routes import (
     audit,
     auth,
     datastore,
+    health,
     infer,
     info,
     jobs,
@@ -57,7 +58,9 @@ def create_server(loop: LabelingLoop) -> FastAPI:
     server.state.loop = loop
     routers = [pages.router, info.router, activelearning.router, datastore.router, infer.router, jobs.train]
     routers += [
+        jobs.jobs,
         jobs.batch,
+        health.router,
         jobs.scoring,
         session.router,
         model.router,

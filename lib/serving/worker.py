@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,12 @@ class Worker:
         self._workplace = workplace
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._process: BaseProcess | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.is_alive()
 
     def start(self) -> None:
         """Starts the process and the thread that looks after it."""
@@ -226,6 +233,8 @@ class Worker:
             owner = str(uuid.uuid4())
             process = context.Process(target=_work, args=(self._workplace, owner), name="worker", daemon=True)
             process.start()
+            self._process = process
+            LOG.info("worker process %s started.", process.pid)
             while process.is_alive() and not self._stopping.wait(0.2):
                 pass
             if process.is_alive():

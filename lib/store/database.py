@@ -2,8 +2,10 @@
 
 Who writes: the HTTP process and the worker process, each from several threads. In one process writers take turns by
 ``Database._writing``; between processes SQLite's own lock does, taken at the start of a transaction (``BEGIN
-IMMEDIATE``), since a lock that is only wanted half way through is refused. Lock order: ``_writing`` before the
-database's lock; no other lock is taken inside a transaction. Readers wait for nobody (write-ahead log).
+IMMEDIATE``), since a lock that is only wanted half way through is refused. With PostgreSQL an advisory lock takes its
+place, so that both keep the same rule: one writer at a time. It also keeps two processes from migrating at once.
+Lock order: ``_writing`` before the database's lock; no other lock is taken inside a transaction. Readers wait for
+nobody.
 """
 
 from __future__ import annotations
@@ -20,8 +22,13 @@ from alembic.config import Config
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 
+from lib.errors import InvalidSetting
+
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for a writer of another process."""
+
+WRITERS_LOCK = 0x1ABE1
+"""Number of the advisory lock that PostgreSQL's writers take turns by."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -73,8 +80,13 @@ class Database:
 
 
 def _engine(url: str | URL) -> Engine:
-    if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
+    backend = make_url(url).get_backend_name()
+    if backend == "postgresql":
+        engine = create_engine(url, pool_size=16, max_overflow=64, pool_pre_ping=True)
+        event.listen(engine, "begin", _begin_postgresql)
+        return engine
+    if backend != "sqlite":
+        raise InvalidSetting(f"--conf store is a sqlite:/// or postgresql+psycopg:// address, found {backend}.")
     engine = create_engine(url, pool_size=16, max_overflow=64)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -93,6 +105,13 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         "secure_delete = ON",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    if connection.get_execution_options().get("writes", False):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})")
+    else:
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
 
 
 def _begin_sqlite(connection: Connection) -> None:

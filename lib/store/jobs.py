@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, Select, insert, select, update
+from sqlalchemy import Row, Select, func, insert, select, update
 
 from lib.errors import UnknownJob
 from lib.store import schema
@@ -250,6 +250,15 @@ class Jobs:
     def newest(self, kind: JobKind) -> Job | None:
         """The job of a kind that runs, else the one asked for last."""
         return self.running(kind) or self.last(kind)
+
+    def count_open(self, kind: JobKind) -> int:
+        """How many jobs of a kind run or wait."""
+        column = schema.job.c
+        query = select(func.count()).where(
+            column.task == self.task, column.kind == kind, column.state.in_([JobState.RUNNING, JobState.QUEUED])
+        )
+        with self.database.reading() as connection:
+            return connection.scalar(query) or 0
 
     def last(self, kind: JobKind) -> Job | None:
         """The job of a kind that was asked for last, in whatever state."""

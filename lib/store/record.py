@@ -12,6 +12,7 @@ from lib.store.annotations import Annotations
 from lib.store.assignments import Assignments
 from lib.store.audit import Audit
 from lib.store.database import Database
+from lib.store.disk import refuse_network_disk
 from lib.store.files import FileStore
 from lib.store.images import Images
 from lib.store.jobs import Jobs
@@ -61,6 +62,8 @@ def open_record(task: Task, data: Path, url: str = "") -> Record:
         TaskMismatch: if the record was made with other label values.
     """
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not url:
+        refuse_network_disk(data)
     database = Database(url or default_url(data))
     database.migrate()
     return _record(open_task(database, task), database, data)

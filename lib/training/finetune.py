@@ -51,7 +51,7 @@ class FinetuneOptions:
     seconds: float = 120.0
     max_epochs: int | None = None
     batch_size: int = 2
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
     finetune_learning_rate: float = 2e-3
     seed: int = 0
     device: str = "cpu"

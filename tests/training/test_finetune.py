@@ -28,7 +28,7 @@ def trained(cases, options=QUICK, start=None, task=TASK, reports=None) -> Checkp
 def test_a_network_learns_a_drawn_case_by_heart_in_seconds():
     cases = [case(0)]
 
-    checkpoint = trained(cases, replace(QUICK, max_epochs=120))
+    checkpoint = trained(cases, replace(QUICK, max_epochs=200))
 
     assert (mean_dice(validate(checkpoint, cases)) or 0) > 0.9
 
@@ -111,7 +111,7 @@ def test_structures_nobody_looked_at_are_not_unlearned():
     """One case shows both blocks, the other only the bright one, with the dark one unmarked: both are learned."""
     cases = [case(0), case(1, frozenset({1}))]
 
-    checkpoint = trained(cases, replace(QUICK, max_epochs=120))
+    checkpoint = trained(cases, replace(QUICK, max_epochs=200))
 
     (score,) = validate(checkpoint, [case(1)])
     assert (score.dice["dark"] or 0) > 0.8

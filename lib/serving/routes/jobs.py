@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import AsyncIterator
 from enum import StrEnum
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Request
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from lib.errors import InvalidRequest, UnknownJob, UnknownMethod
 from lib.serving.comparison import METHODS
@@ -15,9 +20,13 @@ from lib.serving.train import IDLE, shown
 from lib.stages import Standing
 from lib.store.jobs import JobKind
 
+jobs = APIRouter(prefix="/jobs", tags=["Jobs"])
 train = APIRouter(prefix="/train", tags=["Train"])
 batch = APIRouter(prefix="/batch", tags=["Infer"])
 scoring = APIRouter(prefix="/scoring", tags=["Scoring"])
+
+EVENT_SECONDS = 0.5
+"""How often a job is looked at for those who listen to its events."""
 
 Params = Annotated[dict[str, Any] | None, Body()]
 
@@ -78,6 +87,32 @@ def train_model(
 def train_stop(app: App) -> dict[str, Any] | None:
     """Stops the training; the model that serves stays."""
     return _stopped(app, JobKind.TRAIN)
+
+
+@jobs.get("/{job_id}")
+def job(job_id: str, app: App) -> dict[str, Any]:
+    """One job with its progress and its last log lines."""
+    return shown(app.record.jobs.get(job_id))
+
+
+@jobs.get("/{job_id}/events")
+async def job_events(job_id: str, app: App, request: Request) -> StreamingResponse:
+    """The job again and again while it changes, as server-sent events, until it has ended."""
+    await run_in_threadpool(app.record.jobs.get, job_id)
+
+    async def events() -> AsyncIterator[str]:
+        told = ""
+        while not await request.is_disconnected():
+            found = await run_in_threadpool(app.record.jobs.get, job_id)
+            content = json.dumps(shown(found))
+            if content != told:
+                yield f"data: {content}\n\n"
+                told = content
+            if found.ended is not None:
+                return
+            await asyncio.sleep(EVENT_SECONDS)
+
+    return StreamingResponse(events(), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 class Images(StrEnum):

@@ -1,0 +1,38 @@
+"""On what kind of disk a folder lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lib.errors import SetupError
+
+NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs",
+           "fuse.glusterfs", "fuse.ceph", "beegfs", "gpfs", "fuse.s3fs", "fuse.rclone")  # fmt: skip
+"""Kinds of file systems that several machines share; names as Linux gives them in mountinfo."""
+
+
+def file_system(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """The kind of file system below a folder, or an empty text where the system does not tell."""
+    if not mounts.is_file():
+        return ""
+    found, depth = "", -1
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        place, _, kind = line.partition(" - ")
+        point = Path(place.split()[4].replace("\\040", " "))
+        if folder.resolve().is_relative_to(point) and len(point.parts) >= depth:
+            found, depth = kind.split()[0], len(point.parts)
+    return found
+
+
+def refuse_network_disk(folder: Path) -> None:
+    """Refuses a folder on a network disk: SQLite's log needs memory that all its processes share.
+
+    Raises:
+        SetupError: if the folder lies on one.
+    """
+    kind = file_system(folder)
+    if kind in NETWORK:
+        raise SetupError(
+            f"{folder} lies on a network disk ({kind}), where SQLite can lose data. Name a --data folder on a local "
+            "disk, or keep the record in PostgreSQL: --conf store postgresql+psycopg://USER:PASSWORD@HOST/NAME."
+        )
