@@ -70,6 +70,9 @@ class LabelingLoop:
         data = self.settings.data
         self.temporary = _fresh_folder(data / "tmp")
         self.record = open_record(task, data, self.settings.store)
+        # The server's lock keeps other servers away, and its worker is not started yet: nobody is writing.
+        self.record.masks.sweep()
+        self.record.weights.sweep()
         self.library = Library(self.record, folder, data)
         patients = read_patient_rule(folder, self.settings.patient, _secret(data))
         self.intake = Intake(self.library, FolderReader(patients, task.modality))

@@ -66,13 +66,13 @@ class Database:
         with self.engine.connect() as connection, connection.begin():
             yield connection
 
-    def migrate(self) -> None:
-        """Brings the tables to the newest form; does nothing if they have it."""
+    def migrate(self, revision: str = "head") -> None:
+        """Brings the tables to the newest form, or to that of an earlier revision; does nothing if they have it."""
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         with self.transaction() as connection:
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
 
     def close(self) -> None:
         """Gives all connections back."""

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from lib.errors import StorageFull, UnknownAnnotation
 
+UNFINISHED = ".new-"
+"""Begin of the name of a file that is being written."""
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -41,6 +44,17 @@ class FileStore:
                 write_durably(target, content)
         return digest
 
+    def sweep(self) -> int:
+        """Deletes what interrupted writes left behind; only for whoever alone writes here.
+
+        Returns:
+            Files deleted.
+        """
+        left = sorted(self.folder.glob(f"*/{UNFINISHED}*"))
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
+
     def get(self, digest: str) -> bytes:
         """The bytes with this digest.
 
@@ -58,7 +72,7 @@ def write_durably(target: Path, content: bytes) -> None:
 
     The bytes go to another name, to the disk, and only then under their own name (rename is atomic on POSIX).
     """
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".new-")
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)

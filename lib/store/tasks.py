@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, update
 from lib.errors import SetupError, TaskMismatch
 from lib.store import schema
 from lib.store.database import Database
-from lib.task import Structure, Task, listed, with_kept_values
+from lib.task import Structure, Task, listed, name_key, with_kept_values
 
 
 def open_task(database: Database, task: Task) -> Task:
@@ -56,7 +56,7 @@ def recorded_task(database: Database, name: str = "") -> Task:
 def _refuse_other_values(task: Task, recorded: list[Structure]) -> None:
     for structure in task.structures:
         for known in recorded:
-            same_name = known.name.casefold() == structure.name.casefold()
+            same_name = name_key(known.name) == name_key(structure.name)
             if same_name != (known.value == structure.value):
                 raise TaskMismatch(
                     f"The record of {task.name} was made with {listed(recorded)}; this start asks for "

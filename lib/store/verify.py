@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, select, update
 
 from lib.stages import current, standing
 from lib.store import schema
-from lib.store.files import FileStore
+from lib.store.files import UNFINISHED, FileStore
 from lib.store.record import Record
 
 
@@ -89,7 +89,7 @@ def _files(store: FileStore, wanted: set[str], what: str) -> Iterator[Finding]:
 
 
 def _leftovers(store: FileStore) -> list[Path]:
-    return sorted(store.folder.glob("*/.new-*"))
+    return sorted(store.folder.glob(f"*/{UNFINISHED}*"))
 
 
 def _digest(path: Path) -> str:
