@@ -11,8 +11,18 @@ import numpy as np
 import SimpleITK as sitk
 
 from lib.errors import InvalidRequest, UnknownStructure, UnreadableImage
-from lib.task import BACKGROUND, Structure, Task, listed
-from lib.volume import Array, Grid, Volume, nrrd_fields, onto_grid, read_volume, suffix_of, volume_of_sitk
+from lib.task import BACKGROUND, MAX_STRUCTURES, Structure, Task, listed
+from lib.volume import (
+    Array,
+    Grid,
+    Volume,
+    nrrd_fields,
+    onto_grid,
+    read_volume,
+    refuse_detached,
+    suffix_of,
+    volume_of_sitk,
+)
 
 MASK_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".bin")
 """File names under which a mask is accepted."""
@@ -43,7 +53,9 @@ def read_label_info(entries: object) -> tuple[NamedValue, ...]:
 def _named_value(entry: object) -> NamedValue:
     if isinstance(entry, Mapping):
         name, value = entry.get("name"), entry.get("idx")
-        if isinstance(name, str) and isinstance(value, int | float) and int(value) == value:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        # JSON as Python reads it may hold NaN and Infinity, which have no whole part.
+        if isinstance(name, str) and is_number and float(value).is_integer():
             return NamedValue(name, int(value))
     raise InvalidRequest(f'Each entry of params.label_info must be {{"name": text, "idx": number}}, found {entry!r}.')
 
@@ -88,7 +100,7 @@ def to_task_values(mask: Array, label_info: Sequence[NamedValue], task: Task) ->
     Raises:
         UnknownStructure: if a name or a number belongs to no structure of the task, or a voxel is no whole number.
     """
-    meaning = {entry.value: _task_value(entry, task) for entry in label_info}
+    meaning = _meaning(label_info, task)
     found = np.unique(mask)
     if not np.isfinite(found).all() or (found != np.rint(found)).any():
         odd = [float(value) for value in found if not np.isfinite(value) or value != np.rint(value)][:5]
@@ -106,15 +118,23 @@ def to_task_values(mask: Array, label_info: Sequence[NamedValue], task: Task) ->
     return renumbered
 
 
-def _task_value(entry: NamedValue, task: Task) -> int:
-    structure = task.structure(entry.name)
+def _meaning(named: Sequence[NamedValue], task: Task) -> dict[int, int]:
+    """The task's value by the client's number."""
+    known = {entry.value: _task_value(entry.name, task) for entry in named}
+    unknown = [entry.name for entry in named if known[entry.value] is None]
+    if unknown:
+        raise UnknownStructure(
+            f"label_info names {', '.join(f'{entry.name}={entry.value}' for entry in named)}; {unknown} are none of "
+            f"this task's structures {listed(task.structures)}."
+        )
+    return {number: value for number, value in known.items() if value is not None}
+
+
+def _task_value(name: str, task: Task) -> int | None:
+    structure = task.structure(name)
     if structure is not None:
         return structure.value
-    if entry.name.strip().casefold() == "background":
-        return BACKGROUND
-    raise UnknownStructure(
-        f"params.label_info names {entry.name!r}; the structures of this task are {listed(task.structures)}."
-    )
+    return BACKGROUND if name.strip().casefold() == "background" else None
 
 
 def mask_on_image(path: Path, grid: Grid, label_info: Sequence[NamedValue], task: Task, name: str) -> Array:
@@ -123,7 +143,8 @@ def mask_on_image(path: Path, grid: Grid, label_info: Sequence[NamedValue], task
     Args:
         path: the file as it came.
         grid: the lattice of the image.
-        label_info: what the client says about its numbers; it wins over names in the file.
+        label_info: what the client says about its numbers. Names that the file itself gives its segments win, where
+            the task has them: they belong to the voxels, while 3D Slicer's ``label_info`` counts positions.
         task: the structures to choose from.
         name: the image's id, for messages.
 
@@ -135,7 +156,11 @@ def mask_on_image(path: Path, grid: Grid, label_info: Sequence[NamedValue], task
     """
     volume, named_in_file = read_mask(path, grid, name)
     placed = onto_grid(volume, grid, name)
-    return to_task_values(placed, tuple(label_info) or named_in_file, task)
+    if not label_info:
+        return to_task_values(placed, named_in_file, task)
+    in_file = [entry for entry in named_in_file if task.structure(entry.name) is not None]
+    by_value = {entry.value: entry for entry in (*label_info, *in_file)}
+    return to_task_values(placed, tuple(by_value.values()), task)
 
 
 def voxels_per_structure(mask: Array, structures: Sequence[Structure]) -> dict[str, int]:
@@ -160,12 +185,14 @@ def _raw_buffer(path: Path, grid: Grid, name: str) -> Volume:
 def _slicer_segmentation(path: Path) -> tuple[Volume, tuple[NamedValue, ...]]:
     """A label map, or 3D Slicer's segmentation of one or more layers, with the segments that it names."""
     fields, _ = nrrd_fields(path)
+    refuse_detached(fields, path.name)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise UnreadableImage(f"The mask {path.name} cannot be read as NRRD. Export it again.") from error
     layers = image.GetNumberOfComponentsPerPixel()
-    segments = [_segment(fields, number) for number in range(256) if f"Segment{number}_LabelValue" in fields]
+    numbers = [number for number in range(MAX_STRUCTURES) if f"Segment{number}_LabelValue" in fields]
+    segments = [_segment(fields, number, layers, path.name) for number in numbers]
     if layers == 1:
         volume = volume_of_sitk(image, path.name)
         return volume, tuple(NamedValue(name, value) for name, value, _ in segments if name)
@@ -180,11 +207,12 @@ def _slicer_segmentation(path: Path) -> tuple[Volume, tuple[NamedValue, ...]]:
     return Volume(merged, first.affine), named
 
 
-def _segment(fields: Mapping[str, Any], number: int) -> tuple[str, int, int]:
+def _segment(fields: Mapping[str, str], number: int, layers: int, name: str) -> tuple[str, int, int]:
     """Name, label value and layer of one segment (3D Slicer, segmentation file format)."""
     prefix = f"Segment{number}_"
-    return (
-        str(fields.get(f"{prefix}Name", "")),
-        int(fields[f"{prefix}LabelValue"]),
-        int(fields.get(f"{prefix}Layer", "0")),
-    )
+    value, layer = fields[f"{prefix}LabelValue"], fields.get(f"{prefix}Layer", "0")
+    if not (value.isdecimal() and layer.isdecimal() and int(layer) < layers):
+        raise UnreadableImage(
+            f"{name}: segment {number} has the label value {value!r} in layer {layer!r} of {layers}. Export it again."
+        )
+    return fields.get(f"{prefix}Name", ""), int(value), int(layer)

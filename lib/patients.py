@@ -6,6 +6,7 @@ import csv
 import hashlib
 import hmac
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -34,7 +35,9 @@ class PatientRule:
         if image_id in self.named:
             return self.named[image_id]
         if self.pattern is not None and (match := self.pattern.search(image_id)):
-            return match.group(1) if match.groups() else match.group()
+            found = match.group(1) if match.groups() else ""
+            if found or match.group():
+                return found or match.group()
         return PurePosixPath(image_id).parts[0]
 
     def of_series(self, patient_id: str) -> str:
@@ -58,8 +61,14 @@ def read_patient_rule(studies: Path | None, pattern: str, secret: bytes) -> Pati
 
 
 def _read_list(path: Path) -> dict[str, str]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        if not {"image", "patient"} <= set(rows.fieldnames or ()):
-            raise InvalidSetting(f"{PATIENTS_FILE} needs the columns image and patient, found {rows.fieldnames}.")
-        return {row["image"]: row["patient"] for row in rows}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            columns = rows.fieldnames or []
+            if not {"image", "patient"} <= set(columns):
+                raise InvalidSetting(f"{PATIENTS_FILE} needs the columns image and patient, found {columns}.")
+            pairs = [((row["image"] or "").strip(), (row["patient"] or "").strip()) for row in rows]
+    except UnicodeDecodeError as error:
+        raise InvalidSetting(f"{PATIENTS_FILE} is not UTF-8 text: {error}. Save it as UTF-8.") from error
+    # A line without a patient says nothing: the image falls back to the other rules.
+    return {unicodedata.normalize("NFC", image): patient for image, patient in pairs if image and patient}

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import SimpleITK as sitk
-from pydicom.errors import InvalidDicomError
 
 from lib.errors import UnreadableImage
-from lib.volume import Grid, Volume, volume_of_sitk
+from lib.volume import LPS_FROM_RAS, Array, Grid, Volume, volume_of_sitk
 
 DICOM_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
 """File names that may be DICOM; the content decides."""
 
 SPACING_TOLERANCE = 0.02
 """How much the distance of two neighbouring slices may differ from the others, as a share."""
+
+EDGE_TOLERANCE_MM = 1e-3
+"""How much the pixel edges of two slices of one series may differ, in length or direction."""
+
+SIDEWAYS_TOLERANCE_MM = 0.1
+"""How far a slice may lie beside the line through the first and the last one."""
+
+NO_IMAGES = {
+    "SEG": "a segmentation", "RTSTRUCT": "a set of contours", "RTDOSE": "a dose", "RTPLAN": "a treatment plan",
+    "RTRECORD": "a treatment record", "SR": "a report", "PR": "a presentation state",
+    "KO": "a selection of key images", "REG": "a registration", "FID": "a set of landmarks", "DOC": "a document",
+    "PLAN": "a plan", "M3D": "a surface", "AU": "a sound", "ECG": "a curve",
+    "HD": "a curve", "RWV": "a table of real-world values",
+}  # fmt: skip
+"""DICOM objects that are no images, by Modality (PS3.3 section C.7.3.1.1.1)."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +46,11 @@ class SliceHeader:
         study_uid: StudyInstanceUID (0020,000D).
         patient: PatientID with its issuer (0010,0020), (0010,0021).
         modality: Modality (0008,0060).
-        position_mm: distance of the slice along the normal of its plane.
         shape: Columns, Rows.
+        columns_mm: from one column to the next, in LPS mm.
+        rows_mm: from one row to the next, in LPS mm.
+        origin_mm: the first voxel, in LPS mm.
+        thickness_mm: SliceThickness, 1 if unknown.
     """
 
     path: Path
@@ -40,8 +58,22 @@ class SliceHeader:
     study_uid: str
     patient: str
     modality: str
-    position_mm: float
     shape: tuple[int, int]
+    columns_mm: tuple[float, ...]
+    rows_mm: tuple[float, ...]
+    origin_mm: tuple[float, ...]
+    thickness_mm: float
+
+    @property
+    def normal(self) -> Array:
+        """Unit vector at right angles to the plane of the slice, in LPS."""
+        across = np.cross(self.columns_mm, self.rows_mm)
+        return np.asarray(across / np.linalg.norm(across))
+
+    @property
+    def position_mm(self) -> float:
+        """Distance of the slice along the normal of its plane."""
+        return float(np.asarray(self.origin_mm) @ self.normal)
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -54,43 +86,76 @@ def read_header(path: Path) -> SliceHeader:
     """Reads the header of one image file.
 
     Raises:
-        UnreadableImage: if it is no DICOM image with a place in space.
+        UnreadableImage: if it is no DICOM image with one grey frame.
     """
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True)
-    except (InvalidDicomError, OSError, ValueError, KeyError) as error:
+        _refuse_no_image(header, path.name)
+        return _slice_header(header, path)
+    except UnreadableImage:
+        raise
+    # The reader raises whatever a damaged header makes it stumble over.
+    except Exception as error:
         raise UnreadableImage(f"{path.name} is no readable DICOM file: {error}.") from error
-    missing = [name for name in ("SeriesInstanceUID", "StudyInstanceUID", "Rows", "Columns") if name not in header]
+
+
+def _refuse_no_image(header: Any, name: str) -> None:
+    modality = str(header.get("Modality", ""))
+    if modality in NO_IMAGES:
+        raise UnreadableImage(f"{name} is no image but {NO_IMAGES[modality]} (DICOM {modality}). Keep it elsewhere.")
+    wanted = ("SeriesInstanceUID", "StudyInstanceUID", "Rows", "Columns")
+    missing = [attribute for attribute in wanted if header.get(attribute) in (None, "")]
     if missing:
-        raise UnreadableImage(f"{path.name} is no DICOM image: {', '.join(missing)} missing.")
-    if int(header.get("SamplesPerPixel", 1)) != 1:
-        raise UnreadableImage(f"{path.name} is a colour image ({header.SamplesPerPixel} samples a pixel).")
-    orientation = np.asarray(header.get("ImageOrientationPatient", [1, 0, 0, 0, 1, 0]), np.float64)
-    position = np.asarray(header.get("ImagePositionPatient", [0, 0, 0]), np.float64)
-    normal = np.cross(orientation[:3], orientation[3:])
-    issuer = str(header.get("IssuerOfPatientID", ""))
+        raise UnreadableImage(f"{name} is no DICOM image: {', '.join(missing)} missing.")
+    if int(header.get("SamplesPerPixel") or 1) != 1:
+        raise UnreadableImage(f"{name} is a colour image ({header.SamplesPerPixel} samples a pixel).")
+    frames = int(header.get("NumberOfFrames") or 1)
+    if frames != 1 or "PerFrameFunctionalGroupsSequence" in header:
+        raise UnreadableImage(
+            f"{name} holds {frames} frames in one file; wanted is one slice a file. Convert it to single frames."
+        )
+
+
+def _slice_header(header: Any, path: Path) -> SliceHeader:
+    direction = _numbers(header, "ImageOrientationPatient", (1, 0, 0, 0, 1, 0), path.name)
+    spacing = "PixelSpacing" if header.get("PixelSpacing") else "ImagerPixelSpacing"
+    rows_mm, columns_mm = _numbers(header, spacing, (1, 1), path.name)
+    thickness_mm = float(header.get("SliceThickness") or 1)
+    if not (min(rows_mm, columns_mm, thickness_mm) > 0 and np.linalg.norm(np.cross(direction[:3], direction[3:])) > 0.5):
+        raise UnreadableImage(f"{path.name} has no usable pixel size or orientation in its header.")
+    issuer = str(header.get("IssuerOfPatientID") or "")
+    patient = f"{header.PatientID}@{issuer}" if header.get("PatientID") else str(header.StudyInstanceUID)
     return SliceHeader(
         path=path,
         series_uid=str(header.SeriesInstanceUID),
         study_uid=str(header.StudyInstanceUID),
-        patient=f"{header.get('PatientID', '')}@{issuer}" if header.get("PatientID") else str(header.StudyInstanceUID),
-        modality=str(header.get("Modality", "")),
-        position_mm=float(position @ normal),
+        patient=patient,
+        modality=str(header.get("Modality") or ""),
         shape=(int(header.Columns), int(header.Rows)),
+        columns_mm=tuple(float(cosine * columns_mm) for cosine in direction[:3]),
+        rows_mm=tuple(float(cosine * rows_mm) for cosine in direction[3:]),
+        origin_mm=tuple(_numbers(header, "ImagePositionPatient", (0, 0, 0), path.name)),
+        thickness_mm=thickness_mm,
     )
+
+
+def _numbers(header: Any, attribute: str, otherwise: Sequence[float], name: str) -> list[float]:
+    """The numbers of an attribute; others if it is missing or empty, as in projection images."""
+    values = [float(value) for value in header.get(attribute) or otherwise]
+    if len(values) != len(otherwise) or not np.isfinite(values).all():
+        raise UnreadableImage(f"{name}: {attribute} is {values}, wanted are {len(otherwise)} numbers.")
+    return values
 
 
 def ordered(slices: Sequence[SliceHeader]) -> list[SliceHeader]:
     """The slices of one series by their place, evenly spaced.
 
     Raises:
-        UnreadableImage: if they differ in size, two lie at one place, or one is missing.
+        UnreadableImage: if they differ in size or direction, two lie at one place, or one is missing.
     """
     in_place = sorted(slices, key=lambda header: header.position_mm)
     uid = in_place[0].series_uid
-    shapes = {header.shape for header in in_place}
-    if len(shapes) > 1:
-        raise UnreadableImage(f"Series {uid} mixes slices of {sorted(shapes)} pixels. Send one series at a time.")
+    _refuse_other_planes(in_place)
     gaps = np.diff([header.position_mm for header in in_place])
     if len(gaps) and gaps.min() < 1e-3:
         number = int(np.argmin(gaps)) + 1
@@ -101,23 +166,43 @@ def ordered(slices: Sequence[SliceHeader]) -> list[SliceHeader]:
             f"Series {uid}: slices {number} and {number + 1} are {gaps[number - 1]:.1f} mm apart, the others "
             f"{np.median(gaps):.1f} mm. A slice is probably missing; send the series again."
         )
+    _refuse_sideways(in_place)
     return in_place
 
 
-def series_below(paths: Sequence[Path]) -> Iterator[tuple[str, list[SliceHeader]]]:
-    """Groups readable image files by SeriesInstanceUID."""
-    groups: dict[str, list[SliceHeader]] = {}
-    for path in paths:
-        header = read_header(path)
-        groups.setdefault(header.series_uid, []).append(header)
-    yield from groups.items()
+def _refuse_other_planes(slices: Sequence[SliceHeader]) -> None:
+    uid = slices[0].series_uid
+    shapes = {header.shape for header in slices}
+    if len(shapes) > 1:
+        raise UnreadableImage(f"Series {uid} mixes slices of {sorted(shapes)} pixels. Send one series at a time.")
+    edges_mm = np.array([(header.columns_mm, header.rows_mm) for header in slices])
+    if np.abs(edges_mm - edges_mm[0]).max() > EDGE_TOLERANCE_MM:
+        raise UnreadableImage(
+            f"Series {uid} mixes slices of several directions or pixel sizes, like a localizer. "
+            "Send one stack of parallel slices."
+        )
+
+
+def _refuse_sideways(slices: Sequence[SliceHeader]) -> None:
+    """Slices may drift sideways evenly, as a tilted gantry makes them, but must lie on one line."""
+    origins = np.array([header.origin_mm for header in slices])
+    line = np.linspace(origins[0], origins[-1], len(slices))
+    off_line, normal = origins - line, slices[0].normal
+    off_mm = np.linalg.norm(off_line - np.outer(off_line @ normal, normal), axis=1)
+    if off_mm.max() > SIDEWAYS_TOLERANCE_MM:
+        number = int(np.argmax(off_mm)) + 1
+        raise UnreadableImage(
+            f"Series {slices[0].series_uid}: slice {number} lies {off_mm.max():.1f} mm off the line of the others. "
+            "Send one stack of slices at a time."
+        )
 
 
 def read_series(paths: Sequence[Path]) -> Volume:
     """Reads the files of one series, in the order of their places.
 
     Returns:
-        Voxels in stored units after the rescale (HU for CT).
+        Voxels in stored units after the rescale (HU for CT), on the lattice that ``series_grid`` tells. The slices of
+        a tilted gantry keep their drift: the affine is sheared then.
 
     Raises:
         UnreadableImage: if the slices do not make one volume.
@@ -126,22 +211,21 @@ def read_series(paths: Sequence[Path]) -> Volume:
     try:
         reader = sitk.ImageSeriesReader()
         reader.SetFileNames([str(header.path) for header in slices])
-        return volume_of_sitk(reader.Execute(), slices[0].series_uid)
+        volume = volume_of_sitk(reader.Execute(), slices[0].series_uid)
     except RuntimeError as error:
         raise UnreadableImage(f"Series {slices[0].series_uid} cannot be read: {error}") from error
+    return Volume(volume.voxels, series_grid(slices).affine)
 
 
 def series_grid(slices: Sequence[SliceHeader]) -> Grid:
     """The lattice of a series, read from its headers."""
     in_place = ordered(slices)
-    header = pydicom.dcmread(in_place[0].path, stop_before_pixels=True)
-    rows, columns = (float(edge) for edge in header.get("PixelSpacing", header.get("ImagerPixelSpacing", [1, 1])))
-    direction = np.asarray(header.get("ImageOrientationPatient", [1, 0, 0, 0, 1, 0]), np.float64)
-    first = np.asarray(header.get("ImagePositionPatient", [0, 0, 0]), np.float64)
-    normal = np.cross(direction[:3], direction[3:])
-    gap = in_place[1].position_mm - in_place[0].position_mm if len(in_place) > 1 else header.get("SliceThickness") or 1
+    first, last = in_place[0], in_place[-1]
     lps = np.eye(4)
-    lps[:3, 0], lps[:3, 1], lps[:3, 2] = direction[:3] * columns, direction[3:] * rows, normal * float(gap)
-    lps[:3, 3] = first
-    width, height = in_place[0].shape
-    return Grid((width, height, len(in_place)), np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps)
+    lps[:3, 0], lps[:3, 1], lps[:3, 3] = first.columns_mm, first.rows_mm, first.origin_mm
+    if len(in_place) > 1:
+        lps[:3, 2] = (np.array(last.origin_mm) - first.origin_mm) / (len(in_place) - 1)
+    else:
+        lps[:3, 2] = first.normal * first.thickness_mm
+    width, height = first.shape
+    return Grid((width, height, len(in_place)), LPS_FROM_RAS @ lps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -25,7 +26,7 @@ class Structure:
     """A named organ or lesion and the number that stands for it in a mask.
 
     Attributes:
-        name: as annotators see it; compared without regard to case.
+        name: as annotators see it; compared without regard to case, outer blanks and Unicode form.
         value: label value, 1 to 255.
         colour: red, green, blue, 0 to 255.
         code: SNOMED CT concept id, or empty.
@@ -60,11 +61,11 @@ class Task:
 
     def __post_init__(self) -> None:
         """Refuses structures that share a name or a value."""
-        names = [structure.name.casefold() for structure in self.structures]
+        names = [name_key(structure.name) for structure in self.structures]
         values = [structure.value for structure in self.structures]
         if len(set(names)) < len(names) or len(set(values)) < len(values):
             raise InvalidSetting(f"Structures must differ in name and value, found {listed(self.structures)}.")
-        if any(not name.strip() for name in names) or any(not 1 <= value <= MAX_STRUCTURES for value in values):
+        if not all(names) or any(not 1 <= value <= MAX_STRUCTURES for value in values):
             raise InvalidSetting(
                 f"Each structure needs a name and a value from 1 to {MAX_STRUCTURES}, found {listed(self.structures)}."
             )
@@ -76,7 +77,12 @@ class Task:
 
     def structure(self, name: str) -> Structure | None:
         """The structure with this name, whatever its case, or ``None``."""
-        return next((s for s in self.structures if s.name.casefold() == name.strip().casefold()), None)
+        return next((s for s in self.structures if name_key(s.name) == name_key(name)), None)
+
+
+def name_key(name: str) -> str:
+    """What two spellings of one structure's name have in common."""
+    return unicodedata.normalize("NFC", name.strip()).casefold()
 
 
 def listed(structures: Iterable[Structure]) -> str:
@@ -95,8 +101,11 @@ def with_kept_values(task: Task, recorded: Iterable[Structure]) -> Task:
     """The task with every structure that the record already knows, in the order of their values.
 
     A structure that is only in the record stays part of the task (its voxels are in stored masks); a new one is
-    appended. The caller has already refused other values for known names.
+    appended. A known one keeps the spelling of its name, by which stored annotations call it. The caller has already
+    refused other values for known names.
     """
-    known = {structure.name.casefold() for structure in task.structures}
-    kept = [structure for structure in recorded if structure.name.casefold() not in known]
-    return replace(task, structures=tuple(sorted((*task.structures, *kept), key=lambda structure: structure.value)))
+    recorded = list(recorded)
+    spelling = {name_key(structure.name): structure.name for structure in recorded}
+    asked = [replace(s, name=spelling.get(name_key(s.name), s.name)) for s in task.structures]
+    kept = [structure for structure in recorded if task.structure(structure.name) is None]
+    return replace(task, structures=tuple(sorted((*asked, *kept), key=lambda structure: structure.value)))

@@ -259,7 +259,9 @@ def _load_nifti(path: Path) -> Any:
 def _read_nifti(path: Path) -> Volume:
     image = _load_nifti(path)
     voxels = np.asanyarray(image.dataobj)
-    return Volume(voxels.reshape(_three_axes(image.shape, path.name)), _checked_affine(image.affine, path.name))
+    # Other libraries take no numbers in the byte order of another machine.
+    native = voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
+    return Volume(native.reshape(_three_axes(image.shape, path.name)), _checked_affine(image.affine, path.name))
 
 
 def _nifti_grid(path: Path) -> Grid:
@@ -306,9 +308,11 @@ def _grid_of_sitk(image: Any, name: str) -> Grid:
     size = tuple(image.GetSize())
     shape = _three_axes(size, name)
     axes = image.GetDimension()
+    inside = min(axes, 3)
+    steps = np.array(image.GetDirection()).reshape(axes, axes) * np.array(image.GetSpacing())
     lps = np.eye(4)
-    lps[:axes, :axes] = (np.array(image.GetDirection()).reshape(axes, axes) * np.array(image.GetSpacing()))[:3, :3]
-    lps[:axes, 3] = image.GetOrigin()[:3]
+    lps[:inside, :inside] = steps[:inside, :inside]
+    lps[:inside, 3] = image.GetOrigin()[:inside]
     return Grid(shape, _checked_affine(LPS_FROM_RAS @ lps, name))
 
 
@@ -323,17 +327,20 @@ def volume_of_sitk(image: Any, name: str) -> Volume:
 
 
 def _read_nrrd(path: Path) -> Volume:
+    refuse_detached(nrrd_fields(path)[0], path.name)
     return volume_of_sitk(sitk.ReadImage(str(path)), path.name)
 
 
 def _nrrd_grid(path: Path) -> Grid:
+    fields, offset = nrrd_fields(path)
+    refuse_detached(fields, path.name)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     if reader.GetNumberOfComponents() != 1:
         raise UnreadableImage(f"{path.name} has {reader.GetNumberOfComponents()} values per voxel, wanted is one.")
     grid = _grid_of_sitk(reader, path.name)
-    _refuse_short_nrrd(path)
+    _refuse_short_nrrd(path, fields, offset)
     return grid
 
 
@@ -349,26 +356,32 @@ NRRD_BYTES = {
 
 
 def nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
-    """Fields and key/value pairs of an NRRD header, and the offset of the byte behind it."""
+    """Fields (in lower case) and key/value pairs of an NRRD header, and the offset of the byte behind it."""
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         for raw in file:
-            line = raw.decode("utf-8", "replace").strip()
-            if not line:
+            if not raw.rstrip(b"\r\n"):
                 return fields, file.tell()
-            separator = ":=" if ":=" in line else ":"
-            key, found, value = line.partition(separator)
-            if found and not line.startswith("#"):
-                fields[key.strip()] = value.strip()
+            key, found, value = raw.decode("utf-8", "replace").strip().partition(":")
+            if found and not raw.startswith(b"#"):
+                is_pair = value.startswith("=")
+                fields[key.strip() if is_pair else key.strip().lower()] = value.removeprefix("=").strip()
     return fields, path.stat().st_size
 
 
-def _refuse_short_nrrd(path: Path) -> None:
-    fields, offset = nrrd_fields(path)
+def refuse_detached(fields: dict[str, str], name: str) -> None:
+    """Refuses an NRRD header whose voxels lie elsewhere: it could name any file of this machine.
+
+    Raises:
+        UnreadableImage: if the header names another file.
+    """
+    if "data file" in fields or "datafile" in fields:
+        raise UnreadableImage(f"{name} keeps its voxels in another file. Save it as one .nrrd file.")
+
+
+def _refuse_short_nrrd(path: Path, fields: dict[str, str], offset: int) -> None:
     encoding = fields.get("encoding", "").lower()
     voxel_bytes = NRRD_BYTES.get(fields.get("type", "").lower())
-    if "data file" in fields or "datafile" in fields:
-        raise UnreadableImage(f"{path.name} keeps its voxels in another file. Save it as one .nrrd file.")
     if voxel_bytes is None or encoding not in ("raw", "gzip", "gz"):
         sitk.ReadImage(str(path))
         return

@@ -38,7 +38,8 @@ class DraftTask(InferTask):
         """What clients are told: whether there is a model, and which."""
         model = self._drafting.record.models.serving()
         if model is None:
-            return {"ready": False, "model_version": None}
+            # Clients choose a widget by the type of each value and know none for null.
+            return {"ready": False, "model_version": 0}
         return {
             "ready": True,
             "model_version": model.version,

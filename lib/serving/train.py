@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from monailabel.interfaces.tasks.train import TrainTask
@@ -38,6 +38,10 @@ class FineTuneTask(TrainTask):
         self._record = record
         self._settings = settings
 
+    def info(self) -> dict[str, Any]:
+        """What ``/info/`` tells, with the structures by name."""
+        return {**super().info(), "labels": self._record.task.values}
+
     def config(self) -> dict[str, Any]:
         """Defaults that a client may change."""
         return {"seconds": self._settings.train_seconds}
@@ -50,15 +54,14 @@ class FineTuneTask(TrainTask):
         progress = job.progress
         dices = [model.metrics.get("mean_dice") for model in self._record.models.every()]
         measured = [dice for dice in dices if dice is not None]
-        running_s = (
-            ((job.ended or datetime.now(job.created.tzinfo)) - job.started).total_seconds() if job.started else 0
-        )
+        # 3D Slicer takes a training with a total_time for ended, and divides by total_epochs.
+        duration = "total_time" if job.ended is not None else "current_time"
         return {
             "status": STATUS[job.state],
             "epoch": progress.get("epoch", 0),
-            "total_epochs": progress.get("total_epochs", 0),
+            "total_epochs": max(1, progress.get("total_epochs") or 1),
             "start_ts": _seconds(job.started),
-            "total_time": str(round(running_s)),
+            duration: _duration(job),
             "best_metric": max(measured) if measured else 0.0,
         }
 
@@ -109,8 +112,17 @@ def shown(job: Job) -> dict[str, Any]:
     return told
 
 
+def _duration(job: Job) -> str:
+    """Hours, minutes and seconds that a job has run."""
+    if job.started is None:
+        return str(timedelta(0))
+    end = job.ended or datetime.now(job.started.tzinfo)
+    return str(timedelta(seconds=max(0, round((end - job.started).total_seconds()))))
+
+
 def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%d %H:%M:%S")
+    """In the machine's time zone, as MONAI Label tells it."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _seconds(moment: datetime | None) -> int:

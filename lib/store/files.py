@@ -40,7 +40,9 @@ class FileStore:
         target = self.path(digest)
         if not target.exists():
             with full_disk_told(self.folder):
-                target.parent.mkdir(exist_ok=True)
+                if not target.parent.exists():
+                    target.parent.mkdir(exist_ok=True)
+                    _sync_folder(self.folder)
                 write_durably(target, content)
         return digest
 

@@ -115,12 +115,16 @@ class Jobs:
             return self.get(job_id)
 
     def _renew(self, job_id: str, newest_annotation: int) -> None:
-        """A job that still waits will see what was stored meanwhile."""
+        """A job that still waits will see what was stored meanwhile; what it will see never shrinks."""
         with self.database.transaction() as connection:
             column = schema.job.c
             connection.execute(
                 update(schema.job)
-                .where(column.id == job_id, column.state == JobState.QUEUED)
+                .where(
+                    column.id == job_id,
+                    column.state == JobState.QUEUED,
+                    column.newest_annotation < newest_annotation,
+                )
                 .values(newest_annotation=newest_annotation)
             )
 

@@ -21,11 +21,11 @@ from lib.volume import Volume, nifti_bytes
 from scripts.benchmarks.common import served
 from tests.training.shapes import drawn
 
-STRUCTURES = ("bright", "dark")
+STRUCTURES = ("Anterior", "Posterior")
 CONF = {"labels": ",".join(STRUCTURES), "train_after": "0", "rescan": "0"}
 """Two structures, and nothing that happens by itself."""
 
-LABEL_INFO = [{"name": "bright", "idx": 1}, {"name": "dark", "idx": 2}]
+LABEL_INFO = [{"name": "Anterior", "idx": 1}, {"name": "Posterior", "idx": 2}]
 
 
 def image_bytes(seed: int, size: tuple[int, int, int] = (24, 20, 16)) -> bytes:

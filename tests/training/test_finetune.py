@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lib import preprocessing
 from lib.errors import NoAnnotationsYet, UnacceptableFile
 from lib.networks.checkpoint import Checkpoint
 from lib.networks.segmenter import seeded_network
@@ -19,6 +20,12 @@ from lib.training.validate import mean_dice, validate
 from tests.training.shapes import BOTH, TASK, case, drawn
 
 QUICK = FinetuneOptions(seconds=math.inf, max_epochs=1, batch_size=2, seed=1)
+
+
+@pytest.fixture(autouse=True)
+def tiny_network(monkeypatch) -> None:
+    """Few features: these tests are about the rules, not about quality."""
+    monkeypatch.setattr(preprocessing, "CHANNELS", (8, 16, 32))
 
 
 def trained(cases, options=QUICK, start=None, task=TASK, reports=None) -> Checkpoint:

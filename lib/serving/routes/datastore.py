@@ -50,7 +50,7 @@ def add_image(app: App, who: Who, file: OneFile, image: str = "", params: JsonTe
         added = app.intake.upload(image or name.removesuffix(suffix_of(name)), path, name)
     finally:
         path.unlink(missing_ok=True)
-    app.record.images.note(added.id, {**info, "uploaded_by": annotator.name})
+    app.record.images.note(added.id, {**info, "user": annotator.name})
     return {"image": added.id}
 
 
@@ -95,9 +95,9 @@ def get_image_info(app: App, image: str) -> dict[str, Any]:
 
 
 @router.put("/image/info")
-def put_image_info(app: App, image: str, info: JsonText = "{}") -> None:
-    """Notes something about an image."""
-    app.datastore().update_image_info(image, read_params(info))
+def put_image_info(app: App, who: Who, image: str, info: JsonText = "{}") -> None:
+    """Notes something about an image, and who did."""
+    app.datastore().update_image_info(image, {**read_params(info), "user": who(None).name})
 
 
 @router.put("/label")
@@ -148,7 +148,7 @@ def _label_id(label: str, image: str) -> str:
 
 
 @router.delete("/label")
-def remove_label(app: App, who: Who, id: str, tag: str = TAG_FINAL) -> dict[str, str]:
+def remove_label(app: App, who: Who, id: str, tag: str) -> dict[str, str]:
     """Withdraws a label; the version and its mask are kept."""
     app.datastore().withdraw(id, tag, who(None))
     return {}
@@ -162,15 +162,15 @@ def get_label_info(app: App, label: str, tag: str = TAG_FINAL) -> dict[str, Any]
 
 
 @router.put("/label/info")
-def put_label_info(app: App, label: str, tag: str = TAG_FINAL, info: JsonText = "{}") -> None:
-    """Notes something about a label."""
-    app.datastore().update_label_info(label, tag, read_params(info))
+def put_label_info(app: App, who: Who, label: str, tag: str = TAG_FINAL, info: JsonText = "{}") -> None:
+    """Notes something about a label, and who did."""
+    app.datastore().update_label_info(label, tag, {**read_params(info), "user": who(None).name})
 
 
 @router.put("/updatelabelinfo", include_in_schema=False)
-def put_label_params(app: App, label: str, tag: str = TAG_FINAL, params: JsonText = "{}") -> None:
+def put_label_params(app: App, who: Who, label: str, tag: str = TAG_FINAL, params: JsonText = "{}") -> None:
     """The older name of ``PUT /datastore/label/info``."""
-    put_label_info(app, label, tag, params)
+    put_label_info(app, who, label, tag, params)
 
 
 @router.get("/label/history")
