@@ -53,9 +53,9 @@ def read_label_info(entries: object) -> tuple[NamedValue, ...]:
 def _named_value(entry: object) -> NamedValue:
     if isinstance(entry, Mapping):
         name, value = entry.get("name"), entry.get("idx")
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
         # JSON as Python reads it may hold NaN and Infinity, which have no whole part.
-        if isinstance(name, str) and is_number and float(value).is_integer():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
+        if isinstance(name, str) and isinstance(value, int | float) and is_number:
             return NamedValue(name, int(value))
     raise InvalidRequest(f'Each entry of params.label_info must be {{"name": text, "idx": number}}, found {entry!r}.')
 

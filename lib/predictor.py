@@ -12,7 +12,7 @@ from monai.inferers.utils import sliding_window_inference
 from torch import Tensor
 from torch.nn import functional
 
-from lib.networks.checkpoint import Checkpoint, VoxelTriple
+from lib.networks.checkpoint import Checkpoint, NetworkPlan, VoxelTriple
 from lib.networks.precision import Precision, computing_in
 from lib.networks.segmenter import fitted, network_of
 from lib.preprocessing import Frame, mask_on_image, prepared
@@ -81,29 +81,26 @@ class Predictor:
     def _forward(self, image: Tensor) -> Tensor:
         """Probabilities (1, C, I, J, K) of an image (1, 1, I, J, K)."""
         i, j, k = image.shape[2:]
-        if all(size <= FITS * patch for size, patch in zip((i, j, k), self.plan.patch, strict=True)):
-            return self._whole(image)
-        # Probabilities, not logits, are blended: a window that is sure then does not outvote its neighbour.
-        blended = sliding_window_inference(
-            padded(image, self.plan.patch),
-            roi_size=self.plan.patch,
-            sw_batch_size=1,
-            predictor=lambda window: self._network(window).float().softmax(dim=1),
-            overlap=OVERLAP,
-            mode="gaussian",
-        )
-        return torch.as_tensor(blended)[:, :, :i, :j, :k]
+        padding = _padding((i, j, k), self.plan)
+        wide = functional.pad(image, padding, mode="replicate")
+        fits = all(size <= FITS * patch for size, patch in zip((i, j, k), self.plan.patch, strict=True))
+        probabilities = self._window(wide) if fits else self._windows(wide)
+        k0, _, j0, _, i0, _ = padding
+        return probabilities[:, :, i0 : i0 + i, j0 : j0 + j, k0 : k0 + k]
 
-    def _whole(self, image: Tensor) -> Tensor:
-        """One pass over an image, padded at its far ends to what the strides and norms need."""
-        i, j, k = image.shape[2:]
-        least = (
-            # Two voxels on the coarsest level: the norms there need more than one.
-            max(-(-size // step) * step, min(2 * step, patch))
-            for size, step, patch in zip((i, j, k), self.plan.multiple, self.plan.patch, strict=True)
+    def _window(self, image: Tensor) -> Tensor:
+        """Probabilities of what is seen at once."""
+        return self._network(image).float().softmax(dim=1)
+
+    def _windows(self, image: Tensor) -> Tensor:
+        """Probabilities of a large image, blended from overlapping patches.
+
+        Probabilities are blended, not logits: a window that is very sure then does not outvote its neighbours.
+        """
+        blended = sliding_window_inference(
+            image, self.plan.patch, sw_batch_size=1, predictor=self._window, overlap=OVERLAP, mode="gaussian"
         )
-        first, second, third = least
-        return self._network(padded(image, (first, second, third))).float().softmax(dim=1)[:, :, :i, :j, :k]
+        return torch.as_tensor(blended)
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:
@@ -113,7 +110,14 @@ class Predictor:
         self.seconds[step] = round(time.perf_counter() - started, 4)
 
 
-def padded(image: Tensor, least: VoxelTriple) -> Tensor:
-    """An image (B, C, I, J, K) whose axes are at least so long, its last voxels repeated at the far ends."""
-    missing = [max(wanted - size, 0) for size, wanted in zip(image.shape[2:], least, strict=True)]
-    return functional.pad(image, (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")
+def _padding(shape: VoxelTriple, plan: NetworkPlan) -> list[int]:
+    """Voxels to repeat before and behind K, J and I, in the order that PyTorch pads in.
+
+    To the size of a patch and to what the strides need, evenly on both sides: the network learned on patches of that
+    size, and its norms and its sense of place depend on it.
+    """
+    padding: list[int] = []
+    for size, step, patch in zip(shape, plan.multiple, plan.patch, strict=True):
+        missing = max(-(-size // step) * step, patch) - size
+        padding = [missing // 2, missing - missing // 2, *padding]
+    return padding

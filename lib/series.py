@@ -121,7 +121,9 @@ def _slice_header(header: Any, path: Path) -> SliceHeader:
     spacing = "PixelSpacing" if header.get("PixelSpacing") else "ImagerPixelSpacing"
     rows_mm, columns_mm = _numbers(header, spacing, (1, 1), path.name)
     thickness_mm = float(header.get("SliceThickness") or 1)
-    if not (min(rows_mm, columns_mm, thickness_mm) > 0 and np.linalg.norm(np.cross(direction[:3], direction[3:])) > 0.5):
+    if not (
+        min(rows_mm, columns_mm, thickness_mm) > 0 and np.linalg.norm(np.cross(direction[:3], direction[3:])) > 0.5
+    ):
         raise UnreadableImage(f"{path.name} has no usable pixel size or orientation in its header.")
     issuer = str(header.get("IssuerOfPatientID") or "")
     patient = f"{header.PatientID}@{issuer}" if header.get("PatientID") else str(header.StudyInstanceUID)

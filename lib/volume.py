@@ -131,8 +131,11 @@ def read_grid(path: Path) -> Grid:
         raise UnreadableImage(f"{path.name} is no readable image: {_first_line(error)}.") from error
 
 
-def write_volume(path: Path, volume: Volume) -> None:
-    """Writes ``.nii``, ``.nii.gz`` or ``.nrrd``, by the suffix of the path; equal volumes give equal bytes."""
+def write_volume(path: Path, volume: Volume, *, compressed: bool = True) -> None:
+    """Writes ``.nii``, ``.nii.gz`` or ``.nrrd``, by the suffix of the path; equal volumes give equal bytes.
+
+    Only for ``.nrrd`` there is a choice whether its voxels are compressed.
+    """
     if suffix_of(path.name) in NIFTI_SUFFIXES:
         path.write_bytes(nifti_bytes(volume, compressed=path.name.lower().endswith(".gz")))
         return
@@ -142,7 +145,7 @@ def write_volume(path: Path, volume: Volume) -> None:
     image.SetSpacing(spacing.tolist())
     image.SetDirection((lps[:3, :3] / spacing).flatten().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
-    sitk.WriteImage(image, str(path), useCompression=True)
+    sitk.WriteImage(image, str(path), useCompression=compressed)
 
 
 def nifti_bytes(volume: Volume, *, compressed: bool = True) -> bytes:

@@ -31,6 +31,7 @@ class Threshold(torch.nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         self.largest = tuple(image.shape[2:])
+        self.rows = (image[0, 0, :, 0, 0] * 100).round().int().tolist()
         return torch.cat([0.5 - image, torch.full_like(image, -9), image - 0.5], dim=1) * 50
 
 
@@ -80,6 +81,15 @@ def test_an_image_slightly_larger_than_a_patch_is_seen_at_once(bright):
     bright.mask(Volume(np.zeros((21, 20, 18), np.int16), np.diag([2.0, 2, 2, 1])))
 
     assert bright._network.largest == (22, 20, 18)
+
+
+def test_a_smaller_image_is_seen_in_the_middle_of_a_patch(bright):
+    """Ten rows become sixteen: three repeated in front and three behind."""
+    voxels = np.arange(10, dtype=np.int16).reshape(10, 1, 1).repeat(16, axis=1).repeat(16, axis=2)
+
+    bright.mask(Volume(voxels, np.diag([2.0, 2, 2, 1])))
+
+    assert bright._network.rows == [0, 0, 0, *range(10), 9, 9, 9]
 
 
 def test_a_larger_image_is_seen_patch_by_patch(bright):

@@ -41,11 +41,13 @@ def annotator_of(client_id: Any, role: Role, user_agent: str) -> Annotator:
     """The local person: named by the ``client_id`` that MONAI Label's clients send, else the system user.
 
     Raises:
-        InvalidRequest: if the name is no text, or too long.
+        InvalidRequest: if the name is no printable text, or too long.
     """
     if client_id is not None and not isinstance(client_id, str):
         raise InvalidRequest(f"client_id must be a name, found {client_id!r}.")
     name = (client_id or "").strip() or system_user()
+    if not name.isprintable():
+        raise InvalidRequest(f"client_id must be a name of printable characters, found {name[:50]!r}.")
     if len(name) > LONGEST_NAME:
         raise InvalidRequest(f"client_id must be at most {LONGEST_NAME} characters, found {len(name)}.")
     return Annotator(name, role, user_agent[:LONGEST_NAME])

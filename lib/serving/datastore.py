@@ -49,15 +49,14 @@ class RecordDatastore(Datastore):
             UnknownImage, UnreadableImage, GridMismatch, UnknownStructure, StageConflict: as the words say; nothing
                 is stored then.
         """
-        image = self.library.readable(submission.image_id)
-        assert image.grid is not None
+        image, grid = self.library.readable_with_grid(submission.image_id)
         task = self.record.task
-        mask = mask_on_image(received, image.grid, submission.label_info, task, image.id)
+        mask = mask_on_image(received, grid, submission.label_info, task, image.id)
         voxels = voxels_per_structure(mask, task.structures)
         outside = [name for name, count in voxels.items() if count and name not in submission.looked_at]
         if outside:
             raise InvalidRequest(f"The mask holds {outside}, but structures covers only {list(submission.looked_at)}.")
-        digest = self.record.masks.put(nifti_bytes(Volume(mask, image.grid.affine)))
+        digest = self.record.masks.put(nifti_bytes(Volume(mask, grid.affine)))
         serving = self.record.models.serving()
         new = NewAnnotation(
             image=image.id,

@@ -67,7 +67,7 @@ class Drafting:
         image = self.library.readable(image_id)
         model = self.serving_model()
         with self._only_one(image_id, model.version):
-            known = self.record.annotations.draft_of(image_id, model.version)
+            known = self._kept_draft(image_id, model)
             if known is not None:
                 return StoredDraft(known, {})
             drafted = self._computed(image, model)
@@ -78,6 +78,12 @@ class Drafting:
         model = self.serving_model()
         order = Order(paths[0].name, kind, tuple(paths), self.record.weights.path(model.weights))
         return self.compute(order), model
+
+    def _kept_draft(self, image_id: str, model: Model) -> Annotation | None:
+        """The draft in the record, unless its mask was pruned while another version served."""
+        known = self.record.annotations.draft_of(image_id, model.version)
+        is_kept = known is not None and known.mask is not None and self.record.masks.path(known.mask).is_file()
+        return known if is_kept else None
 
     def _computed(self, image: Image, model: Model) -> Drafted:
         order = Order(image.id, image.kind, tuple(self.library.files(image)), self.record.weights.path(model.weights))
@@ -90,7 +96,7 @@ class Drafting:
     def _store(self, image: Image, model: Model, drafted: Drafted) -> Annotation:
         digest = self.record.masks.put(drafted.content)
         with self.record.database.transaction():
-            known = self.record.annotations.draft_of(image.id, model.version)
+            known = self._kept_draft(image.id, model)
             if known is not None:
                 return known
             return self.record.annotations.add(

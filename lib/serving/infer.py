@@ -74,7 +74,7 @@ class DraftTask(InferTask):
             shutil.copyfile(self._drafting.record.masks.path(annotation.mask or ""), path)
             told = {"stored": True, "annotation_version": annotation.version, "author": annotation.author}
             voxels, seconds, version = annotation.voxels, draft.seconds, annotation.model_version or 0
-        path, voxel_ml = self._converted(path, asked.result_suffix)
+        path, voxel_ml = self._converted(path, asked)
         model = self._drafting.record.models.get(version)
         params = {
             "label_names": task.values,
@@ -94,12 +94,12 @@ class DraftTask(InferTask):
         open(handle).close()
         return Path(name)
 
-    def _converted(self, path: Path, suffix: str) -> tuple[Path, float]:
+    def _converted(self, path: Path, asked: InferRequest) -> tuple[Path, float]:
         """The mask in the format asked for, and the millilitres of a voxel."""
         volume = read_volume(path)
-        if suffix != ".nii.gz":
-            converted = self._temporary_file(suffix)
-            write_volume(converted, volume)
+        if asked.result_suffix != ".nii.gz":
+            converted = self._temporary_file(asked.result_suffix)
+            write_volume(converted, volume, compressed=asked.compressed)
             path.unlink()
             path = converted
         return path, float(np.prod(volume.grid.spacing_mm)) / 1000

@@ -16,8 +16,8 @@ from lib.store.images import Image, ImageState
 from lib.store.indexer import Indexer
 from lib.volume import VOLUME_SUFFIXES, suffix_of
 
-LONGEST_NAME = 200
-"""Characters of one part of an uploaded image's id; file systems end at 255 bytes."""
+LONGEST_NAME, LONGEST_ID = 200, 1000
+"""Bytes in UTF-8 of one part of an uploaded image's id, and of all of it; file systems end at 255 and 4096."""
 
 
 class Intake:
@@ -58,12 +58,15 @@ class Intake:
         if known is not None and known.source != f"{image_id}{suffix}":
             raise StageConflict(f"{known.source} is image {image_id!r} already, quarantined: {known.reason}")
         # The readers tell the format by the name.
-        named = received.rename(received.with_name(f"{received.name}{suffix}"))
-        self.reader.describe_file(named, image_id)
+        named = received if suffix_of(received.name) == suffix else received.rename(f"{received}{suffix}")
         target = self.uploads.folder / f"{image_id}{suffix}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with full_disk_told(target.parent):
-            named.replace(target)
+        try:
+            self.reader.describe_file(named, image_id)
+            with full_disk_told(self.uploads.folder):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                named.replace(target)
+        finally:
+            named.unlink(missing_ok=True)
         return self.images.get(self.uploads.add(target.relative_to(self.uploads.folder).as_posix()))
 
 
@@ -76,12 +79,13 @@ def checked_id(image_id: str) -> str:
     image_id = unicodedata.normalize("NFC", image_id)
     parts = PurePosixPath(image_id).parts
     is_plain = all(
-        part not in (".", "..") and not part.startswith(".") and 0 < len(part) <= LONGEST_NAME for part in parts
+        not part.startswith(".") and 0 < len(part.encode(errors="replace")) <= LONGEST_NAME for part in parts
     )
+    is_plain &= len(image_id.encode(errors="replace")) <= LONGEST_ID
     is_text = not any(unicodedata.category(letter).startswith("C") or letter == "\\" for letter in image_id)
     if not parts or image_id.startswith("/") or image_id != "/".join(parts) or not is_plain or not is_text:
         raise InvalidRequest(
             f"{image_id[:100]!r} cannot be an image id. Use letters, digits and signs other than control characters, "
-            f"with / between folders; no part may start with a dot or be longer than {LONGEST_NAME} characters."
+            f"with / between folders; no part may start with a dot or be longer than {LONGEST_NAME} bytes, and all not longer than {LONGEST_ID}."
         )
     return image_id

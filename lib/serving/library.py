@@ -15,7 +15,7 @@ from lib.store.annotations import Annotation
 from lib.store.files import full_disk_told
 from lib.store.images import Image, ImageKind, ImageState
 from lib.store.record import Record
-from lib.volume import Array, Volume, nifti_bytes
+from lib.volume import Array, Grid, Volume, nifti_bytes
 
 
 class Library:
@@ -47,10 +47,14 @@ class Library:
             UnknownImage: if there is none with this id.
             UnreadableImage: if it is quarantined; with the reason.
         """
+        return self.readable_with_grid(image_id)[0]
+
+    def readable_with_grid(self, image_id: str) -> tuple[Image, Grid]:
+        """The same with its lattice, which every image that takes part has."""
         image = self.record.images.get(image_id)
         if image.state is not ImageState.OK or image.grid is None:
             raise UnreadableImage(f"Image {image_id!r} is quarantined: {image.reason}")
-        return image
+        return image, image.grid
 
     def offerable(self, images: Iterator[Image]) -> Image | None:
         """The first image whose files are there and as they were; the others are quarantined."""

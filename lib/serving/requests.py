@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,9 @@ from lib.task import Task
 RESULT_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 """Formats in which infer sends a mask."""
 
-REDIRECTING = ("image", "image_path", "path", "file", "label", "session", "model")
+LONGEST_TAG = 200
+
+REDIRECTING = ("image", "image_path", "path", "file", "files", "label", "session", "session_id", "model")
 """Keys by which ``params`` could point a request at something else than its address names."""
 
 
@@ -28,12 +31,23 @@ def read_params(text: str | None) -> dict[str, Any]:
     if not text:
         return {}
     try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
+        content = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        # Half a surrogate pair is no text: the record could not keep it.
+        json.dumps(content, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"params is no valid JSON ({error}); wanted is an object such as {{}}.") from error
     if not isinstance(content, dict):
         raise InvalidRequest(f"params must be a JSON object such as {{}}, found {type(content).__name__}.")
     return content
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
 
 
 def refuse_redirection(params: Mapping[str, Any]) -> None:
@@ -51,15 +65,17 @@ class InferRequest:
         image_id: of an image in the record; its draft is stored.
         files: of an image that only came for this; nothing is stored.
         result_suffix: format of the mask.
+        compressed: whether the voxels of an NRRD file are.
     """
 
     image_id: str
     files: tuple[Path, ...]
     result_suffix: str
+    compressed: bool = True
 
     @classmethod
     def from_monailabel(cls, request: Mapping[str, Any]) -> InferRequest:
-        """Reads ``image`` (an id) or ``files`` (paths, from our own routes), and ``result_extension``.
+        """Reads ``image`` (an id) or ``files`` (paths, from our own routes), and how the result shall be written.
 
         Raises:
             InvalidRequest: if neither or another format is named.
@@ -71,7 +87,7 @@ class InferRequest:
         suffix = request.get("result_extension") or RESULT_SUFFIXES[0]
         if suffix not in RESULT_SUFFIXES:
             raise InvalidRequest(f"result_extension is one of {', '.join(RESULT_SUFFIXES)}, found {suffix!r}.")
-        return cls(image_id, files, suffix)
+        return cls(image_id, files, suffix, compressed=bool(request.get("result_compress", True)))
 
 
 @dataclass(frozen=True)
@@ -139,8 +155,8 @@ class Submission:
         """
         if not image_id:
             raise InvalidRequest("Name the image that the mask belongs to: ?image=ID.")
-        if len(tag) > 200:
-            raise InvalidRequest(f"A tag has at most 200 characters, found {len(tag)}.")
+        if len(tag) > LONGEST_TAG or not tag.isprintable():
+            raise InvalidRequest(f"A tag is a word of at most {LONGEST_TAG} printable characters, found {tag[:50]!r}.")
         parent, seconds = params.get("parent"), params.get("seconds")
         return cls(
             image_id=image_id,

@@ -39,6 +39,7 @@ from lib.serving.routes import (
     pages,
     session,
 )
+from lib.store.files import is_full_disk
 
 LOG = logging.getLogger(__name__)
 
@@ -97,6 +98,9 @@ async def _told_invalid(_request: Request, error: Exception) -> JSONResponse:
 
 async def _told_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    # FastAPI calls whatever went wrong while it received a body a bad request.
+    if is_full_disk(error.__cause__):
+        return _no_room()
     detail = error.detail
     if error.status_code == 404 and detail == "Not Found":
         detail = f"There is nothing at {request.url.path}. GET /docs lists all requests."
@@ -105,7 +109,13 @@ async def _told_http(request: Request, error: Exception) -> JSONResponse:
     return response
 
 
+def _no_room() -> JSONResponse:
+    return problem_of(errors.StorageFull("The disk of the data folder is full. Free some space and send it again."))
+
+
 async def _told_unexpected(request: Request, error: Exception) -> JSONResponse:
+    if is_full_disk(error):
+        return _no_room()
     LOG.error("%s %s failed.", request.method, request.url.path, exc_info=error)
     return problem(500, "InternalError", "Something unexpected happened; the server's log (/logs/) says what.")
 

@@ -162,6 +162,7 @@ def _unpack(archive: Path, folder: Path) -> None:
                 content.extractall(folder)
         elif tarfile.is_tarfile(archive):
             with tarfile.open(archive) as packed:
+                _refuse_ways_out(packed.getnames())
                 packed.extractall(folder, filter="data")
         else:
             raise InvalidRequest("uncompress=true needs a ZIP or tar archive, found something else.")

@@ -10,6 +10,7 @@ nobody.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +22,18 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
-from lib.errors import InvalidSetting
+from lib.errors import InvalidSetting, StorageFull
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for a writer of another process."""
 
 WRITERS_LOCK = 0x1ABE1
 """Number of the advisory lock that PostgreSQL's writers take turns by."""
+
+POSTGRESQL_FULL = "53100"
+"""PostgreSQL's code for a disk without room."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -43,13 +48,22 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A block whose writes all happen or none; inside another such block it is a savepoint of it."""
+        """A block whose writes all happen or none; inside another such block it is a savepoint of it.
+
+        Raises:
+            StorageFull: if the disk has no room for them; nothing is written then.
+        """
         outer = self._connection.get()
         if outer is not None:
-            with outer.begin_nested():
+            with _savepoint(outer):
                 yield outer
             return
-        with self._writing, self.engine.connect().execution_options(writes=True) as connection, connection.begin():
+        with (
+            _full_disk_told(),
+            self._writing,
+            self.engine.connect().execution_options(writes=True) as connection,
+            connection.begin(),
+        ):
             mark = self._connection.set(connection)
             try:
                 yield connection
@@ -79,10 +93,38 @@ class Database:
         self.engine.dispose()
 
 
+@contextmanager
+def _savepoint(connection: Connection) -> Iterator[None]:
+    savepoint = connection.begin_nested()
+    try:
+        yield
+    except BaseException:
+        # After a full disk or a lost file SQLite has rolled back everything by itself: the savepoint is gone, and
+        # whatever came next would be committed on its own.
+        if getattr(connection.connection.dbapi_connection, "in_transaction", True):
+            savepoint.rollback()
+        else:
+            connection.invalidate()
+        raise
+    savepoint.commit()
+
+
+@contextmanager
+def _full_disk_told() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        code = getattr(error.orig, "sqlite_errorcode", None) or getattr(error.orig, "sqlstate", None)
+        if code not in (sqlite3.SQLITE_FULL, POSTGRESQL_FULL):
+            raise
+        raise StorageFull("The disk that holds the record is full. Free some space and send it again.") from error
+
+
 def _engine(url: str | URL) -> Engine:
     backend = make_url(url).get_backend_name()
     if backend == "postgresql":
         engine = create_engine(url, pool_size=16, max_overflow=64, pool_pre_ping=True)
+        event.listen(engine, "connect", _prepare_postgresql)
         event.listen(engine, "begin", _begin_postgresql)
         return engine
     if backend != "sqlite":
@@ -105,6 +147,17 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         "secure_delete = ON",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    from psycopg.types.string import StrDumper
+
+    class Text(StrDumper):
+        def dump(self, obj: str) -> Any:
+            # PostgreSQL's texts hold no NUL. Nothing of ours does either: whoever asks for one finds nothing.
+            return super().dump(obj.replace("\0", "\ufffd"))
+
+    connection.adapters.register_dumper(str, Text)
 
 
 def _begin_postgresql(connection: Connection) -> None:

@@ -95,12 +95,17 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether an error is the system's "no space left"."""
+    return isinstance(error, OSError) and error.errno in FULL
+
+
 @contextmanager
 def full_disk_told(folder: Path) -> Iterator[None]:
     """Turns the system's "no space left" into a sentence that a client can read."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if not is_full_disk(error):
             raise
         raise StorageFull(f"The disk that holds {folder.name} is full. Free some space and send it again.") from error

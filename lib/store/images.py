@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, or_, select, update
 
 from lib.errors import UnknownImage
 from lib.split import ENOUGH, Split, split_of
@@ -123,28 +123,30 @@ class Images:
                 return
             if known.state == ImageState.HIDDEN:
                 found["state"] = ImageState.HIDDEN
-            if known.split is None:
-                found["patient"] = new.patient
+            # What cannot be read does not say whose it is.
+            if known.split is None and not new.reason:
+                found |= {"patient": new.patient, "split": self._split_of_patient(connection, new.patient)}
             connection.execute(self._update(new.id).values(**found))
 
     def _first_values(self, connection: Connection, new: NewImage) -> dict[str, Any]:
         # The order of random offers is drawn here, once, from the id alone, so that it can be replayed.
         draw = int.from_bytes(hashlib.sha256(new.id.encode()).digest()[:6]) / 2**48
-        sibling = connection.execute(
-            select(schema.image.c.split).where(
-                self._is_mine, schema.image.c.patient == new.patient, schema.image.c.split.is_not(None)
-            )
-        ).first()
         return {
             "task": self.task,
             "id": new.id,
             "patient": new.patient,
-            "split": sibling.split if sibling else None,
+            "split": self._split_of_patient(connection, new.patient),
             "standing": Standing.UNTOUCHED,
             "draw": draw,
             "info": {},
             "added": schema.now(),
         }
+
+    def _split_of_patient(self, connection: Connection, patient: str) -> str | None:
+        """The side that another image of the patient has, if any."""
+        image = schema.image.c
+        side = select(image.split).where(self._is_mine, image.patient == patient, image.split.is_not(None)).limit(1)
+        return connection.scalar(side)
 
     def get(self, image_id: str) -> Image:
         """The image with this id.
@@ -202,15 +204,10 @@ class Images:
             return self._counted(connection, self._is_mine)
 
     def _counted(self, connection: Connection, which: ColumnElement[bool]) -> Counter[Place]:
+        # Counted here and not by GROUP BY, for which SQLite reads the whole index instead of the few rows meant.
         image = schema.image.c
-        query = (
-            select(image.state, image.standing, image.split, func.count())
-            .where(which)
-            .group_by(image.state, image.standing, image.split)
-        )
-        return Counter(
-            {_place(state, standing, split): count for state, standing, split, count in connection.execute(query)}
-        )
+        rows = connection.execute(select(image.state, image.standing, image.split).where(which))
+        return Counter(_place(*row) for row in rows)
 
     @contextmanager
     def tallied(self, connection: Connection, which: ColumnElement[bool]) -> Iterator[None]:
@@ -238,10 +235,29 @@ class Images:
         with self.database.transaction() as connection, self.tallied(connection, self.is_one(image_id)):
             connection.execute(self._update(image_id).values(state=state, reason=reason))
 
-    def note(self, image_id: str, info: dict[str, Any]) -> None:
-        """Adds a client's remarks to the image, over those of the same name."""
+    def forget_unread(self, image_id: str) -> bool:
+        """Deletes an image that was never more than a file nobody could read; tells whether it was one."""
+        column, image = schema.image.c, self.is_one(image_id)
+        is_used = [
+            exists().where(table.c.task == column.task, table.c.image == column.id)
+            for table in (schema.file, schema.annotation, schema.score, schema.assignment)
+        ]
+        unread = and_(image, column.state == ImageState.QUARANTINED, column.offered.is_(None), ~or_(*is_used))
         with self.database.transaction() as connection:
-            row = connection.execute(self._one(image_id)).one()
+            if not (known := connection.execute(select(schema.image).where(unread)).one_or_none()) or known.shape:
+                return False
+            with self.tallied(connection, image):
+                connection.execute(delete(schema.image).where(image))
+            return True
+
+    def note(self, image_id: str, info: dict[str, Any]) -> None:
+        """Adds a client's remarks to the image, over those of the same name.
+
+        Raises:
+            UnknownImage: if there is no such image.
+        """
+        with self.database.transaction() as connection:
+            row = self._known(connection, image_id)
             connection.execute(self._update(image_id).values(info={**row.info, **info}))
 
     def candidates(self, author: str, role: Role, *, by_id: bool) -> Iterator[Image]:
@@ -276,28 +292,36 @@ class Images:
             ~taken_back,
         )
         order = [image.id] if by_id else [image.offered.asc().nulls_first(), image.draw]
+        behind = _behind_by_id if by_id else _behind_by_offer
         free = ~is_taken_by_others(author, schema.now())
         mine = select(schema.image).where(self._is_mine, image.state == ImageState.OK, ~already, free).order_by(*order)
         # One index range for each standing, merged here: the database would sort all images instead.
-        streams = [self._pages(mine.where(image.standing == standing)) for standing in standings]
+        streams = [self._pages(mine.where(image.standing == standing), behind) for standing in standings]
         for row in heapq.merge(*streams, key=_by_id if by_id else _by_offer):
             yield _image(row)
 
-    def _pages(self, query: Select[Any]) -> Iterator[Row[Any]]:
-        """The rows of a query, fetched a few at a time."""
-        offset, page = 0, 20
+    def _pages(self, query: Select[Any], behind: Callable[[Row[Any]], ColumnElement[bool]]) -> Iterator[Row[Any]]:
+        """The rows of a query, fetched a few at a time.
+
+        The caller may quarantine what it is given: a page starts behind the last row, wherever that stands by now.
+        """
+        page, rest = 20, query
         while True:
             with self.database.reading() as connection:
-                rows = connection.execute(query.limit(page).offset(offset)).all()
+                rows = connection.execute(rest.limit(page)).all()
             yield from rows
             if len(rows) < page:
                 return
-            offset += page
+            rest = query.where(behind(rows[-1]))
 
     def offer(self, image_id: str) -> Split:
-        """Notes that an image was offered for labelling and gives its patient a side if it has none."""
+        """Notes that an image was offered for labelling and gives its patient a side if it has none.
+
+        Raises:
+            UnknownImage: if there is no such image.
+        """
         with self.database.transaction() as connection:
-            row = connection.execute(self._one(image_id)).one()
+            row = self._known(connection, image_id)
             connection.execute(self._update(image_id).values(offered=schema.now()))
             if row.split is not None:
                 return Split(row.split)
@@ -339,6 +363,12 @@ class Images:
     def _one(self, image_id: str) -> Select[Any]:
         return select(schema.image).where(self.is_one(image_id))
 
+    def _known(self, connection: Connection, image_id: str) -> Row[Any]:
+        row = connection.execute(self._one(image_id)).one_or_none()
+        if row is None:
+            raise UnknownImage(f"There is no image {image_id!r}.")
+        return row
+
     def _update(self, image_id: str) -> Any:
         return update(schema.image).where(self.is_one(image_id))
 
@@ -349,6 +379,17 @@ def _place(state: str, standing: str, split: str | None) -> Place:
 
 def _by_id(row: Row[Any]) -> Any:
     return row.id
+
+
+def _behind_by_id(last: Row[Any]) -> ColumnElement[bool]:
+    return schema.image.c.id > last.id
+
+
+def _behind_by_offer(last: Row[Any]) -> ColumnElement[bool]:
+    image = schema.image.c
+    if last.offered is None:
+        return or_(image.offered.is_not(None), image.draw > last.draw)
+    return or_(image.offered > last.offered, and_(image.offered == last.offered, image.draw > last.draw))
 
 
 def _by_offer(row: Row[Any]) -> Any:

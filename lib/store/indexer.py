@@ -7,18 +7,20 @@ stops the others.
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 
 from lib.errors import UnreadableImage
 from lib.store import schema
-from lib.store.images import ImageKind, Images, ImageState, NewImage
+from lib.store.images import Image, ImageKind, Images, ImageState, NewImage
 from lib.volume import Grid
 
 SKIPPED_FOLDERS = ("labels",)
@@ -106,26 +108,31 @@ class Indexer:
         Args:
             report: is told how many of the new and changed files are done, and how many there are.
         """
-        present = {seen.path: seen for seen in self._walk()}
+        # What is known is read first: a file that comes while the folder is walked is new then, not gone.
         known = self._known()
-        new = [seen for path, seen in present.items() if path not in known]
-        changed = [seen for path, seen in present.items() if path in known and known[path][0] != seen]
+        present = {seen.path: seen for seen in self._walk()}
         gone = {path: entry for path, entry in known.items() if path not in present}
-        new = self._follow_renames(new, gone)
-        touched = {image for _, image in gone.values()}
-        self._forget([*gone, *(seen.path for seen in changed)])
-        touched |= {known[seen.path][1] for seen in changed}
-        self._read([*new, *changed], report)
-        self._quarantine_missing(touched)
+        new, to_read = self._follow_renames([seen for path, seen in present.items() if path not in known], gone)
+        changed = [seen for path, seen in present.items() if path in known and known[path][0] != seen]
+        series: dict[str, list[Seen]] = {}
+        self._forget({path: image for path, (_, image) in gone.items()}, series)
+        for seen in changed:
+            image = self.images.find(known[seen.path][1])
+            to_read.append((seen, self._kept_id(seen.path, image)))
+            if image is not None and image.kind is ImageKind.SERIES:
+                series.setdefault(image.id, [])
+        self._read([*((seen, self.reader.id_of(seen.path)) for seen in new), *to_read], series, report)
+        self._put_all_series(series, {*gone, *(seen.path for seen in changed)})
         return Look(len(new), len(changed), len(gone))
 
     def add(self, path: str) -> str:
         """Reads one file below the folder at once and returns its image id."""
         (seen,) = (seen for seen in (_seen(self.folder, self.folder / path),) if seen)
-        self._forget([path])
-        self._read([seen], lambda done, total: None)
-        with self.images.database.reading() as connection:
-            return str(connection.scalar(select(schema.file.c.image).where(*self._mine, schema.file.c.path == path)))
+        series: dict[str, list[Seen]] = {}
+        self._read([(seen, self.reader.id_of(path))], series, lambda done, total: None)
+        self._put_all_series(series, set())
+        (image_id,) = self._owners([path])
+        return image_id
 
     def _walk(self) -> Iterator[Seen]:
         stack = [self.folder]
@@ -151,66 +158,99 @@ class Indexer:
             )
             return {row[0]: (Seen(*row[:4]), row.image) for row in rows}
 
-    def _follow_renames(self, new: list[Seen], gone: dict[str, tuple[Seen, str]]) -> list[Seen]:
-        """Keeps the ids of files that only have another name now; returns those that are really new."""
+    def _follow_renames(
+        self, new: list[Seen], gone: dict[str, tuple[Seen, str]]
+    ) -> tuple[list[Seen], list[tuple[Seen, str]]]:
+        """Keeps the ids of files that only have another name now, and takes them out of what is gone.
+
+        Returns:
+            The files that are really new, and the renamed ones that must be read once more under their id, since the
+            new name may be the cure.
+        """
         by_identity = {entry[0].identity: path for path, entry in gone.items()}
-        really_new = []
+        really_new, to_read = [], []
         for seen in new:
-            old = by_identity.pop(seen.identity, None)
-            if old is None:
+            old = by_identity.get(seen.identity)
+            image = self.images.find(gone[old][1]) if old is not None else None
+            if old is None or image is None or self._is_second(image.id, old):
                 really_new.append(seen)
                 continue
-            _, image = gone.pop(old)
-            with self.images.database.transaction() as connection:
-                connection.execute(
-                    update(schema.file).where(*self._mine, schema.file.c.path == old).values(path=seen.path)
-                )
-                connection.execute(
-                    update(schema.image)
-                    .where(
-                        schema.image.c.task == self.images.task,
-                        schema.image.c.id == image,
-                        schema.image.c.kind == ImageKind.FILE,
-                    )
-                    .values(source=seen.path)
-                )
-        return really_new
+            del gone[old], by_identity[seen.identity]
+            self._move(old, seen, image)
+            if image.kind is ImageKind.FILE and image.state is ImageState.QUARANTINED:
+                to_read.append((seen, image.id))
+        return really_new, to_read
 
-    def _forget(self, paths: list[str]) -> None:
+    def _move(self, old: str, seen: Seen, image: Image) -> None:
+        source = seen.path if image.kind is ImageKind.FILE else Path(seen.path).parent.as_posix()
         with self.images.database.transaction() as connection:
-            for path in paths:
-                connection.execute(delete(schema.file).where(*self._mine, schema.file.c.path == path))
+            self._delete_rows([old])
+            self._assign([seen], image.id)
+            connection.execute(update(schema.image).where(self.images.is_one(image.id)).values(source=source))
 
-    def _read(self, files: list[Seen], report: Callable[[int, int], None]) -> None:
-        series: dict[str, list[Seen]] = {}
+    def _kept_id(self, path: str, image: Image | None) -> str:
+        """The id under which a file is read again: the one it has, unless that was only lent or is a series'."""
+        if image is None or image.kind is ImageKind.SERIES or self._is_second(image.id, path):
+            return self.reader.id_of(path)
+        return image.id
+
+    def _is_second(self, image_id: str, path: str) -> bool:
+        """Whether the id was only lent to a file because its own was taken."""
+        return image_id != self.reader.id_of(path) and re.fullmatch(_lent_id(path), image_id) is not None
+
+    def _forget(self, gone: dict[str, str], series: dict[str, list[Seen]]) -> None:
+        """Quarantines images whose files are gone; a series that still has some is noted for another reading."""
+        lost: dict[str, set[str]] = {}
+        for path, image_id in gone.items():
+            lost.setdefault(image_id, set()).add(path)
+        ids = sorted(lost)
+        for start in range(0, len(ids), BATCH):
+            with self.images.database.transaction():
+                for image_id in ids[start : start + BATCH]:
+                    if self._paths_of(image_id) > lost[image_id]:
+                        series.setdefault(image_id, [])
+                    else:
+                        self._delete_rows(lost[image_id])
+                        self._note_gone(image_id)
+
+    def _read(
+        self, files: list[tuple[Seen, str]], series: dict[str, list[Seen]], report: Callable[[int, int], None]
+    ) -> None:
         for start in range(0, len(files), BATCH):
             # Headers are read before the transaction: other writers must not wait for a slow disk.
-            batch = [(seen, self._describe(seen)) for seen in files[start : start + BATCH]]
+            batch = [
+                (seen, image_id, self._describe(seen, image_id)) for seen, image_id in files[start : start + BATCH]
+            ]
             with self.images.database.transaction():
-                for seen, described in batch:
+                for seen, image_id, described in batch:
                     if isinstance(described, Part):
                         series.setdefault(described.series_uid, []).append(seen)
                     else:
-                        self._put_file(seen, described)
+                        self._put_file(seen, image_id, described)
             report(min(start + BATCH, len(files)), len(files))
-        for uid, parts in sorted(series.items()):
-            self._put_series(uid, parts)
 
-    def _describe(self, seen: Seen) -> Described | Part | str:
+    def _describe(self, seen: Seen, image_id: str) -> Described | Part | str:
         """The image in a file, the series that it is a part of, or the reason why it is neither."""
         try:
-            return self.reader.describe_file(self.folder / seen.path, self.reader.id_of(seen.path))
+            return self.reader.describe_file(self.folder / seen.path, image_id)
         except UnreadableImage as error:
             return str(error)
+        except FileNotFoundError:
+            return f"{seen.path} is not there under this name: it was moved, or its name is not UTF-8. Rename it."
         except OSError as error:
-            return f"{seen.path} cannot be read: {error.strerror}."
+            return f"{seen.path} cannot be read: {error.strerror or error}."
 
-    def _put_file(self, seen: Seen, described: Described | str) -> None:
-        image_id = self.reader.id_of(seen.path)
+    def _put_file(self, seen: Seen, image_id: str, described: Described | str) -> None:
         known = self.images.find(image_id)
-        if known is not None and known.source != seen.path and self.images.files(image_id):
-            described = f"{seen.path} would be image {image_id!r}, which {known.source} is already. Rename one of them."
-            image_id = unicodedata.normalize("NFC", seen.path)
+        if known is not None and self._is_taken(image_id, seen.path):
+            if isinstance(described, Described) and known.state is ImageState.QUARANTINED:
+                self._lend_other_id(known)
+            else:
+                if isinstance(described, Described):
+                    described = (
+                        f"{seen.path} would be image {image_id!r}, which {known.source} is already. Rename one of them."
+                    )
+                image_id = self._free_id(seen.path)
         if isinstance(described, str):
             patient = self.reader.patient_of(image_id)
             self.images.put(NewImage(image_id, ImageKind.FILE, seen.path, None, "", patient, described))
@@ -218,42 +258,93 @@ class Indexer:
             self.images.put(
                 NewImage(image_id, ImageKind.FILE, seen.path, described.grid, described.modality, described.patient)
             )
-        self._put_rows([seen], image_id)
+        self._assign([seen], image_id)
 
-    def _put_series(self, uid: str, new_parts: list[Seen]) -> None:
+    def _is_taken(self, image_id: str, path: str) -> bool:
+        """Whether another file is this image."""
+        return any(file != (self.root, path) for file in self.images.files(image_id))
+
+    def _free_id(self, path: str) -> str:
+        """An id for a file whose own is taken: its path with the extension."""
+        plain = unicodedata.normalize("NFC", path)
+        candidates = (plain if number == 1 else f"{plain} ({number})" for number in itertools.count(1))
+        return next(candidate for candidate in candidates if not self._is_taken(candidate, path))
+
+    def _lend_other_id(self, unreadable: Image) -> None:
+        """Makes room for a readable image whose id a file took that is none, such as the notes beside a scan."""
+        file = schema.file.c
+        with self.images.database.transaction() as connection:
+            for root, path in self.images.files(unreadable.id):
+                lent = self._free_id(path)
+                patient = self.reader.patient_of(lent)
+                self.images.put(NewImage(lent, ImageKind.FILE, path, None, "", patient, unreadable.reason))
+                this = (file.task == self.images.task, file.root == root, file.path == path)
+                connection.execute(update(schema.file).where(*this).values(image=lent))
+
+    def _put_all_series(self, series: dict[str, list[Seen]], lost: set[str]) -> None:
+        for uid, parts in sorted(series.items()):
+            self._put_series(uid, parts, lost)
+
+    def _put_series(self, uid: str, new_parts: list[Seen], lost: set[str]) -> None:
         """Describes a series by all its files, those known already and those found now."""
-        paths = sorted({*self._paths_of(uid), *(seen.path for seen in new_parts)})
+        left = self._paths_of(uid) & (lost - {seen.path for seen in new_parts})
+        paths = sorted((self._paths_of(uid) | {seen.path for seen in new_parts}) - left)
+        image = self._described_series(uid, paths) if paths else None
+        with self.images.database.transaction():
+            self._delete_rows(left)
+            if image is None:
+                self._note_gone(uid)
+            else:
+                self.images.put(image)
+                self._assign(new_parts, uid)
+
+    def _described_series(self, uid: str, paths: list[str]) -> NewImage:
         source = Path(paths[0]).parent.as_posix()
         try:
             found = self.reader.describe_series([self.folder / path for path in paths])
-            image = NewImage(uid, ImageKind.SERIES, source, found.grid, found.modality, found.patient)
         except (UnreadableImage, OSError) as error:
-            image = NewImage(uid, ImageKind.SERIES, source, None, "", uid, str(error))
-        with self.images.database.transaction():
-            self.images.put(image)
-            self._put_rows(new_parts, uid)
+            return NewImage(uid, ImageKind.SERIES, source, None, "", uid, str(error))
+        return NewImage(uid, ImageKind.SERIES, source, found.grid, found.modality, found.patient)
 
-    def _paths_of(self, image_id: str) -> list[str]:
-        return [path for root, path in self.images.files(image_id) if root == self.root]
+    def _paths_of(self, image_id: str) -> set[str]:
+        return {path for root, path in self.images.files(image_id) if root == self.root}
 
-    def _put_rows(self, files: list[Seen], image_id: str) -> None:
+    def _owners(self, paths: Collection[str]) -> set[str]:
+        """The images to which these files belong so far."""
+        with self.images.database.reading() as connection:
+            return set(connection.scalars(select(schema.file.c.image).where(*self._mine, self._among(paths))))
+
+    def _assign(self, files: list[Seen], image_id: str) -> None:
+        """Notes to which image files belong; an image that loses its last file by this is gone."""
+        if not files:
+            return
+        paths = [seen.path for seen in files]
         rows = [{"task": self.images.task, "root": self.root, "image": image_id, **asdict(seen)} for seen in files]
-        if rows:
-            with self.images.database.transaction() as connection:
-                connection.execute(insert(schema.file), rows)
+        with self.images.database.transaction() as connection:
+            before = self._owners(paths)
+            self._delete_rows(paths)
+            connection.execute(insert(schema.file), rows)
+            for other in sorted(before - {image_id}):
+                self._note_gone(other)
 
-    def _quarantine_missing(self, touched: set[str]) -> None:
-        """Images that lost all their files; a series that lost some is described again."""
-        for image_id in sorted(touched):
-            known = self.images.find(image_id)
-            if known is None or known.state in (ImageState.HIDDEN, ImageState.ERASED):
-                continue
-            if not self.images.files(image_id):
-                self.images.set_state(
-                    image_id, ImageState.QUARANTINED, f"{known.source} is gone. Put it back, or remove the image."
-                )
-            elif known.kind is ImageKind.SERIES:
-                self._put_series(image_id, [])
+    def _delete_rows(self, paths: Collection[str]) -> None:
+        with self.images.database.transaction() as connection:
+            connection.execute(delete(schema.file).where(*self._mine, self._among(paths)))
+
+    def _note_gone(self, image_id: str) -> None:
+        """Quarantines an image without files; one that never was more than an unreadable file is forgotten."""
+        known = self.images.find(image_id)
+        if known is None or known.state in (ImageState.HIDDEN, ImageState.ERASED) or self.images.files(image_id):
+            return
+        if not self.images.forget_unread(image_id):
+            what = known.source if known.kind is ImageKind.FILE else f"Series {image_id}"
+            self.images.set_state(
+                image_id, ImageState.QUARANTINED, f"{what} is gone. Put it back, or remove the image."
+            )
+
+    @staticmethod
+    def _among(paths: Collection[str]) -> ColumnElement[bool]:
+        return schema.file.c.path.in_(list(paths))
 
     @property
     def _mine(self) -> tuple[Any, Any]:
@@ -270,4 +361,11 @@ def _seen(folder: Path, path: Path) -> Seen | None:
         return None
     if not path.is_file():
         return None
-    return Seen(path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns, status.st_ino)
+    # A name that is not UTF-8 cannot be stored as it is; its bytes are shown instead.
+    name = os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
+    return Seen(name, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def _lent_id(path: str) -> str:
+    """A pattern of the ids that ``Indexer._free_id`` gives."""
+    return re.escape(unicodedata.normalize("NFC", path)) + r"( \(\d+\))?"

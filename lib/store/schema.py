@@ -53,6 +53,10 @@ class UtcTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+IMAGE_ID = String(1024).with_variant(String(1024, collation="C"), "postgresql")
+"""Ids are sorted by their code points: by a language's rules the same images would come in another order elsewhere."""
+
+
 def now() -> datetime:
     """The present moment in UTC."""
     return datetime.now(UTC)
@@ -70,7 +74,7 @@ image = Table(
     "image",
     metadata,
     Column("task", String(64), ForeignKey("task.name"), primary_key=True),
-    Column("id", String(1024), primary_key=True),
+    Column("id", IMAGE_ID, primary_key=True),
     Column("kind", String(16), nullable=False),  # file, series
     Column("source", Text, nullable=False),  # path of the file, or of the folder of the series, below its root
     Column("shape", JSON),
@@ -111,7 +115,7 @@ file = Table(
     Column("size", BigInteger, nullable=False),
     Column("modified_ns", BigInteger, nullable=False),
     Column("inode", BigInteger, nullable=False),
-    Column("image", String(1024), nullable=False),
+    Column("image", IMAGE_ID, nullable=False),
     ForeignKeyConstraint(["task", "image"], ["image.task", "image.id"]),
     Index("ix_file_image", "task", "image"),
 )
@@ -121,7 +125,7 @@ annotation = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("task", String(64), nullable=False),
-    Column("image", String(1024), nullable=False),
+    Column("image", IMAGE_ID, nullable=False),
     Column("version", Integer, nullable=False),
     Column("stage", String(16), nullable=False),
     Column("author", String(256), nullable=False),
@@ -170,7 +174,7 @@ score = Table(
     "score",
     metadata,
     Column("task", String(64), primary_key=True),
-    Column("image", String(1024), primary_key=True),
+    Column("image", IMAGE_ID, primary_key=True),
     Column("model_version", Integer, primary_key=True, autoincrement=False),
     Column("kind", String(64), primary_key=True),  # such as dice:liver
     Column("value", Float),  # empty: undefined for this image
@@ -184,7 +188,7 @@ assignment = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("task", String(64), nullable=False),
-    Column("image", String(1024), nullable=False),
+    Column("image", IMAGE_ID, nullable=False),
     Column("annotator", String(256), nullable=False),
     Column("purpose", String(16), nullable=False),  # label, review, second_reading
     Column("state", String(16), nullable=False),  # open, done

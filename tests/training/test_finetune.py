@@ -11,6 +11,7 @@ import torch
 from lib import preprocessing
 from lib.errors import NoAnnotationsYet, UnacceptableFile
 from lib.networks.checkpoint import Checkpoint
+from lib.networks.precision import Precision
 from lib.networks.segmenter import seeded_network
 from lib.preprocessing import plan_for
 from lib.task import Task, numbered
@@ -19,7 +20,9 @@ from lib.training.finetune import FinetuneOptions, Progress, Stopped, finetune
 from lib.training.validate import mean_dice, validate
 from tests.training.shapes import BOTH, TASK, case, drawn
 
-QUICK = FinetuneOptions(seconds=math.inf, max_epochs=1, batch_size=2, seed=1)
+QUICK = FinetuneOptions(
+    seconds=math.inf, max_epochs=1, batch_size=2, learning_rate=1e-2, seed=1, precision=Precision.FLOAT32
+)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +38,7 @@ def trained(cases, options=QUICK, start=None, task=TASK, reports=None) -> Checkp
 def test_a_network_learns_a_drawn_case_by_heart_in_seconds():
     cases = [case(0)]
 
-    checkpoint = trained(cases, replace(QUICK, max_epochs=200))
+    checkpoint = trained(cases, replace(QUICK, max_epochs=80))
 
     assert (mean_dice(validate(checkpoint, cases)) or 0) > 0.9
 
@@ -118,7 +121,7 @@ def test_structures_nobody_looked_at_are_not_unlearned():
     """One case shows both blocks, the other only the bright one, with the dark one unmarked: both are learned."""
     cases = [case(0), case(1, frozenset({1}))]
 
-    checkpoint = trained(cases, replace(QUICK, max_epochs=200))
+    checkpoint = trained(cases, replace(QUICK, max_epochs=50))
 
     (score,) = validate(checkpoint, [case(1)])
     assert (score.dice["dark"] or 0) > 0.8
@@ -127,7 +130,7 @@ def test_structures_nobody_looked_at_are_not_unlearned():
 def test_true_negatives_alone_can_be_learned_from():
     nothing = TrainingCase("healthy", lambda: drawn(0)[0], lambda: drawn(0)[1] * 0, BOTH)
 
-    checkpoint = trained([nothing], replace(QUICK, max_epochs=120))
+    checkpoint = trained([nothing], replace(QUICK, max_epochs=60))
 
     (score,) = validate(checkpoint, [nothing])
     assert score.dice == {"bright": None, "dark": None}

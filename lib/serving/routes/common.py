@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import string
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,9 @@ from lib.serving.loop import LabelingLoop
 from lib.store.files import full_disk_told
 
 COPY_BYTES = 1 << 20
+
+PLAIN = frozenset(string.ascii_letters + string.digits + "._-")
+"""Letters of a client's file name that are kept."""
 
 BYTES = "application/octet-stream"
 """Media type of every file that is sent, as MONAI Label's clients know it."""
@@ -58,11 +62,15 @@ def received(app: LabelingLoop, upload: UploadFile) -> Path:
     limit = app.settings.max_upload_mib * 1024 * 1024
     if upload.size is not None and upload.size > limit:
         raise TooLarge(f"{upload.filename} has {upload.size} bytes; at most {app.settings.max_upload_mib} MiB.")
-    # The client's name is text: only its end is used, and only its letters.
-    suffix = "".join(letter for letter in (upload.filename or "")[-20:] if letter.isalnum() or letter == ".")
-    handle, name = tempfile.mkstemp(prefix="received-", suffix=suffix, dir=app.temporary)
-    with full_disk_told(app.temporary), open(handle, "wb") as file:
-        shutil.copyfileobj(upload.file, file, COPY_BYTES)
+    # The client's name is text: of its end, what cannot lead elsewhere.
+    kept = "".join(letter for letter in (upload.filename or "")[-60:] if letter in PLAIN)
+    handle, name = tempfile.mkstemp(prefix="received-", suffix=f"-{kept}", dir=app.temporary)
+    try:
+        with full_disk_told(app.temporary), open(handle, "wb") as file:
+            shutil.copyfileobj(upload.file, file, COPY_BYTES)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
     return Path(name)
 
 

@@ -1,0 +1,67 @@
+"""Short ways to fill a record and to look at it from outside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lib.stages import Role, Stage, stage_of
+from lib.store.annotations import Annotation, Annotations, NewAnnotation
+from lib.store.database import Database
+from lib.store.images import ImageKind, Images, NewImage
+from lib.store.jobs import Jobs
+from lib.store.models import Models
+from lib.store.record import Record
+from lib.task import Structure, Task
+from lib.volume import Grid
+
+TASK = Task(
+    "hippocampus",
+    "Two halves",
+    (Structure("anterior", 1, (221, 130, 101)), Structure("posterior", 2, (128, 174, 128))),
+)
+GRID = Grid((4, 3, 2), np.eye(4))
+MASK = "ab" * 32
+"""Digest of a mask; the rows need no file."""
+
+ONLY_SQLITE = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+"""For tests of what PostgreSQL does not have."""
+
+ONLY_POSTGRESQL = pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+"""For tests of what SQLite does not have."""
+
+
+def put_image(record: Record, image_id: str, patient: str = "", reason: str = "") -> None:
+    """An image of a patient, its own unless named; a reason quarantines it."""
+    grid = None if reason else GRID
+    record.images.put(NewImage(image_id, ImageKind.FILE, f"{image_id}.nii", grid, "MR", patient or image_id, reason))
+
+
+def new(image_id: str, role: Role, author: str = "", **more: Any) -> NewAnnotation:
+    """A mask by somebody with this role, of the stage that the role gives."""
+    made = NewAnnotation(image_id, stage_of(role), author or str(role), role, MASK, ("anterior",), {"anterior": 3})
+    return replace(made, **more)
+
+
+def add(record: Record, image_id: str, role: Role, author: str = "", **more: Any) -> Annotation:
+    """Adds it."""
+    return record.annotations.add(new(image_id, role, author, **more))
+
+
+class Outside:
+    """The same record through connections of its own."""
+
+    def __init__(self, record: Record) -> None:
+        self.database = Database(record.database.engine.url)
+        name = record.task.name
+        self.images = Images(self.database, name)
+        self.annotations = Annotations(self.database, name, self.images)
+        self.models = Models(self.database, name)
+        self.jobs = Jobs(self.database, name)
+
+    def versions(self, image_id: str) -> list[tuple[int, Stage, str]]:
+        """Version, stage and author of each annotation."""
+        return [(a.version, a.stage, a.author) for a in self.annotations.history(image_id)]

@@ -1,0 +1,339 @@
+"""Masks of clients: which number means which structure, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+
+import numpy as np
+import pytest
+
+from lib.errors import GridMismatch, InvalidRequest, UnknownStructure, UnreadableImage
+from lib.labels import NamedValue, mask_on_image, read_label_info, read_mask, to_task_values, voxels_per_structure
+from lib.task import Task, numbered
+from lib.volume import Grid, Volume, write_volume
+from tests.drawn import drawn
+
+TASK = Task("hippocampus", "Two halves", numbered(["anterior", "posterior"]))
+BOTH = drawn("""
+    . # #
+    . 2 2
+""")
+FIRST = drawn("""
+    . # #
+    . . .
+""")
+SECOND = drawn("""
+    . . .
+    . 2 2
+""")
+GRID = Grid((2, 3, 1), np.eye(4))
+
+
+def named(**values):
+    return tuple(NamedValue(name, value) for name, value in values.items())
+
+
+# --- which number means what -----------------------------------------------------------------------------------------
+
+
+def test_without_label_info_the_numbers_are_the_tasks():
+    np.testing.assert_array_equal(to_task_values(BOTH, (), TASK), BOTH)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("anterior", "posterior"), ("Anterior", "POSTERIOR"), (" anterior ", "Posterior\n")]
+)
+def test_names_decide_whatever_their_case_and_outer_blanks(first, second):
+    swapped = drawn("""
+        . 2 2
+        . # #
+    """)
+
+    found = to_task_values(swapped, (NamedValue(second, 1), NamedValue(first, 2)), TASK)
+
+    np.testing.assert_array_equal(found, BOTH)
+    assert found.dtype == np.uint8
+
+
+def test_names_are_compared_in_one_unicode_form():
+    task = Task("t", "", numbered(["Höhle"]))
+
+    assert to_task_values(FIRST, (NamedValue("Ho\u0308hle", 1),), task).max() == 1
+
+
+def test_only_the_second_structure_counted_by_position_stays_the_second():
+    as_sent = drawn("""
+        . . .
+        . # #
+    """)
+
+    np.testing.assert_array_equal(to_task_values(as_sent, named(posterior=1), TASK), SECOND)
+
+
+def test_only_the_second_structure_without_label_info_stays_the_second():
+    np.testing.assert_array_equal(to_task_values(SECOND, (), TASK), SECOND)
+
+
+def test_a_number_that_is_not_listed_keeps_the_tasks_meaning():
+    sent = drawn("""
+        . # #
+        . 7 7
+    """)
+
+    np.testing.assert_array_equal(to_task_values(sent, named(posterior=7), TASK), BOTH)
+
+
+def test_two_numbers_may_mean_one_structure():
+    assert to_task_values(BOTH, named(anterior=1, Anterior=2), TASK).ravel().tolist() == [0, 1, 1, 0, 1, 1]
+
+
+def test_a_segment_called_background_is_background():
+    np.testing.assert_array_equal(to_task_values(BOTH, named(Background=2), TASK), FIRST)
+
+
+def test_an_unknown_name_is_refused_with_both_lists():
+    with pytest.raises(UnknownStructure, match=r"names anterior=1, tail=2; \['tail'\] .* anterior=1, posterior=2"):
+        to_task_values(BOTH, named(anterior=1, tail=2), TASK)
+
+
+def test_an_unknown_number_is_refused_with_both_lists():
+    with pytest.raises(UnknownStructure, match=r"label values \[3, 9\], the task has anterior=1, posterior=2.*label_info"):
+        to_task_values(drawn("1 3 9"), (), TASK)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int16, np.uint16, np.int64, bool])
+def test_whole_numbers_of_any_type_are_taken(kind):
+    found = to_task_values(FIRST.astype(kind), (), TASK)
+
+    np.testing.assert_array_equal(found, FIRST)
+    assert found.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("odd", "shown"), [(0.5, r"\[0\.5\]"), (np.nan, r"\[nan\]"), (np.inf, r"\[inf\]")])
+def test_a_mask_with_other_numbers_is_refused(odd, shown):
+    mask = BOTH.astype(np.float32)
+    mask[0, 0] = odd
+
+    with pytest.raises(UnknownStructure, match=rf"whole numbers only, found {shown}"):
+        to_task_values(mask, (), TASK)
+
+
+@pytest.mark.parametrize("value", [-1, 256, 257, 70000])
+def test_a_number_that_fits_no_byte_is_not_taken_for_another(value):
+    with pytest.raises(UnknownStructure, match=rf"label values \[{value}\]"):
+        to_task_values(np.array([[[0, value]]], np.int32), (), TASK)
+
+
+def test_every_structure_is_counted_also_an_absent_one():
+    assert voxels_per_structure(FIRST, TASK.structures) == {"anterior": 2, "posterior": 0}
+
+
+# --- label_info ------------------------------------------------------------------------------------------------------
+
+
+def test_label_info_is_a_list_of_names_and_numbers():
+    entries = [{"name": "posterior", "idx": 1}, {"name": "anterior", "idx": 2.0, "color": [1, 2, 3]}]
+
+    assert read_label_info(entries) == named(posterior=1, anterior=2)
+
+
+@pytest.mark.parametrize("entries", [{"name": "liver", "idx": 1}, "liver", 3, None])
+def test_label_info_that_is_no_list_is_refused(entries):
+    with pytest.raises(InvalidRequest, match=r'label_info must be a list of \{"name", "idx"\}, found'):
+        read_label_info(entries)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["liver", {"name": "liver"}, {"idx": 1}, {"name": 1, "idx": 1}, {"name": "liver", "idx": "1"},
+     {"name": "liver", "idx": 1.5}, {"name": "liver", "idx": float("nan")}, {"name": "liver", "idx": float("inf")},
+     {"name": "liver", "idx": True}, {"name": "liver", "idx": None}],
+)  # fmt: skip
+def test_an_entry_of_another_shape_is_refused(entry):
+    with pytest.raises(InvalidRequest, match=r'must be \{"name": text, "idx": number\}, found'):
+        read_label_info([entry])
+
+
+def test_one_number_with_two_names_is_refused():
+    with pytest.raises(InvalidRequest, match=r"names one idx twice: \[\('anterior', 1\), \('posterior', 1\)\]"):
+        read_label_info([{"name": "anterior", "idx": 1}, {"name": "posterior", "idx": 1}])
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".seg.nrrd"])
+def test_a_mask_file_lands_on_the_images_grid(tmp_path, suffix):
+    flipped = np.diag([-1.0, -1.0, 1.0, 1.0])
+    flipped[:2, 3] = [1.0, 2.0]
+    path = tmp_path / f"mask{suffix}"
+    write_volume(path, Volume(BOTH[::-1, ::-1], flipped))
+
+    np.testing.assert_array_equal(mask_on_image(path, GRID, (), TASK, "ct_017"), BOTH)
+
+
+def test_a_mask_file_of_another_image_is_refused(tmp_path):
+    write_volume(tmp_path / "mask.nii", Volume(np.zeros((9, 9, 9), np.uint8), np.eye(4)))
+
+    with pytest.raises(GridMismatch, match=r"mask of ct_017 is 9x9x9 .* image is 2x3x1"):
+        mask_on_image(tmp_path / "mask.nii", GRID, (), TASK, "ct_017")
+
+
+@pytest.mark.parametrize("name", ["mask.png", "mask", "mask.nii.zip"])
+def test_a_mask_of_another_kind_is_refused_with_the_accepted_ones(tmp_path, name):
+    (tmp_path / name).write_bytes(b"x")
+
+    with pytest.raises(UnreadableImage, match=rf"one of \.nii\.gz, .*\.bin; found '{name}'"):
+        read_mask(tmp_path / name, GRID, "ct_017")
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+def test_an_empty_mask_file_is_refused(tmp_path, suffix):
+    (tmp_path / f"mask{suffix}").touch()
+
+    with pytest.raises(UnreadableImage, match=r"is empty \(0 bytes\). Send it again"):
+        read_mask(tmp_path / f"mask{suffix}", GRID, "ct_017")
+
+
+# --- OHIF's raw buffer -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["<u1", "<u2"])
+def test_in_the_raw_buffer_the_first_axis_runs_fastest(tmp_path, kind):
+    (tmp_path / "mask.bin").write_bytes(np.array([0, 0, 1, 2, 1, 2], kind).tobytes())
+
+    mask, segments = read_mask(tmp_path / "mask.bin", GRID, "ct_017")
+
+    np.testing.assert_array_equal(mask.voxels, BOTH)
+    assert mask.grid.is_same_as(GRID) and segments == ()
+
+
+@pytest.mark.parametrize("length", [0, 5, 7, 11, 13, 24])
+def test_a_raw_buffer_of_another_length_is_refused_with_both_lengths(tmp_path, length):
+    (tmp_path / "mask.bin").write_bytes(bytes(length))
+
+    with pytest.raises(UnreadableImage, match=rf"ct_017 has {length} bytes; .* needs 6 \(one byte a voxel\) or 12"):
+        read_mask(tmp_path / "mask.bin", GRID, "ct_017")
+
+
+# --- 3D Slicer's segmentations ---------------------------------------------------------------------------------------
+
+
+def write_segmentation(path, layers, segments, encoding="gzip"):
+    """A ``.seg.nrrd`` file as 3D Slicer writes it: layers (I, J, 1) and (name, label value, layer) of each segment."""
+    stacked = np.stack(layers, -1).astype(np.uint8)
+    size = f"{len(layers)} 2 3 1" if len(layers) > 1 else "2 3 1"
+    header = ["NRRD0004", "type: uint8", f"dimension: {4 if len(layers) > 1 else 3}",
+              "space: left-posterior-superior", f"sizes: {size}",
+              f"space directions: {'none ' if len(layers) > 1 else ''}(-1,0,0) (0,-1,0) (0,0,1)",
+              f"kinds: {'list ' if len(layers) > 1 else ''}domain domain domain", "endian: little",
+              f"encoding: {encoding}", "space origin: (0,0,0)"]  # fmt: skip
+    for number, (name, value, layer) in enumerate(segments):
+        header += [f"Segment{number}_Name:={name}", f"Segment{number}_LabelValue:={value}",
+                   f"Segment{number}_Layer:={layer}", f"Segment{number}_Extent:=0 1 0 2 0 0"]  # fmt: skip
+    # Layers run fastest, then I, J, K.
+    voxels = np.transpose(stacked, (3, 0, 1, 2)).tobytes(order="F")
+    path.write_bytes("\n".join(header).encode() + b"\n\n" + (gzip.compress(voxels) if encoding == "gzip" else voxels))
+    return path
+
+
+def in_layer(mask):
+    """A segment of a layer of its own is numbered from 1."""
+    return (mask > 0).astype(np.uint8)
+
+
+def test_the_names_in_a_slicer_segmentation_decide(tmp_path):
+    swapped = drawn("""
+        . 2 2
+        . # #
+    """)
+    path = write_segmentation(tmp_path / "m.seg.nrrd", [swapped], [("Posterior", 1, 0), ("Anterior", 2, 0)])
+
+    np.testing.assert_array_equal(mask_on_image(path, GRID, (), TASK, "ct_017"), BOTH)
+
+
+@pytest.mark.parametrize("encoding", ["raw", "gzip"])
+def test_segments_in_layers_of_their_own_are_put_together(tmp_path, encoding):
+    layers = [in_layer(SECOND), in_layer(FIRST)]
+    path = write_segmentation(
+        tmp_path / "m.seg.nrrd", layers, [("posterior", 1, 0), ("anterior", 1, 1)], encoding
+    )
+
+    np.testing.assert_array_equal(mask_on_image(path, GRID, (), TASK, "ct_017"), BOTH)
+
+
+def test_where_segments_overlap_the_later_one_is_on_top(tmp_path):
+    below = drawn("""
+        # # #
+        . . .
+    """)
+    above = drawn("""
+        . . #
+        . . #
+    """)
+    path = write_segmentation(tmp_path / "m.seg.nrrd", [below, above], [("anterior", 1, 0), ("posterior", 1, 1)])
+
+    expected = drawn("""
+        # # 2
+        . . 2
+    """)
+    np.testing.assert_array_equal(mask_on_image(path, GRID, (), TASK, "ct_017"), expected)
+
+
+def test_label_info_names_segments_that_the_file_does_not(tmp_path):
+    path = write_segmentation(tmp_path / "m.seg.nrrd", [BOTH], [("Segment_1", 1, 0), ("Segment_2", 2, 0)])
+
+    found = mask_on_image(path, GRID, named(posterior=1, anterior=2), TASK, "ct_017")
+
+    assert found.ravel().tolist() == [0, 2, 2, 0, 1, 1]
+
+
+def test_names_in_the_file_win_over_the_positions_in_label_info(tmp_path):
+    """3D Slicer counts the segments it shows; the label values in the file keep the gap of a deleted one."""
+    sent = drawn("""
+        . . .
+        . 5 5
+    """)
+    path = write_segmentation(tmp_path / "m.seg.nrrd", [sent], [("posterior", 5, 0)])
+
+    np.testing.assert_array_equal(mask_on_image(path, GRID, named(posterior=1), TASK, "ct_017"), SECOND)
+
+
+def test_an_unknown_segment_is_refused_with_both_lists(tmp_path):
+    path = write_segmentation(tmp_path / "m.seg.nrrd", [BOTH], [("anterior", 1, 0), ("tail", 2, 0)])
+
+    with pytest.raises(UnknownStructure, match=r"anterior=1, tail=2; \['tail'\] .* anterior=1, posterior=2"):
+        mask_on_image(path, GRID, (), TASK, "ct_017")
+
+
+def test_layers_without_named_segments_are_refused(tmp_path):
+    path = write_segmentation(tmp_path / "m.seg.nrrd", [FIRST, in_layer(SECOND)], [])
+
+    with pytest.raises(UnreadableImage, match=r"m\.seg\.nrrd has 2 layers and names no segments"):
+        mask_on_image(path, GRID, (), TASK, "ct_017")
+
+
+@pytest.mark.parametrize(("value", "layer"), [(1, 7), ("one", 0), (1, "top"), (1, -1)])
+def test_a_segment_outside_of_the_file_is_refused(tmp_path, value, layer):
+    path = write_segmentation(tmp_path / "m.seg.nrrd", [FIRST, in_layer(SECOND)], [("anterior", value, layer)])
+
+    with pytest.raises(UnreadableImage, match=rf"segment 0 has the label value '{value}' in layer '{layer}' of 2"):
+        mask_on_image(path, GRID, (), TASK, "ct_017")
+
+
+@pytest.mark.parametrize("encoding", ["raw", "gzip"])
+def test_a_segmentation_cut_off_is_refused(tmp_path, encoding):
+    path = write_segmentation(tmp_path / "m.seg.nrrd", [BOTH], [("anterior", 1, 0)], encoding)
+    path.write_bytes(path.read_bytes()[: -13 if encoding == "gzip" else -1])
+
+    with pytest.raises(UnreadableImage, match=r"m\.seg\.nrrd cannot be read as NRRD"):
+        mask_on_image(path, GRID, (), TASK, "ct_017")
+
+
+def test_a_segmentation_may_not_name_another_file_of_this_machine(tmp_path):
+    path = write_segmentation(tmp_path / "m.seg.nrrd", [BOTH], [], "raw")
+    (tmp_path / "secret").write_bytes(bytes(6))
+    path.write_bytes(path.read_bytes().replace(b"\n\n", f"\ndata file: {tmp_path / 'secret'}\n\n".encode()))
+
+    with pytest.raises(UnreadableImage, match=r"m\.seg\.nrrd keeps its voxels in another file"):
+        mask_on_image(path, GRID, (), TASK, "ct_017")
