@@ -13,6 +13,7 @@ LabelRefineryError
     TooLarge                    more bytes than the server accepts
     StorageFull                 the disk has no room left
     ComputationInterrupted      a process that computes died or was stopped
+    RecordAway                  the database server of the record does not answer
     SetupError                  the server cannot start like this
         InvalidSetting  TaskMismatch
 """
@@ -102,6 +103,10 @@ class StorageFull(LabelRefineryError):
 
 class ComputationInterrupted(LabelRefineryError):
     """The process that computes for this request died; the request may be sent again."""
+
+
+class RecordAway(LabelRefineryError):
+    """The database server that holds the record does not answer; the request may be sent again."""
 
 
 class SetupError(LabelRefineryError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ from lib.volume import LPS_FROM_RAS, Array, Grid, Volume, volume_of_sitk
 
 DICOM_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
 """File names that may be DICOM; the content decides."""
+
+LONGEST_MODALITY = 16
+"""Letters of a code string (PS3.5 section 6.2)."""
 
 SPACING_TOLERANCE = 0.02
 """How much the distance of two neighbouring slices may differ from the others, as a share."""
@@ -107,6 +111,10 @@ def _refuse_no_image(header: Any, name: str) -> None:
     missing = [attribute for attribute in wanted if header.get(attribute) in (None, "")]
     if missing:
         raise UnreadableImage(f"{name} is no DICOM image: {', '.join(missing)} missing.")
+    uid = str(header.SeriesInstanceUID)
+    # It becomes the image's id, and names files: the standard's digits and dots, and what anonymisers write.
+    if not re.fullmatch(r"[0-9A-Za-z._-]{1,64}", uid):
+        raise UnreadableImage(f"{name} has no usable SeriesInstanceUID, found {uid[:80]!r}.")
     if int(header.get("SamplesPerPixel") or 1) != 1:
         raise UnreadableImage(f"{name} is a colour image ({header.SamplesPerPixel} samples a pixel).")
     frames = int(header.get("NumberOfFrames") or 1)
@@ -132,7 +140,7 @@ def _slice_header(header: Any, path: Path) -> SliceHeader:
         series_uid=str(header.SeriesInstanceUID),
         study_uid=str(header.StudyInstanceUID),
         patient=patient,
-        modality=str(header.get("Modality") or ""),
+        modality=str(header.get("Modality") or "")[:LONGEST_MODALITY],
         shape=(int(header.Columns), int(header.Rows)),
         columns_mm=tuple(float(cosine * columns_mm) for cosine in direction[:3]),
         rows_mm=tuple(float(cosine * rows_mm) for cosine in direction[3:]),

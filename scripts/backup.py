@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from tqdm import tqdm
 
-    from lib.errors import SetupError
+    from lib.errors import SetupError, StorageFull
     from lib.store.backup import back_up
     from lib.store.record import open_existing
     from lib.store.verify import verify
@@ -32,9 +32,11 @@ def main(argv: list[str] | None = None) -> None:
 
         try:
             files = back_up(record, data_folder(chosen), target, report)
-        except SetupError as error:
+        except (SetupError, StorageFull) as error:
             raise SystemExit(str(error)) from error
-    found = verify(open_existing(target, name=record.task.name))
+    copy = open_existing(target, name=record.task.name)
+    found = verify(copy)
+    copy.close()
     if found:
         raise SystemExit("The copy is not whole:\n" + "\n".join(finding.what for finding in found))
     print(f"Copied the record and {files} files to {target}; rows and files of the copy agree.")

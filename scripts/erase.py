@@ -12,7 +12,7 @@ from scripts._record import data_folder, opened, parser
 def main(argv: list[str] | None = None) -> None:
     """Erases and says what is left to do."""
     options = parser("erase", __doc__)
-    options.add_argument("--patient", required=True, help="PatientID, or the key by which the record knows the patient")
+    options.add_argument("--patient", required=True, help="PatientID, or the record's key of the patient")
     options.add_argument("--issuer", default="", help="IssuerOfPatientID of DICOM images")
     chosen = options.parse_args(argv)
 
@@ -21,17 +21,15 @@ def main(argv: list[str] | None = None) -> None:
     from lib.store.erase import erase_patient
 
     record, data = opened(chosen), data_folder(chosen)
-    rule = read_patient_rule(None, "", (data / "patient.key").read_bytes())
-    keys = (chosen.patient, rule.of_series(f"{chosen.patient}@{chosen.issuer}"))
-    erased = None
-    for key in keys:
-        try:
-            erased = erase_patient(record, data, key)
-            break
-        except UnknownImage:
-            continue
-    if erased is None:
-        raise SystemExit(f"No image belongs to the patient {chosen.patient!r}; nothing was erased.")
+    keys = [chosen.patient]
+    if (data / "patient.key").is_file():
+        rule = read_patient_rule(None, "", (data / "patient.key").read_bytes())
+        # A series without PatientID belongs to its study.
+        keys += [rule.of_series(f"{chosen.patient}@{chosen.issuer}"), rule.of_series(chosen.patient)]
+    try:
+        erased = erase_patient(record, data, keys)
+    except UnknownImage as error:
+        raise SystemExit(str(error)) from error
     print(f"Erased {len(erased.images)} images, {erased.masks} masks and {erased.files} other files.")
     if erased.models:
         print(f"These model versions learned from the patient: {', '.join(map(str, erased.models))}.")

@@ -97,7 +97,7 @@ def test_an_unknown_name_is_refused_with_both_lists():
 
 
 def test_an_unknown_number_is_refused_with_both_lists():
-    with pytest.raises(UnknownStructure, match=r"label values \[3, 9\], the task has anterior=1, posterior=2.*label_info"):
+    with pytest.raises(UnknownStructure, match=r"values \[3, 9\], the task has anterior=1, posterior=2.*label_info"):
         to_task_values(drawn("1 3 9"), (), TASK)
 
 
@@ -255,9 +255,7 @@ def test_the_names_in_a_slicer_segmentation_decide(tmp_path):
 @pytest.mark.parametrize("encoding", ["raw", "gzip"])
 def test_segments_in_layers_of_their_own_are_put_together(tmp_path, encoding):
     layers = [in_layer(SECOND), in_layer(FIRST)]
-    path = write_segmentation(
-        tmp_path / "m.seg.nrrd", layers, [("posterior", 1, 0), ("anterior", 1, 1)], encoding
-    )
+    path = write_segmentation(tmp_path / "m.seg.nrrd", layers, [("posterior", 1, 0), ("anterior", 1, 1)], encoding)
 
     np.testing.assert_array_equal(mask_on_image(path, GRID, (), TASK, "ct_017"), BOTH)
 

@@ -156,9 +156,7 @@ def test_slices_of_two_sizes_are_refused(tmp_path):
         ordered([read_header(path) for path in (*paths, others[0])])
 
 
-@pytest.mark.parametrize(
-    "attributes", [{"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, {"PixelSpacing": [1.3, 0.8]}]
-)
+@pytest.mark.parametrize("attributes", [{"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, {"PixelSpacing": [1.3, 0.8]}])
 def test_slices_of_two_directions_or_pixel_sizes_are_refused(tmp_path, attributes):
     paths, _, _ = write(tmp_path)
     changed(paths[3], **attributes)

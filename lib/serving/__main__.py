@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -13,11 +15,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 from lib import errors
 from lib.serving.log import log_file, write_log
-from lib.serving.settings import default_data
+from lib.serving.settings import default_data, read_settings, studies_folder
 
 if TYPE_CHECKING:
     from lib.serving.loop import LabelingLoop
 
+
+LAST_PORT = 65535
 
 HOME = Path(__file__).resolve().parents[2]
 """The project's folder."""
@@ -48,7 +52,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not (app_dir / "main.py").is_file():
             found = ", ".join(sorted(path.parent.name for path in (HOME / "apps").glob("*/main.py")))
             raise errors.SetupError(f"--app {options.app} holds no main.py. There are apps/ with {found}.")
+        read_settings(conf, app_dir.name)
+        studies_folder(studies)
         lock = _lock(data)
+        listener = _bound(options.host, options.port)
         write_log(data, is_server=True)
         print(f"Studies (only read): {studies}\nData (everything that is written): {data}", flush=True)
         print("Loading the app …", flush=True)
@@ -61,12 +68,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         _first_look(app)
     except errors.SetupError as error:
         sys.exit(f"The server cannot start: {error}")
-    _print_addresses(options.host, options.port, data)
-    with lock:
-        uvicorn.run(
-            create_server(app), host=options.host, port=options.port, log_config=None, access_log=False,
-            timeout_graceful_shutdown=3,
-        )  # fmt: skip
+    _print_addresses(options.host, listener.getsockname()[1], data)
+    config = uvicorn.Config(create_server(app), log_config=None, access_log=False, timeout_graceful_shutdown=3)
+    with lock, contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _app_folder(app: str) -> Path:
@@ -76,12 +81,32 @@ def _app_folder(app: str) -> Path:
 
 
 def _refuse_other_hosts(host: str, conf: dict[str, str]) -> None:
-    is_loopback = host == "localhost" or ((host[:1].isdigit() or ":" in host) and ip_address(host).is_loopback)
-    if not is_loopback and conf.get("auth", "none") == "none":
+    if not _is_loopback(host) and conf.get("auth", "none") == "none":
         raise errors.SetupError(
             f"--host {host} would open the server to everybody who reaches this machine. Turn sign-in on with "
             "--conf auth tokens (python -m scripts.tokens add NAME --role expert gives tokens), or use 127.0.0.1."
         )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Takes the port before the app is loaded: one that is taken is told at once."""
+    if not 0 <= port <= LAST_PORT:
+        raise errors.SetupError(f"--port is a number from 0 to {LAST_PORT}, found {port}.")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise errors.SetupError(f"It cannot listen at {host}, port {port}: {error}. Choose another --port.") from error
+    return listener
 
 
 def _lock(data: Path) -> IO[Any]:

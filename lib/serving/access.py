@@ -31,6 +31,7 @@ CHANGE = ("POST", "PUT", "DELETE")
 RULES = (
     # Pages and the viewer's own files tell nothing about patients; a browser sends no token when it opens them.
     Rule(READ, r"/|/docs|/openapi\.json|/favicon\.ico|/ohif/.*|/health/.*", None),
+    Rule(READ, r"/auth/token/valid", Role.VIEWER),
     Rule((*READ, *CHANGE), r"/auth/.*", None),
     Rule(READ, r"/(logs|audit)/.*", Role.ADMIN),
     Rule(READ, r"/model/(info|versions)/.*", Role.VIEWER),
@@ -84,14 +85,14 @@ class Access:
         raise NotSignedIn("The token is not known. Ask an administrator: scripts/tokens.py gives tokens.")
 
     def admit(self, token: str | None, method: str, path: str, client: str) -> Annotator | None:
-        """The person behind a request, or ``None`` if it needs nobody.
+        """The person behind a request, or ``None`` if it needs nobody; then a token is not even looked at.
 
         Raises:
             NotSignedIn: if it needs somebody and the token is missing or not known.
             NotAllowed: if the person's role is not enough.
         """
         needed = needed_role(method, path)
-        if needed is None and token is None:
+        if needed is None:
             return None
         if token is None:
             raise NotSignedIn("Sign in: send the header 'Authorization: Bearer TOKEN'.")

@@ -37,6 +37,9 @@ def dice_of_tags(
             other = record.annotations.tagged(image_id, other_tag)
         except UnknownAnnotation:
             continue
+        if truth.mask is None or other.mask is None:
+            # The mask of an old draft is no longer kept.
+            continue
         voxels, other_voxels = library.mask(truth), library.mask(other)
         images[image_id] = {
             structure.name: _defined(dice(voxels == structure.value, other_voxels == structure.value))

@@ -56,7 +56,8 @@ class RecordDatastore(Datastore):
         outside = [name for name, count in voxels.items() if count and name not in submission.looked_at]
         if outside:
             raise InvalidRequest(f"The mask holds {outside}, but structures covers only {list(submission.looked_at)}.")
-        digest = self.record.masks.put(nifti_bytes(Volume(mask, grid.affine)))
+        content = nifti_bytes(Volume(mask, grid.affine))
+        digest = self.record.masks.put(content)
         serving = self.record.models.serving()
         new = NewAnnotation(
             image=image.id,
@@ -74,6 +75,7 @@ class RecordDatastore(Datastore):
             info=submission.info,
         )
         with self.record.database.transaction():
+            self.record.masks.keep(digest, content)
             self.record.assignments.finish(image.id, annotator.name)
             return self.record.annotations.add(new)
 

@@ -96,6 +96,7 @@ class Drafting:
     def _store(self, image: Image, model: Model, drafted: Drafted) -> Annotation:
         digest = self.record.masks.put(drafted.content)
         with self.record.database.transaction():
+            self.record.masks.keep(digest, drafted.content)
             known = self._kept_draft(image.id, model)
             if known is not None:
                 return known

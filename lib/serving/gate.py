@@ -7,15 +7,15 @@ from collections.abc import MutableMapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from anyio import CapacityLimiter, to_thread
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lib.errors import LabelRefineryError
-from lib.serving.access import CHANGE, Access
-from lib.serving.annotator import Annotator, annotator_of
+from lib.errors import LabelRefineryError, TooLarge
+from lib.serving.access import CHANGE, Access, needed_role
+from lib.serving.annotator import LONGEST_NAME, Annotator, annotator_of
 from lib.serving.measures import count_request
 from lib.serving.problem import problem, problem_of
 from lib.serving.settings import Settings
@@ -23,7 +23,10 @@ from lib.store.audit import Change
 from lib.store.record import Record
 
 FORM_BYTES = 2**20
-"""Room for the other fields beside a file of the largest size."""
+"""Room for the other fields beside a file of the largest size, and for a request without a file."""
+
+SIGNING_IN = 8
+"""Requests whose tokens are looked at at once: an issuer that does not answer must not take all threads."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -44,13 +47,14 @@ SECURITY_HEADERS = {
 class Gate:
     """ASGI middleware around all routes; puts the person into ``request.state.person``."""
 
-    def __init__(self, app: ASGIApp, record: Record, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, record: Record, settings: Settings, access: Access) -> None:
         self._app = app
         self._record = record
         self._settings = settings
         self._origins = settings.allowed_origins
         self._limit = settings.max_upload_mib * 2**20 + FORM_BYTES
-        self._access = Access(settings)
+        self._access = access
+        self._signing_in = CapacityLimiter(SIGNING_IN)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuses the request, or lets it through and writes a change down before its reply leaves."""
@@ -58,27 +62,31 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        counted = _counted(scope, send)
+        limit = self._limit if headers.get("content-type", "").startswith("multipart/") else FORM_BYTES
         try:
             refusal, person = await self._admitted(scope, headers)
+            _refuse_larger(headers, limit)
         except LabelRefineryError as error:
             refusal, person = problem_of(error), None
         if refusal is not None:
-            await refusal(scope, receive, _secured(send))
+            await refusal(scope, receive, counted)
             return
         scope.setdefault("state", {})["person"] = person
-        sending = _secured(self._audited(scope, headers, person, _counted(scope, send)))
-        await self._app(scope, _limited(receive, self._limit), sending)
+        await self._app(scope, _limited(receive, limit), self._audited(scope, headers, person, counted))
 
     async def _admitted(self, scope: Scope, headers: Headers) -> tuple[JSONResponse | None, Annotator | None]:
         if self._access.is_open:
             return _foreign(headers, self._origins), None
-        token = _bearer(headers)
-        client = headers.get("user-agent", "")
+        token, client = _bearer(headers), headers.get("user-agent", "")[:LONGEST_NAME]
         # An issuer's keys may have to be fetched: not in the event loop.
-        return None, await run_in_threadpool(self._access.admit, token, scope["method"], scope["path"], client)
+        person = await to_thread.run_sync(
+            self._access.admit, token, scope["method"], scope["path"], client, limiter=self._signing_in
+        )
+        return None, person
 
     def _audited(self, scope: Scope, headers: Headers, person: Annotator | None, send: Send) -> Send:
-        if scope["method"] not in CHANGE:
+        if scope["method"] not in CHANGE or needed_role(scope["method"], scope["path"]) is None:
             return send
 
         async def audited(message: Message) -> None:
@@ -100,15 +108,23 @@ class Gate:
         return Change(who.name, who.role, who.client, address, scope["method"], scope["path"], query, status)
 
 
-def _secured(send: Send) -> Send:
-    async def secured(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=_as_scope(message))
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
-        await send(message)
+class SecurityHeaders:
+    """ASGI middleware around everything else."""
 
-    return secured
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Adds the headers to the reply, whoever gives it."""
+
+        async def secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=_as_scope(message))
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, secured)
 
 
 def _counted(scope: Scope, send: Send) -> Send:
@@ -132,10 +148,24 @@ def _limited(receive: Receive, limit: int) -> Receive:
         if message["type"] == "http.request":
             received += len(message.get("body", b""))
             if received > limit:
-                raise HTTPException(413, f"The request is larger than {limit // 2**20} MiB (--conf max_upload_mib).")
+                raise _too_large(limit)
         return message
 
     return limited
+
+
+def _refuse_larger(headers: Headers, limit: int) -> None:
+    """Refuses what says of itself that it is too large, before it is sent."""
+    length = headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(
+        f"The request is larger than {limit // 2**20} MiB; files may have --conf max_upload_mib, other requests "
+        f"{FORM_BYTES // 2**20} MiB."
+    )
 
 
 def _as_scope(message: Message) -> MutableMapping[str, Any]:

@@ -19,7 +19,7 @@ from monailabel.config import settings as monailabel_settings
 from monailabel.interfaces.app import MONAILabelApp
 
 from lib import __version__
-from lib.errors import NotFound, SetupError, UnknownMethod, UnknownModel
+from lib.errors import NotFound, UnknownMethod, UnknownModel
 from lib.patients import read_patient_rule
 from lib.serving.comparison import METHODS
 from lib.serving.datastore import RecordDatastore
@@ -31,7 +31,7 @@ from lib.serving.intake import Intake
 from lib.serving.library import Library
 from lib.serving.scoring import RecordScoring
 from lib.serving.sessions import Sessions
-from lib.serving.settings import Settings, configured, read_settings
+from lib.serving.settings import Settings, configured, read_settings, studies_folder
 from lib.serving.strategies import strategies
 from lib.serving.train import FineTuneTask
 from lib.serving.worker import Worker, Workplace
@@ -65,7 +65,7 @@ class LabelingLoop:
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:
         self.settings: Settings = read_settings(conf, Path(app_dir).name)
-        folder = _studies_folder(studies)
+        folder = studies_folder(studies)
         task = configured(self.TASK, self.settings, folder)
         data = self.settings.data
         self.temporary = _fresh_folder(data / "tmp")
@@ -92,7 +92,7 @@ class LabelingLoop:
             version=__version__,
             labels=list(self.record.task.values),
         )
-        self._sessions = Sessions(data / "sessions")
+        self._sessions = Sessions(data / "sessions", self.settings.max_upload_mib * 2**20)
 
     # What MONAI Label's constructor asks for.
 
@@ -201,15 +201,6 @@ def _named(tasks: dict[str, T], name: Any, what: str, error: type[NotFound]) -> 
     if name not in tasks:
         raise error(f"There is no {what} {name!r}; accepted are {', '.join(sorted(tasks))}.")
     return tasks[name]
-
-
-def _studies_folder(studies: str) -> Path:
-    if studies.startswith(("http://", "https://")):
-        raise SetupError(f"--studies {studies}: DICOMweb servers are not supported yet. Give a folder of images.")
-    folder = Path(studies).expanduser().absolute()
-    if not folder.is_dir():
-        raise SetupError(f"--studies {folder} is no folder. Give the folder that holds your images.")
-    return folder
 
 
 def _fresh_folder(folder: Path) -> Path:

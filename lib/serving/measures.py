@@ -34,12 +34,15 @@ ROUTES = frozenset(
 )
 """First parts of our paths; anything else is counted as ``other``, so that no client can invent labels."""
 
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"))
+"""The same for methods."""
+
 
 def count_request(path: str, method: str, status: int, seconds: float) -> None:
     """Counts one reply."""
     first = path.strip("/").partition("/")[0]
     route = first if first in ROUTES else "other"
-    REQUEST_COUNT.labels(route, method, str(status)).inc()
+    REQUEST_COUNT.labels(route, method if method in METHODS else "other", str(status)).inc()
     REQUEST_SECONDS.labels(route).observe(seconds)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -11,13 +12,17 @@ from typing import Any
 import httpx
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import JWKRegistry, Key, KeySet
 
 from lib.errors import ComputationInterrupted, NotAllowed, NotSignedIn
+from lib.serving.annotator import LONGEST_NAME
 from lib.stages import PEOPLE, Role
 
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
 """Signatures with a key pair; never ``none``, never a shared secret."""
+
+AWAY_SECONDS = 5.0
+"""For so long nobody asks an issuer again that did not answer."""
 
 KEYS_LAST_SECONDS = 300.0
 """After this time the issuer's keys are fetched again."""
@@ -59,6 +64,7 @@ class Issuer:
         self._guard = threading.Lock()
         self._keys: KeySet | None = None
         self._fetched = 0.0
+        self._away: tuple[float, str] = (-math.inf, "")
         self._registry = jwt.JWTClaimsRegistry(
             leeway=LEEWAY_SECONDS,
             iss={"essential": True, "value": claims.issuer},
@@ -81,6 +87,8 @@ class Issuer:
         name = claims.get(self._claims.name) or claims.get("sub")
         if not isinstance(name, str) or not name:
             raise NotSignedIn(f"The token has neither {self._claims.name!r} nor 'sub', so nobody can be named.")
+        if len(name) > LONGEST_NAME or not name.isprintable():
+            raise NotSignedIn(f"The token's name {name[:50]!r} is not at most {LONGEST_NAME} printable characters.")
         return name, self._role(claims)
 
     def _verified(self, token: str) -> Mapping[str, Any]:
@@ -116,10 +124,30 @@ class Issuer:
             return self._keys
 
     def _fetch(self) -> KeySet:
+        since, reason = self._away
+        if time.monotonic() - since < AWAY_SECONDS:
+            raise ComputationInterrupted(reason)
+        try:
+            return self._asked()
+        except ComputationInterrupted as error:
+            self._away = time.monotonic(), str(error)
+            raise
+
+    def _asked(self) -> KeySet:
         address = f"{self._claims.issuer.rstrip('/')}/.well-known/openid-configuration"
         try:
             configuration = httpx.get(address, timeout=10).raise_for_status().json()
             keys = httpx.get(configuration["jwks_uri"], timeout=10).raise_for_status().json()
-            return KeySet.import_key_set(keys)
-        except (httpx.HTTPError, KeyError, ValueError, JoseError) as error:
-            raise ComputationInterrupted(f"The keys of {self._claims.issuer} cannot be fetched: {error}.") from error
+            return KeySet([key for key in map(_key, keys["keys"]) if key is not None])
+        except (httpx.HTTPError, httpx.InvalidURL, KeyError, TypeError, ValueError) as error:
+            raise ComputationInterrupted(
+                f"The keys of {self._claims.issuer} cannot be fetched: {type(error).__name__} {error}."
+            ) from error
+
+
+def _key(entry: Any) -> Key | None:
+    """One key of an issuer; ``None`` for kinds that are not known here, which others may use (RFC 7517 section 5)."""
+    try:
+        return JWKRegistry.import_key(entry)
+    except (JoseError, KeyError, TypeError, ValueError):
+        return None

@@ -16,6 +16,7 @@ STATUS: dict[type[errors.LabelRefineryError], int] = {
     errors.TooLarge: 413,
     errors.StorageFull: 507,
     errors.ComputationInterrupted: 503,
+    errors.RecordAway: 503,
 }
 """HTTP status of each kind of error; an error that is not listed has that of its nearest base."""
 

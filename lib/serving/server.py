@@ -21,7 +21,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from lib import __version__, errors
-from lib.serving.gate import Gate
+from lib.serving.access import Access
+from lib.serving.gate import SECURITY_HEADERS, Gate, SecurityHeaders
 from lib.serving.loop import LabelingLoop
 from lib.serving.problem import problem, problem_of
 from lib.serving.routes import (
@@ -72,9 +73,11 @@ def create_server(loop: LabelingLoop) -> FastAPI:
     ]
     for router in routers:
         server.include_router(router)
-    server.add_middleware(Gate, record=loop.record, settings=loop.settings)
+    server.state.access = Access(loop.settings)
+    server.add_middleware(Gate, record=loop.record, settings=loop.settings, access=server.state.access)
     if origins := loop.settings.allowed_origins:
         server.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
+    server.add_middleware(SecurityHeaders)
     server.add_exception_handler(errors.LabelRefineryError, _told)
     server.add_exception_handler(RequestValidationError, _told_invalid)
     server.add_exception_handler(HTTPException, _told_http)
@@ -101,6 +104,8 @@ async def _told_http(request: Request, error: Exception) -> JSONResponse:
     # FastAPI calls whatever went wrong while it received a body a bad request.
     if is_full_disk(error.__cause__):
         return _no_room()
+    if isinstance(error.__cause__, errors.LabelRefineryError):
+        return problem_of(error.__cause__)
     detail = error.detail
     if error.status_code == 404 and detail == "Not Found":
         detail = f"There is nothing at {request.url.path}. GET /docs lists all requests."
@@ -117,7 +122,10 @@ async def _told_unexpected(request: Request, error: Exception) -> JSONResponse:
     if is_full_disk(error):
         return _no_room()
     LOG.error("%s %s failed.", request.method, request.url.path, exc_info=error)
-    return problem(500, "InternalError", "Something unexpected happened; the server's log (/logs/) says what.")
+    response = problem(500, "InternalError", "Something unexpected happened; the server's log (/logs/) says what.")
+    # This reply is given outside of all middleware.
+    response.headers.update(SECURITY_HEADERS)
+    return response
 
 
 def load_app(app_dir: Path, studies: str, conf: dict[str, str]) -> LabelingLoop:

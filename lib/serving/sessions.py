@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import shutil
 import tarfile
 import time
 import uuid
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
-from lib.errors import InvalidRequest, UnknownSession, UnreadableImage
+from lib.errors import InvalidRequest, TooLarge, UnknownSession, UnreadableImage
 from lib.series import looks_like_dicom
 from lib.store.files import full_disk_told, write_durably
 from lib.store.images import ImageKind
@@ -23,6 +28,21 @@ LONGEST_EXPIRY_SECONDS = 3600
 """A session that nobody asked for in this time is closed; clients may ask for less."""
 
 ABOUT = "session.json"
+
+MOST_MEMBERS = 20_000
+"""Files and folders in one archive."""
+
+CHUNK_BYTES = 1 << 20
+
+COMPRESSED: dict[bytes, Callable[[IO[bytes]], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ": lzma.LZMAFile,
+}
+"""How the content of a compressed tar archive is read, by the first bytes."""
+
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
+"""What the standard library raises for archives that are broken, encrypted or of a kind that it does not know."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +94,11 @@ def kind_of(files: Sequence[Path]) -> ImageKind:
 
 
 class Sessions:
-    """All sessions below one folder."""
+    """All sessions below one folder; an archive may unpack to so many bytes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder = folder
+        self.max_bytes = max_bytes
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, received: Sequence[tuple[Path, str]], expiry: int, *, unpack: bool) -> Session:
@@ -90,6 +111,7 @@ class Sessions:
 
         Raises:
             InvalidRequest: if an archive is none, or leads out of its folder.
+            TooLarge: if it unpacks to more than is accepted.
         """
         session_id = str(uuid.uuid4())
         folder = self.folder / session_id
@@ -100,7 +122,7 @@ class Sessions:
                     # The client's name only tells the format; two files may have the same.
                     shutil.move(path, folder / (f"image{suffix_of(name)}" if suffix_of(name) else f"{number:05d}"))
                 if unpack:
-                    _unpack(next(folder.iterdir()), folder)
+                    _unpack(next(folder.iterdir()), folder, self.max_bytes)
                 session = self._write(_opened(folder, expiry))
             kind_of(session.files)
         except BaseException:
@@ -154,24 +176,94 @@ def _opened(folder: Path, expiry: int) -> Session:
     return Session(folder.name, str(folder), str(image), {}, now, now, seconds)
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
+    """Replaces an archive by its files under names of our own; what an archive says of itself is not believed."""
+    received = archive.rename(folder / ".archive")
+    room = _Room(max_bytes)
     try:
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as content:
-                _refuse_ways_out(content.namelist())
-                content.extractall(folder)
-        elif tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as packed:
-                _refuse_ways_out(packed.getnames())
-                packed.extractall(folder, filter="data")
-        else:
-            raise InvalidRequest("uncompress=true needs a ZIP or tar archive, found something else.")
-    except (tarfile.TarError, zipfile.BadZipFile) as error:
-        raise InvalidRequest(f"The archive cannot be unpacked: {error}.") from error
-    archive.unlink()
+        with received.open("rb") as file:
+            members = _zip_members(file, room) if zipfile.is_zipfile(file) else _tar_members(file, room)
+            for number, (name, content) in enumerate(members):
+                with (folder / f"{number:05d}{suffix_of(name)}").open("wb") as target:
+                    while chunk := content.read(CHUNK_BYTES):
+                        room.take(len(chunk))
+                        target.write(chunk)
+    except (*DAMAGED, OSError) as error:
+        # An error of the system has a number; bzip2's "invalid data" is an OSError without one.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise InvalidRequest(
+            f"The archive cannot be unpacked ({error}). uncompress=true needs a ZIP or tar archive without password."
+        ) from error
+    received.unlink()
 
 
-def _refuse_ways_out(names: Sequence[str]) -> None:
-    for name in names:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
+class _Room:
+    """What an archive may still unpack to."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self._bytes = self._members = 0
+
+    def take(self, count: int) -> None:
+        """Notes bytes that were unpacked."""
+        self._bytes += count
+        if self._bytes > self.max_bytes:
+            raise TooLarge(f"The archive unpacks to more than {self.max_bytes // 2**20} MiB (--conf max_upload_mib).")
+
+    def admit(self, name: str) -> None:
+        """Notes a member; refuses names that lead out of the folder, although they are not used."""
+        self._members += 1
+        if self._members > MOST_MEMBERS:
+            raise TooLarge(f"The archive has more than {MOST_MEMBERS} members.")
+        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
             raise InvalidRequest(f"The archive leads out of its folder: {name[:100]!r}.")
+
+
+def _zip_members(file: IO[bytes], room: _Room) -> Iterator[tuple[str, IO[bytes]]]:
+    with zipfile.ZipFile(file) as packed:
+        for member in packed.infolist():
+            room.admit(member.filename)
+            if not member.is_dir():
+                with packed.open(member) as content:
+                    yield member.filename, content
+
+
+def _tar_members(file: IO[bytes], room: _Room) -> Iterator[tuple[str, IO[bytes]]]:
+    with _plain(file) as plain, tarfile.open(fileobj=cast("IO[bytes]", _Counted(plain, room)), mode="r|") as packed:
+        for member in packed:
+            room.admit(member.name)
+            if member.isdir():
+                continue
+            # A link or a device is not what its name says; a sparse file is larger than what was sent.
+            content = packed.extractfile(member) if member.isreg() and not member.issparse() else None
+            if content is None:
+                raise InvalidRequest(f"The archive holds {member.name[:100]!r}, which is no plain file.")
+            yield member.name, content
+
+
+@contextmanager
+def _plain(file: IO[bytes]) -> Iterator[IO[bytes]]:
+    file.seek(0)
+    begin = file.read(6)
+    file.seek(0)
+    opened = next((read for magic, read in COMPRESSED.items() if begin.startswith(magic)), None)
+    if opened is None:
+        yield file
+        return
+    with opened(file) as plain:
+        yield plain
+
+
+class _Counted:
+    """A tar archive as tarfile reads it, with an end to what its headers can make of a few compressed bytes."""
+
+    def __init__(self, file: IO[bytes], room: _Room) -> None:
+        self._file = file
+        self._headers = _Room(room.max_bytes + MOST_MEMBERS * 2 * tarfile.BLOCKSIZE)
+
+    def read(self, count: int) -> bytes:
+        """The next bytes."""
+        content = self._file.read(count)
+        self._headers.take(len(content))
+        return content

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lib.errors import InvalidSetting
+from lib.errors import InvalidSetting, SetupError
 from lib.stages import Role
 from lib.task import PALETTE, Structure, Task, numbered
 
@@ -95,6 +96,20 @@ def read_settings(conf: Mapping[str, str], app: str) -> Settings:
     if (settings.auth == "oidc") != bool(settings.oidc_issuer):
         raise InvalidSetting("--conf auth oidc and --conf oidc_issuer ADDRESS go together; one of them is missing.")
     return settings
+
+
+def studies_folder(studies: str) -> Path:
+    """The folder of studies.
+
+    Raises:
+        SetupError: if it is none.
+    """
+    if studies.startswith(("http://", "https://")):
+        raise SetupError(f"--studies {studies}: DICOMweb servers are not supported yet. Give a folder of images.")
+    folder = Path(studies).expanduser().absolute()
+    if not folder.is_dir():
+        raise SetupError(f"--studies {folder} is no folder. Give the folder that holds your images.")
+    return folder
 
 
 def _text(_key: str, value: str) -> str:
@@ -206,7 +221,7 @@ def _numbers(what: str, value: object, count: int) -> tuple[float, ...]:
         numbers = tuple(float(part) for part in parts)  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         numbers = ()
-    if len(numbers) != count:
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise InvalidSetting(f"{what} needs {count} numbers separated by commas, or none; found {value!r}.")
     return numbers
 
@@ -249,7 +264,10 @@ def _from_file(task: Task, path: Path) -> Task:
     if "spacing_mm" in content:
         task = replace(task, spacing_mm=_spacing(f"spacing_mm in {path.name}", content["spacing_mm"]))
     if "structures" in content:
-        structures = [_structure(entry, path.name) for entry in content["structures"]]
+        entries = content["structures"]
+        if not isinstance(entries, list):
+            raise InvalidSetting(f"structures in {path.name} must be [[structures]] tables, found {entries!r}.")
+        structures = [_structure(entry, path.name) for entry in entries]
         task = replace(task, structures=tuple(sorted(structures, key=lambda structure: structure.value)))
     return task
 

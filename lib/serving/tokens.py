@@ -52,8 +52,8 @@ class TokenFile:
         Raises:
             InvalidSetting: if the name is empty or has a token, or the role is no person's.
         """
-        if not name.strip() or len(name) > 200:
-            raise InvalidSetting(f"A name has 1 to 200 characters, found {name!r}.")
+        if not name.strip() or name != name.strip() or len(name) > 200 or not name.isprintable():
+            raise InvalidSetting(f"A name has 1 to 200 printable characters, none of them a blank at an end: {name!r}.")
         if role not in PEOPLE:
             raise InvalidSetting(f"A role is one of {', '.join(PEOPLE)}, found {role!r}.")
         holders = self.holders()
@@ -76,7 +76,11 @@ class TokenFile:
         self._write([holder for holder in holders if holder.name != name])
 
     def holders(self) -> list[TokenHolder]:
-        """All people with a token, by name."""
+        """All people with a token, by name.
+
+        Raises:
+            InvalidSetting: if somebody changed the file by hand and broke it.
+        """
         return sorted(self._by_digest().values(), key=lambda holder: holder.name)
 
     def holder_of(self, token: str) -> TokenHolder | None:
@@ -91,8 +95,11 @@ class TokenFile:
                 return {}
             read_at = (status.st_mtime_ns, status.st_ino)
             if read_at != self._read_at:
-                entries = json.loads(self.path.read_text(encoding="utf-8"))
-                self._holders = {holder.digest: holder for holder in map(_holder, entries)}
+                try:
+                    entries = json.loads(self.path.read_text(encoding="utf-8"))
+                    self._holders = {holder.digest: holder for holder in map(_holder, entries)}
+                except (ValueError, KeyError, TypeError) as error:
+                    raise InvalidSetting(f"{self.path} is damaged ({error}): mend it, or delete it.") from error
                 self._read_at = read_at
             return dict(self._holders)
 

@@ -64,12 +64,11 @@ class Assignments:
         self.task = task
 
     def assign(self, image_id: str, annotator: str, purpose: Purpose, lasting: timedelta) -> Assignment:
-        """Gives an image to somebody, or more time to whom it is given already."""
+        """Gives an image to somebody, or more time, and maybe another purpose, to whom it is given already."""
         with self.database.transaction() as connection:
             expires = schema.now() + lasting
-            renewed = connection.execute(
-                update(schema.assignment).where(self._open(image_id, annotator)).values(expires=expires)
-            )
+            mine = self._open(image_id, annotator)
+            renewed = connection.execute(update(schema.assignment).where(mine).values(expires=expires, purpose=purpose))
             if renewed.rowcount == 0:
                 connection.execute(
                     insert(schema.assignment).values(
@@ -82,7 +81,7 @@ class Assignments:
                         created=schema.now(),
                     )
                 )
-        return self.of(image_id)[-1]
+            return _assignment(connection.execute(select(schema.assignment).where(mine)).one())
 
     def finish(self, image_id: str, annotator: str) -> None:
         """Notes that somebody handed the image in."""

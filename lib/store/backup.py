@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,7 @@ from sqlalchemy import insert, select
 from lib.errors import SetupError
 from lib.store import schema
 from lib.store.database import Database
+from lib.store.files import full_disk_told
 from lib.store.record import Record, default_url
 
 ROWS = 1000
@@ -38,10 +41,22 @@ def back_up(
 
     Raises:
         SetupError: if the target holds anything.
+        StorageFull: if it has no room; like after any other error, nothing is left there then.
     """
     if target.exists() and any(target.iterdir()):
         raise SetupError(f"{target} is not empty. Name a folder that does not exist yet.")
     target.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        with full_disk_told(target):
+            _copy_rows(record, target)
+            return _copy_files(record, data, target, report)
+    except BaseException:
+        # Half a copy looks like a whole one.
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+
+
+def _copy_rows(record: Record, target: Path) -> None:
     copy = Database(default_url(target))
     copy.migrate()
     with record.database.reading() as source, copy.transaction() as sink:
@@ -50,15 +65,21 @@ def back_up(
             for part in rows.partitions(ROWS):
                 sink.execute(insert(table), [dict(row) for row in part])
     copy.close()
+
+
+def _copy_files(record: Record, data: Path, target: Path, report: Callable[[int, int], None]) -> int:
     files = [path for store in (record.masks, record.weights) for path in store.folder.glob("*/[!.]*")]
     for done, path in enumerate(files, start=1):
         place = target / path.relative_to(data)
         place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, place)
+        # One that was pruned meanwhile is missed by nobody, or else by whoever checks the copy.
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy2(path, place)
         report(done, len(files))
     for name in OTHER_FILES:
         if (data / name).is_dir():
             shutil.copytree(data / name, target / name, dirs_exist_ok=True)
         elif (data / name).exists():
             shutil.copy2(data / name, target / name)
+    os.sync()
     return len(files)

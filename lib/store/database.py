@@ -22,9 +22,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
-from lib.errors import InvalidSetting, StorageFull
+from lib.errors import InvalidSetting, RecordAway, StorageFull
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for a writer of another process."""
@@ -34,6 +34,9 @@ WRITERS_LOCK = 0x1ABE1
 
 POSTGRESQL_FULL = "53100"
 """PostgreSQL's code for a disk without room."""
+
+POSTGRESQL_AWAY = ("08", "57P")
+"""Begins of its codes for lost connections and for a server that stops or starts; one that is gone gives none."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -52,6 +55,7 @@ class Database:
 
         Raises:
             StorageFull: if the disk has no room for them; nothing is written then.
+            RecordAway: if the database server does not answer.
         """
         outer = self._connection.get()
         if outer is not None:
@@ -59,7 +63,7 @@ class Database:
                 yield outer
             return
         with (
-            _full_disk_told(),
+            _faults_told(),
             self._writing,
             self.engine.connect().execution_options(writes=True) as connection,
             connection.begin(),
@@ -72,12 +76,16 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A block that sees one state of the record and writes nothing; inside a transaction it sees its writes."""
+        """A block that sees one state of the record and writes nothing; inside a transaction it sees its writes.
+
+        Raises:
+            RecordAway: if the database server does not answer.
+        """
         outer = self._connection.get()
         if outer is not None:
             yield outer
             return
-        with self.engine.connect() as connection, connection.begin():
+        with _faults_told(), self.engine.connect() as connection, connection.begin():
             yield connection
 
     def migrate(self, revision: str = "head") -> None:
@@ -110,14 +118,17 @@ def _savepoint(connection: Connection) -> Iterator[None]:
 
 
 @contextmanager
-def _full_disk_told() -> Iterator[None]:
+def _faults_told() -> Iterator[None]:
+    """Turns what is nobody's mistake into sentences: a full disk, a database server that does not answer."""
     try:
         yield
     except DBAPIError as error:
-        code = getattr(error.orig, "sqlite_errorcode", None) or getattr(error.orig, "sqlstate", None)
-        if code not in (sqlite3.SQLITE_FULL, POSTGRESQL_FULL):
-            raise
-        raise StorageFull("The disk that holds the record is full. Free some space and send it again.") from error
+        sqlite_code, state = getattr(error.orig, "sqlite_errorcode", None), getattr(error.orig, "sqlstate", "")
+        if sqlite_code == sqlite3.SQLITE_FULL or state == POSTGRESQL_FULL:
+            raise StorageFull("The disk that holds the record is full. Free some space and send it again.") from error
+        if isinstance(error, OperationalError) and (state is None or str(state).startswith(POSTGRESQL_AWAY)):
+            raise RecordAway("The database that holds the record does not answer. Send it again later.") from error
+        raise
 
 
 def _engine(url: str | URL) -> Engine:

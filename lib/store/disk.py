@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from lib.errors import SetupError
@@ -18,10 +19,15 @@ def file_system(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> st
     found, depth = "", -1
     for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
         place, _, kind = line.partition(" - ")
-        point = Path(place.split()[4].replace("\\040", " "))
+        point = Path(_unescaped(place.split()[4]))
         if folder.resolve().is_relative_to(point) and len(point.parts) >= depth:
             found, depth = kind.split()[0], len(point.parts)
     return found
+
+
+def _unescaped(name: str) -> str:
+    """A name as mountinfo writes it: blank, tab, line end and backslash stand there as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), name)
 
 
 def refuse_network_disk(folder: Path) -> None:

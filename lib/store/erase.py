@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, exists, select, update
 
 from lib.errors import UnknownImage
 from lib.store import schema
 from lib.store.images import ImageState
 from lib.store.record import Record
+
+UPLOADS = "uploads"
+"""Root, in the file table, of what clients sent; all else belongs to the folder of studies."""
 
 
 @dataclass(frozen=True)
@@ -32,24 +37,28 @@ class Erased:
     studies: list[str]
 
 
-def erase_patient(record: Record, data: Path, patient: str) -> Erased:
-    """Erases all images of a patient.
+def erase_patient(record: Record, data: Path, keys: Sequence[str]) -> Erased:
+    """Erases all images of a patient; a second call completes one that was interrupted.
+
+    The files go before the rows that name them are committed: whatever interrupts it, nothing stays on the disk of
+    which the record no longer knows. The rows of files in the folder of studies stay until those are deleted, so that
+    not even a renamed one comes back as a new image.
 
     Args:
         record: where from.
         data: its data folder.
-        patient: the patient key of the images.
+        keys: patient keys of the images; one person may have several.
 
     Raises:
-        UnknownImage: if no image has this key.
+        UnknownImage: if no image has such a key.
     """
     with record.database.transaction() as connection:
-        image, annotation = schema.image.c, schema.annotation.c
-        mine = image.task == record.task.name
-        ids = list(connection.scalars(select(image.id).where(mine, image.patient == patient).order_by(image.id)))
+        image, annotation, file = schema.image.c, schema.annotation.c, schema.file.c
+        mine = (image.task == record.task.name) & image.patient.in_(keys)
+        ids = list(connection.scalars(select(image.id).where(mine).order_by(image.id)))
         if not ids:
-            raise UnknownImage(f"No image belongs to the patient {patient!r}; nothing was erased.")
-        files = [(image_id, root, path) for image_id in ids for root, path in record.images.files(image_id)]
+            raise UnknownImage(f"No image belongs to the patient {keys[0]!r}; nothing was erased.")
+        files = [(root, path) for image_id in ids for root, path in record.images.files(image_id)]
         of_patient = (annotation.task == record.task.name) & annotation.image.in_(ids)
         digests = set(connection.scalars(select(annotation.mask).where(of_patient, annotation.mask.is_not(None))))
         connection.execute(update(schema.annotation).where(of_patient).values(mask=None, info={}, voxels={}))
@@ -58,17 +67,21 @@ def erase_patient(record: Record, data: Path, patient: str) -> Erased:
             connection.execute(
                 update(schema.image).where(record.images.is_one(image_id)).values(info={}, shape=None, affine=None)
             )
-            own = (schema.file.c.task == record.task.name) & (schema.file.c.image == image_id)
-            connection.execute(delete(schema.file).where(own))
-        shared = {
-            digest for digest in digests if connection.scalar(select(func.count()).where(annotation.mask == digest))
-        }
-    for digest in digests - shared:
-        record.masks.path(digest).unlink(missing_ok=True)
-    gone = [data / "uploads" / path for _, root, path in files if root == "uploads"]
-    gone += [path for image_id in ids for path in (data / "cache").glob(f"{image_id}-*")]
-    for path in gone:
-        path.unlink(missing_ok=True)
+        of_uploads = (file.task == record.task.name) & file.image.in_(ids) & (file.root == UPLOADS)
+        connection.execute(delete(schema.file).where(of_uploads))
+        masks = [d for d in digests if not connection.scalar(select(exists().where(annotation.mask == d)))]
+        deleted_masks = _delete([record.masks.path(digest) for digest in masks])
+        kept = [data / "uploads" / path for root, path in files if root == UPLOADS]
+        kept += [path for image_id in ids for path in (data / "cache").glob(f"{glob.escape(image_id)}-*")]
+        deleted_files = _delete(kept)
     models = [m.version for m in record.models.every() if any(image_id in ids for image_id, _ in m.training)]
-    studies = [path for _, root, path in files if root == "studies"]
-    return Erased(ids, len(digests - shared), len(gone), models, studies)
+    studies = [path for root, path in files if root != UPLOADS]
+    return Erased(ids, deleted_masks, deleted_files, models, studies)
+
+
+def _delete(paths: Sequence[Path]) -> int:
+    """Deletes those that are there, and tells how many."""
+    there = [path for path in paths if path.exists()]
+    for path in there:
+        path.unlink()
+    return len(there)

@@ -46,6 +46,11 @@ class FileStore:
                 write_durably(target, content)
         return digest
 
+    def keep(self, digest: str, content: bytes) -> None:
+        """Puts the bytes back if erasing or pruning deleted equal ones; in the transaction that stores their row."""
+        if not self.path(digest).exists():
+            self.put(content)
+
     def sweep(self) -> int:
         """Deletes what interrupted writes left behind; only for whoever alone writes here.
 

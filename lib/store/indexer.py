@@ -121,6 +121,8 @@ class Indexer:
             to_read.append((seen, self._kept_id(seen.path, image)))
             if image is not None and image.kind is ImageKind.SERIES:
                 series.setdefault(image.id, [])
+        unchanged = {path: entry for path, entry in known.items() if present.get(path) == entry[0]}
+        to_read += self._next_in_line({image for _, image in gone.values()}, unchanged)
         self._read([*((seen, self.reader.id_of(seen.path)) for seen in new), *to_read], series, report)
         self._put_all_series(series, {*gone, *(seen.path for seen in changed)})
         return Look(len(new), len(changed), len(gone))
@@ -194,6 +196,13 @@ class Indexer:
             return self.reader.id_of(path)
         return image.id
 
+    def _next_in_line(self, freed: set[str], unchanged: dict[str, tuple[Seen, str]]) -> list[tuple[Seen, str]]:
+        """The files whose own id was taken until now, to be read under it."""
+        if not freed:
+            return []
+        seconds = [(seen, path) for path, (seen, image) in unchanged.items() if self._is_second(image, path)]
+        return [(seen, self.reader.id_of(path)) for seen, path in seconds if self.reader.id_of(path) in freed]
+
     def _is_second(self, image_id: str, path: str) -> bool:
         """Whether the id was only lent to a file because its own was taken."""
         return image_id != self.reader.id_of(path) and re.fullmatch(_lent_id(path), image_id) is not None
@@ -266,9 +275,9 @@ class Indexer:
 
     def _free_id(self, path: str) -> str:
         """An id for a file whose own is taken: its path with the extension."""
-        plain = unicodedata.normalize("NFC", path)
+        plain, own = unicodedata.normalize("NFC", path), self.reader.id_of(path)
         candidates = (plain if number == 1 else f"{plain} ({number})" for number in itertools.count(1))
-        return next(candidate for candidate in candidates if not self._is_taken(candidate, path))
+        return next(found for found in candidates if found != own and not self._is_taken(found, path))
 
     def _lend_other_id(self, unreadable: Image) -> None:
         """Makes room for a readable image whose id a file took that is none, such as the notes beside a scan."""
@@ -322,7 +331,8 @@ class Indexer:
         rows = [{"task": self.images.task, "root": self.root, "image": image_id, **asdict(seen)} for seen in files]
         with self.images.database.transaction() as connection:
             before = self._owners(paths)
-            self._delete_rows(paths)
+            if before:
+                self._delete_rows(paths)
             connection.execute(insert(schema.file), rows)
             for other in sorted(before - {image_id}):
                 self._note_gone(other)

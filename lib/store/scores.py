@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from sqlalchemy import delete, insert, select
@@ -23,7 +24,7 @@ class Scores:
         Args:
             model_version: that the numbers are about.
             kind: what they are, such as ``dice:liver``.
-            values: by image id; ``None`` where undefined.
+            values: by image id; ``None`` or ``nan`` where undefined.
         """
         column = schema.score.c
         with self.database.transaction() as connection:
@@ -37,8 +38,8 @@ class Scores:
                     )
                 )
             rows = [
-                {"task": self.task, "image": image_id, "model_version": model_version, "kind": kind, "value": value,
-                 "created": schema.now()}
+                {"task": self.task, "image": image_id, "model_version": model_version, "kind": kind,
+                 "value": None if value is None or math.isnan(value) else value, "created": schema.now()}
                 for image_id, value in values.items()
             ]  # fmt: skip
             if rows:

@@ -74,7 +74,9 @@ def repair(record: Record) -> list[Finding]:
 def _mask_digests(record: Record) -> set[str]:
     column = schema.annotation.c
     with record.database.reading() as connection:
-        return set(connection.scalars(select(column.mask).where(column.mask.is_not(None)).distinct()))
+        # The masks of another task in the same PostgreSQL lie below another data folder.
+        mine = select(column.mask).where(column.task == record.task.name, column.mask.is_not(None))
+        return set(connection.scalars(mine.distinct()))
 
 
 def _files(store: FileStore, wanted: set[str], what: str) -> Iterator[Finding]:

@@ -19,7 +19,10 @@ from tests.serving.places import LABEL_INFO, image_bytes, listing, mask_bytes, p
 BROKEN = {
     "garbage.nii.gz": (b"this is no image", "is no readable image"),
     "garbage.nrrd": (b"\x00\xff" * 50, "is no readable image"),
-    "truncated.nii": (nifti_bytes(Volume(np.zeros((24, 20, 16), np.uint8), np.eye(4)), compressed=False)[:2000], "is cut off"),
+    "truncated.nii": (
+        nifti_bytes(Volume(np.zeros((24, 20, 16), np.uint8), np.eye(4)), compressed=False)[:2000],
+        "is cut off",
+    ),
     "truncated.nii.gz": (image_bytes(3)[:4000], "is cut off"),
     "empty.nii.gz": (b"", r"is empty \(0 bytes\)"),
     "notes.txt": (b"remember the milk", "is no image: neither DICOM nor one of .nii"),
@@ -89,7 +92,9 @@ def test_a_repaired_file_takes_part_again(here: Here) -> None:
 
     here.look()
 
-    assert here.client.get("/datastore/").json() | {"total": 3, "quarantined": 0} == here.client.get("/datastore/").json()
+    assert (
+        here.client.get("/datastore/").json() | {"total": 3, "quarantined": 0} == here.client.get("/datastore/").json()
+    )
 
 
 def test_a_deleted_file_is_never_offered(here: Here) -> None:
@@ -108,7 +113,12 @@ def test_a_deleted_file_is_never_offered(here: Here) -> None:
 
 def test_a_mask_on_another_grid_is_refused_with_both_grids(here: Here) -> None:
     refused(put(here, mask_bytes(0, (28, 20, 16))), 422, "28x20x16", "24x20x16")
-    refused(put(here, mask_file(np.zeros((24, 20, 16), np.uint8), np.diag([1, 1, 2.5, 1]))), 422, "1.00x1.00x2.50 mm", "1.00x1.00x1.00 mm")
+    refused(
+        put(here, mask_file(np.zeros((24, 20, 16), np.uint8), np.diag([1, 1, 2.5, 1]))),
+        422,
+        "1.00x1.00x2.50 mm",
+        "1.00x1.00x1.00 mm",
+    )
 
 
 def test_unknown_label_values_are_refused_with_both_lists(here: Here) -> None:
@@ -208,7 +218,8 @@ def test_an_upload_that_is_no_image_is_refused_and_nothing_is_kept(here: Here, n
 @pytest.mark.parametrize(
     "image_id",
     [
-        "../outside", "a/../../outside", "/tmp/outside", "a\0b", "x" * 5000, "a/" * 1000 + "b", "é" * 150, "..", ".", "a//b", "a/",
+        "../outside", "a/../../outside", "/tmp/outside", "a\0b", "x" * 5000, "a/" * 1000 + "b", "é" * 150,
+        "..", ".", "a//b", "a/",
         "..\\outside", "C:\\outside", ".hidden", "new\nline", "\u202eabc", "\ud800",
     ],
 )  # fmt: skip

@@ -66,7 +66,7 @@ DEVIATIONS = (
     Deviation("session.image", "files have names of our own; the ending is the client's", where="disposition"),
     Deviation("labels.get_original", "original is the model's draft, never a person's mask", where="body"),
     Deviation("labels.head_label", "HEAD takes label= like GET, and image= like stock", status=200),
-    Deviation("labels.next_random", "the order is drawn once and recorded; there is no weight", where="/weight: missing"),
+    Deviation("labels.next_random", "the order is drawn once; there is no weight", where="/weight: missing"),
     Deviation("train.*", OWN_QUEUE, where="(/[^/]+/result|.*)?/request/.*missing"),
     Deviation("batch.*", OWN_QUEUE, where=".*/request/.*"),
     Deviation("scoring.*", OWN_QUEUE, where=".*/request/client_id: missing"),
@@ -182,7 +182,9 @@ def found_differences(stock: Reply, ours: Reply) -> list[str]:
 def disposition_differences(stock: Any, ours: Any) -> list[str]:
     if stock is None or ours is None:
         return [] if stock is None else [f"disposition: {stock} wanted"]
-    return [] if {**stock, "filename": ending(stock)} == {**ours, "filename": ending(ours)} else [f"disposition: {ours}"]
+    return (
+        [] if {**stock, "filename": ending(stock)} == {**ours, "filename": ending(ours)} else [f"disposition: {ours}"]
+    )
 
 
 def ending(disposition: dict[str, Any]) -> str:

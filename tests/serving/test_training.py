@@ -277,7 +277,12 @@ def train_with(here: Here, monkeypatch: pytest.MonkeyPatch, new: float, before: 
     ("new", "before", "state"), [(0.9, 0.8, ModelState.SERVING), (0.7, 0.8, ModelState.KEPT)]
 )  # fmt: skip
 def test_a_version_serves_only_if_it_is_no_worse(
-    open_app: Callable[..., Here], weights: bytes, monkeypatch: pytest.MonkeyPatch, new: float, before: float, state: Any
+    open_app: Callable[..., Here],
+    weights: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    new: float,
+    before: float,
+    state: Any,
 ) -> None:
     here = open_app(images=5)
     here.put_weights(weights)

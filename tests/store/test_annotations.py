@@ -60,7 +60,7 @@ def test_eight_threads_that_add_at_once_leave_no_gap_and_lose_nothing(record):
         given = list(threads.map(store, range(8)))
 
     history = Outside(record).annotations.history("ct_017")
-    assert versions(history) == list(range(1, 41)) == sorted(sum(given, []))
+    assert versions(history) == list(range(1, 41)) == sorted(number for numbers in given for number in numbers)
     assert {annotation.author for annotation in history} == {f"{n}.{turn}" for n in range(8) for turn in range(5)}
     assert record.images.get("ct_017").current == 40
 

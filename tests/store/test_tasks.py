@@ -73,7 +73,7 @@ def test_one_record_may_hold_several_tasks(tmp_path):
     open_record(task("spleen", spleen=1), tmp_path / "data")
 
     assert listed(recorded_task(first.database, "spleen").structures) == "spleen=1"
-    with pytest.raises(SetupError, match=r"holds the tasks hippocampus, spleen; name one of them with --task, found ''"):
+    with pytest.raises(SetupError, match=r"tasks hippocampus, spleen; name one of them with --task, found ''"):
         open_existing(tmp_path / "data")
 
 

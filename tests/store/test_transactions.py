@@ -1,4 +1,4 @@
-"""Every writing method, alone, inside an outer transaction and inside one that fails, seen through other connections."""
+"""Every writing method: alone, inside an outer transaction, inside one that fails; seen by other connections."""
 
 from __future__ import annotations
 

@@ -26,6 +26,9 @@ def next_sample(strategy: str, app: App, who: Who, params: Params = None) -> dic
     image = app.record.images.get(result["id"])
     earlier = image.info.get("strategy")
     # The image's notes are free: a client may have written anything there.
-    offers = {**(earlier if isinstance(earlier, dict) else {}), strategy: {"ts": int(time.time()), "client_id": annotator.name}}
+    offers = {
+        **(earlier if isinstance(earlier, dict) else {}),
+        strategy: {"ts": int(time.time()), "client_id": annotator.name},
+    }
     app.record.images.note(image.id, {"strategy": offers})
     return {**image_info(image), "strategy": offers, **result}

@@ -25,9 +25,16 @@ def viewer_folder() -> Path:
 def ohif(path: str) -> FileResponse:
     """A file of the viewer; its own pages are all drawn by ``index.html``."""
     folder = viewer_folder().resolve()
-    wanted = (folder / path).resolve() if "\0" not in path else folder
-    if not wanted.is_relative_to(folder) or not wanted.is_file():
-        wanted = folder / "index.html"
+    wanted = _file_below(folder, path) or folder / "index.html"
     if not wanted.is_file():
         raise NotFound("This installation of monailabel has no OHIF build.")
     return FileResponse(wanted)
+
+
+def _file_below(folder: Path, path: str) -> Path | None:
+    try:
+        wanted = (folder / path).resolve()
+        return wanted if wanted.is_relative_to(folder) and wanted.is_file() else None
+    # No file can have such a name: it holds a zero byte, or is too long.
+    except (ValueError, OSError):
+        return None

@@ -1,0 +1,132 @@
+"""Laws that every app obeys; the pages that every app serves."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from lib.errors import InvalidSetting
+from lib.serving.routes.ohif import viewer_folder
+from lib.serving.server import create_server, load_app
+from tests.serving.places import put_images
+
+APPS = sorted(path.parent for path in (Path(__file__).resolve().parents[2] / "apps").glob("*/main.py"))
+
+
+@pytest.fixture(params=APPS, ids=lambda app: app.name)
+def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TestClient]:
+    """A client of each app, loaded by MONAI Label's loader, on two images."""
+    put_images(tmp_path / "studies", 2)
+    conf = {"data": str(tmp_path / "data"), "labels": "liver,spleen"}
+    app = load_app(request.param, str(tmp_path / "studies"), conf)
+    app.look()
+    # Outside of a with block it starts none of the processes that compute.
+    client = TestClient(create_server(app), base_url="http://127.0.0.1", raise_server_exceptions=False)
+    yield client
+    client.close()
+    app.record.close()
+
+
+def test_every_app_loads_by_monai_labels_loader_and_answers_info(client):
+    reply = client.get("/info/")
+
+    assert reply.status_code == 200
+    info = reply.json()
+    assert info["labels"] == ["liver", "spleen"]
+    assert info["models"].keys() == info["trainers"].keys() != set()
+    assert {"random", "first"} <= info["strategies"].keys()
+    assert info["datastore"]["total"] == 2
+
+
+@pytest.mark.parametrize("app", APPS, ids=lambda app: app.name)
+def test_an_app_is_one_class_that_mixes_the_loop_into_monai_labels_app(app):
+    tree = ast.parse((app / "main.py").read_text())
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+
+    # MONAI Label finds the class by its direct base, and starts the first one that has it.
+    (only,) = classes
+    assert [ast.unparse(base) for base in only.bases] == ["LabelingLoop", "MONAILabelApp"]
+
+
+def test_two_apps_of_one_folder_have_their_own_settings(tmp_path):
+    put_images(tmp_path / "studies", 1)
+
+    def labels(name, structures):
+        conf = {"data": str(tmp_path / name), "labels": structures}
+        app = load_app(APPS[0], str(tmp_path / "studies"), conf)
+        app.record.close()
+        return list(app.record.task.values)
+
+    assert labels("a", "liver") == ["liver"]
+    assert labels("b", "spleen") == ["spleen"]
+
+
+def test_a_task_without_structures_does_not_start(tmp_path):
+    put_images(tmp_path / "studies", 1)
+
+    with pytest.raises(InvalidSetting, match="No structures to label"):
+        load_app(APPS[0].parent / "segmentation", str(tmp_path / "studies"), {"data": str(tmp_path / "data")})
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/logs/"])
+def test_a_page_loads_nothing_from_another_host(client, path):
+    from lib.serving.log import log_file
+
+    app = client.app.state.loop
+    log_file(app.settings.data).parent.mkdir(parents=True, exist_ok=True)
+    log_file(app.settings.data).write_text("Started.\n")
+
+    reply = client.get(path)
+
+    assert reply.status_code == 200
+    loaded = re.findall(r"""(?:src|href|action)\s*=\s*["']?(?:https?:)?//([^/"'\s>]+)""", reply.text)
+    assert [host for host in loaded if host != "127.0.0.1"] == []
+    assert "url(http" not in reply.text
+
+
+def test_the_policy_lets_pages_load_from_this_server_only(client):
+    # The viewer's page names two hosts with fonts; a browser that obeys this does not ask them.
+    policy = client.get("/ohif/").headers["content-security-policy"]
+
+    assert "default-src 'self'" in policy
+    assert "http" not in policy
+
+
+def test_the_page_of_requests_names_every_one(client):
+    page = client.get("/docs").text
+
+    for path in client.get("/openapi.json").json()["paths"]:
+        assert path in page
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "..%2f..%2f..%2fmain.py",
+        "%2e%2e/%2e%2e/app.py",
+        "/etc/passwd",
+        "..%5c..%5cmain.py",
+        "a%00b",
+        "viewer",
+        "x" * 5000,
+    ],
+)
+def test_a_way_out_of_the_viewers_folder_ends_at_its_index_page(client, path):
+    reply = client.get(f"/ohif/{path}")
+
+    assert reply.status_code == 200
+    assert reply.content == (viewer_folder() / "index.html").read_bytes()
+
+
+def test_the_viewers_nested_files_are_served(client):
+    nested = [file for file in viewer_folder().rglob("*") if file.is_file() and file.parent != viewer_folder()]
+
+    for file in nested[:20]:
+        reply = client.get(f"/ohif/{file.relative_to(viewer_folder()).as_posix()}")
+        assert reply.content == file.read_bytes()
+    assert nested

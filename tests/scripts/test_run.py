@@ -1,0 +1,99 @@
+"""The options of ./scripts/run, and the sentences with which it refuses to start."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib.serving.__main__ import parser
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*options: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """What the script starts once everything is installed."""
+    return subprocess.run(
+        [sys.executable, "-m", "lib.serving", *options], cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def refusal(*options: str) -> str:
+    """The one sentence that a start that fails prints; never a traceback."""
+    result = run(*options)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("The server cannot start: ")
+    return result.stderr
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    return str(tmp_path / "data of a test")
+
+
+def test_help_lists_the_options_without_loading_a_network():
+    code = "import sys; from lib.serving.__main__ import parser; parser().print_help(); print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert result.stdout.endswith("False\n"), result.stderr
+    for option in ("--app", "--studies", "--data", "--host", "--port", "--conf"):
+        assert option in result.stdout
+
+
+def test_without_options_it_serves_the_segmentation_app_to_this_machine():
+    options = parser().parse_args([])
+
+    assert (options.app, options.host, options.port, options.conf) == ("apps/segmentation", "127.0.0.1", 8000, [])
+
+
+def test_settings_are_pairs():
+    options = parser().parse_args(["--conf", "labels", "liver", "--conf", "train_after", "0"])
+
+    assert dict(options.conf) == {"labels": "liver", "train_after": "0"}
+
+
+def test_another_address_needs_people_to_sign_in(data):
+    sentence = refusal("--host", "0.0.0.0", "--data", data)
+
+    assert "--conf auth tokens" in sentence
+    assert not Path(data).exists()
+
+
+def test_an_unknown_app_is_refused_with_those_that_are_there(data):
+    assert "holds no main.py. There are apps/ with" in refusal("--app", "apps/brain", "--data", data)
+
+
+def test_a_folder_of_studies_that_is_not_there_is_refused(data, tmp_path):
+    assert "is no folder" in refusal("--studies", str(tmp_path / "none"), "--data", data)
+
+
+def test_an_unknown_setting_is_refused_with_the_accepted_ones(data):
+    assert "--conf models is unknown. Accepted are" in refusal("--conf", "models", "x", "--data", data)
+
+
+@pytest.mark.parametrize("host", ["localhost.evil.example", "192.168.0.1", "::"])
+def test_what_only_looks_like_this_machine_is_refused(data, host):
+    assert f"--host {host} would open the server" in refusal("--host", host, "--data", data)
+
+
+@pytest.mark.parametrize("host", ["999.1.1.1", "1.2", "a:b"])
+def test_an_address_that_is_none_is_refused(data, host):
+    assert host in refusal("--host", host, "--data", data)
+
+
+def test_a_port_that_is_taken_is_refused(data):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert f"cannot listen at 127.0.0.1, port {port}" in refusal("--port", port, "--data", data)
+
+
+def test_a_port_that_cannot_be_is_refused(data):
+    assert "--port is a number from 0 to 65535, found 70000" in refusal("--port", "70000", "--data", data)

@@ -1,0 +1,802 @@
+"""The indexer: the record follows the folder, and what cannot be read never stops the rest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from lib.errors import UnreadableImage
+from lib.patients import PatientRule
+from lib.phantoms.dicom_series import write_dicom_series
+from lib.phantoms.scanner import oriented_grid
+from lib.serving.folder import FolderReader
+from lib.stages import Role, Standing
+from lib.store.images import ImageState
+from lib.store.indexer import Described, Indexer, Look, Part
+from lib.store.record import open_record
+from lib.volume import Volume, write_volume
+from tests.store.records import GRID, TASK, Outside, add
+
+OK, QUARANTINED, HIDDEN = ImageState.OK, ImageState.QUARANTINED, ImageState.HIDDEN
+
+
+class TinyReader:
+    """Reads files of our own: ``image``, ``slice of UID`` or anything else, which is no image."""
+
+    def __init__(self):
+        self.read = []
+
+    def id_of(self, relative):
+        return unicodedata.normalize("NFC", os.path.splitext(relative)[0])
+
+    def patient_of(self, image_id):
+        return image_id.split("/")[0]
+
+    def describe_file(self, path, image_id):
+        self.read.append(path.name)
+        content = path.read_text()
+        if content.startswith("slice of "):
+            return Part(content.removeprefix("slice of ").split()[0])
+        if not content.startswith("image"):
+            raise UnreadableImage(f"{path.name} is no image.")
+        return Described(GRID, "MR", self.patient_of(image_id))
+
+    def describe_series(self, paths):
+        numbers = sorted(int(path.read_text().split()[-1]) for path in paths)
+        if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+            raise UnreadableImage(f"Series of {numbers}: a slice is missing.")
+        return Described(GRID, "CT", "patient of a series")
+
+
+class Folder:
+    """A folder of studies, its indexer, and short ways to change and to see both."""
+
+    def __init__(self, path, reader, tmp_path):
+        path.mkdir()
+        self.path = path
+        self.reader = reader
+        self.record = open_record(TASK, tmp_path / "data")
+        self.indexer = Indexer(self.record.images, "studies", path, reader, ("patients.csv",))
+
+    def put(self, name, content="image", **format_values):
+        file = self.path / name.format(**format_values)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            file.write_bytes(content)
+        else:
+            file.write_text(content)
+        return file
+
+    def look(self):
+        return self.indexer.look()
+
+    def images(self):
+        """State of each image, as another connection sees it."""
+        return {image.id: image.state for image in Outside(self.record).images.every(*ImageState)}
+
+    def reasons(self):
+        return {image.id: image.reason for image in Outside(self.record).images.every(QUARANTINED)}
+
+    def files(self, image_id):
+        return [path for _, path in Outside(self.record).images.files(image_id)]
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A folder whose files are words."""
+    return Folder(tmp_path / "studies", TinyReader(), tmp_path)
+
+
+@pytest.fixture
+def real(tmp_path):
+    """A folder of NIfTI, NRRD and DICOM files, read as the server reads them."""
+    return Folder(tmp_path / "studies", FolderReader(PatientRule(b"secret"), "MR"), tmp_path)
+
+
+# --- one look after the other ----------------------------------------------------------------------------------------
+
+
+def test_new_files_become_images(tiny):
+    tiny.put("a.img")
+    tiny.put("p1/b.img")
+
+    assert tiny.look() == Look(added=2, changed=0, gone=0)
+    assert tiny.images() == {"a": OK, "p1/b": OK}
+    assert tiny.record.images.get("p1/b").patient == "p1"
+    assert tiny.files("p1/b") == ["p1/b.img"]
+
+
+def test_what_is_unchanged_is_not_opened_again(tiny):
+    tiny.put("a.img")
+    tiny.look()
+    tiny.put("b.img")
+
+    assert tiny.look() == Look(added=1, changed=0, gone=0)
+    assert tiny.look() == Look(added=0, changed=0, gone=0)
+    assert tiny.reader.read == ["a.img", "b.img"]
+
+
+def test_two_thousand_files_are_opened_once(tiny):
+    for number in range(2000):
+        tiny.put(f"p{number % 40}/{number:04d}.img")
+
+    reports = []
+    tiny.indexer.look(lambda done, total: reports.append((done, total)))
+    tiny.look()
+
+    assert len(tiny.reader.read) == 2000
+    assert len(tiny.record.images.ids()) == 2000
+    assert reports == [(done, 2000) for done in range(200, 2001, 200)]
+
+
+def test_a_changed_file_is_read_again_and_keeps_its_annotations(tiny):
+    file = tiny.put("a.img")
+    tiny.look()
+    add(tiny.record, "a", Role.EXPERT)
+    file.write_text("image, but a longer one")
+
+    assert tiny.look() == Look(added=0, changed=1, gone=0)
+    assert tiny.record.images.get("a").standing is Standing.LABELLED
+    assert tiny.reader.read == ["a.img", "a.img"]
+
+
+def test_a_changed_file_that_is_damaged_now_is_quarantined_until_it_is_repaired(tiny):
+    file = tiny.put("a.img")
+    tiny.look()
+    file.write_text("broken")
+    tiny.look()
+    assert tiny.reasons() == {"a": "a.img is no image."}
+
+    file.write_text("image again")
+    tiny.look()
+
+    assert tiny.images() == {"a": OK}
+
+
+def test_a_renamed_file_keeps_its_id_and_is_not_opened(tiny):
+    file = tiny.put("a.img")
+    tiny.look()
+    add(tiny.record, "a", Role.EXPERT)
+    file.rename(tiny.path / "another name.img")
+
+    assert tiny.look() == Look(added=0, changed=0, gone=0)
+    assert tiny.images() == {"a": OK}
+    assert tiny.record.images.get("a").source == "another name.img"
+    assert (tiny.files("a"), tiny.reader.read) == (["another name.img"], ["a.img"])
+
+
+def test_a_renamed_folder_keeps_all_ids(tiny):
+    for name in ("p1/a.img", "p1/b.img"):
+        tiny.put(name)
+    tiny.look()
+    (tiny.path / "p1").rename(tiny.path / "p2")
+
+    tiny.look()
+
+    assert tiny.images() == {"p1/a": OK, "p1/b": OK}
+    assert tiny.files("p1/a") == ["p2/a.img"]
+
+
+def test_a_renamed_file_keeps_its_id_when_it_changes_later(tiny):
+    file = tiny.put("a.img")
+    tiny.look()
+    moved = file.rename(tiny.path / "b.img")
+    tiny.look()
+    moved.write_text("image, but a longer one")
+
+    tiny.look()
+
+    assert tiny.images() == {"a": OK}
+
+
+def test_the_former_name_of_a_renamed_file_is_taken_by_another_image(tiny):
+    tiny.put("a.img").rename(tiny.path / "b.img")
+    tiny.look()
+    (tiny.path / "b.img").rename(tiny.path / "c.img")
+    tiny.look()
+    tiny.put("b.img", "image of somebody else")
+
+    tiny.look()
+
+    assert tiny.images() == {"b": OK, "b.img": QUARANTINED}
+    assert tiny.reasons()["b.img"] == "b.img would be image 'b', which c.img is already. Rename one of them."
+
+
+def test_a_deleted_file_quarantines_its_image_and_keeps_the_annotations(tiny):
+    file = tiny.put("a.img")
+    tiny.put("b.img")
+    tiny.look()
+    add(tiny.record, "a", Role.EXPERT)
+    file.unlink()
+
+    assert tiny.look() == Look(added=0, changed=0, gone=1)
+    assert tiny.images() == {"a": QUARANTINED, "b": OK}
+    assert tiny.reasons() == {"a": "a.img is gone. Put it back, or remove the image."}
+    assert Outside(tiny.record).versions("a") == [(1, "expert", "expert")]
+
+
+def test_a_file_that_came_back_is_the_same_image_again(tiny):
+    file = tiny.put("a.img")
+    tiny.look()
+    add(tiny.record, "a", Role.EXPERT)
+    file.unlink()
+    tiny.look()
+
+    tiny.put("a.img")
+    tiny.look()
+
+    assert tiny.images() == {"a": OK}
+    assert tiny.record.images.get("a").standing is Standing.LABELLED
+
+
+def test_an_image_that_comes_back_in_another_format_is_the_same_image(tiny):
+    tiny.put("a.img").unlink(tiny.look())
+    tiny.put("a.other")
+
+    tiny.look()
+
+    assert tiny.images() == {"a": OK}
+    assert tiny.record.images.get("a").source == "a.other"
+
+
+def test_a_folder_that_is_gone_for_a_while_quarantines_all_and_loses_nothing(tiny):
+    for name in ("a.img", "b.img"):
+        tiny.put(name)
+    tiny.look()
+    add(tiny.record, "a", Role.EXPERT)
+    tiny.path.rename(tiny.path.with_name("unplugged"))
+    tiny.look()
+    assert set(tiny.images().values()) == {QUARANTINED}
+
+    tiny.path.with_name("unplugged").rename(tiny.path)
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "b": OK}
+    assert tiny.record.images.get("a").standing is Standing.LABELLED
+
+
+def test_a_hidden_image_stays_hidden_whatever_its_file_does(tiny):
+    file = tiny.put("a.img")
+    tiny.look()
+    tiny.record.images.set_state("a", HIDDEN, "removed by a client")
+
+    file.write_text("image, but a longer one")
+    tiny.look()
+    file.rename(tiny.path / "b.img")
+    tiny.look()
+    (tiny.path / "b.img").unlink()
+    tiny.look()
+    tiny.put("a.img")
+    tiny.look()
+
+    assert tiny.images() == {"a": HIDDEN}
+
+
+def test_an_erased_image_stays_a_tombstone_when_its_file_is_still_there(tiny):
+    tiny.put("a.img")
+    tiny.look()
+    tiny.record.images.set_state("a", ImageState.ERASED, "erased")
+    (tiny.path / "a.img").write_text("image, but a longer one")
+
+    tiny.look()
+
+    assert tiny.images() == {"a": ImageState.ERASED}
+
+
+# --- two files, one id -----------------------------------------------------------------------------------------------
+
+
+def test_the_second_of_two_files_with_one_id_is_quarantined_with_a_sentence(tiny):
+    tiny.put("a.img")
+    tiny.put("a.other")
+
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "a.other": QUARANTINED}
+    assert tiny.reasons() == {"a.other": "a.other would be image 'a', which a.img is already. Rename one of them."}
+
+
+def test_renaming_the_second_file_makes_it_an_image(tiny):
+    tiny.put("a.img")
+    second = tiny.put("a.other")
+    tiny.look()
+
+    second.rename(tiny.path / "b.other")
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "b": OK}
+
+
+def test_a_change_does_not_make_the_second_file_an_image(tiny):
+    tiny.put("a.img")
+    second = tiny.put("a.other")
+    tiny.look()
+
+    second.write_text("image, but a longer one")
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "a.other": QUARANTINED}
+
+
+def test_deleting_the_first_file_makes_the_second_the_image(tiny):
+    first = tiny.put("a.img")
+    tiny.put("a.other")
+    tiny.look()
+
+    first.unlink()
+    tiny.look()
+
+    assert tiny.images() == {"a": OK}
+    assert tiny.files("a") == ["a.other"]
+
+
+@pytest.mark.parametrize("order", ["notes first", "image first", "together"])
+@pytest.mark.parametrize("notes", ["a.aaa", "a.zzz", "a"])
+def test_notes_beside_an_image_never_take_its_id(tiny, order, notes):
+    """Data sets often keep ``scan.json`` beside ``scan.nii.gz``."""
+    for name, content in [(notes, "only words"), ("a.img", "image")][:: -1 if order == "image first" else 1]:
+        tiny.put(name, content)
+        if order != "together":
+            tiny.look()
+    tiny.look()
+
+    other = f"{notes} (2)" if notes == "a" else notes
+    assert tiny.images() == {"a": OK, other: QUARANTINED}
+    assert tiny.reasons()[other] == f"{notes} is no image."
+    assert tiny.files("a") == ["a.img"]
+    assert tiny.look() == Look(0, 0, 0)
+
+
+def test_an_upload_and_a_study_with_one_name_are_not_mixed(tiny, tmp_path):
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "uploads" / "a.img").write_text("image")
+    uploads = Indexer(tiny.record.images, "uploads", tmp_path / "uploads", tiny.reader)
+    assert uploads.add("a.img") == "a"
+    tiny.put("a.img")
+
+    tiny.look()
+    uploads.look()
+
+    assert tiny.record.images.files("a") == [("uploads", "a.img")]
+    assert tiny.images() == {"a": OK, "a.img": QUARANTINED}
+
+
+# --- what is no image ------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_read_is_quarantined_with_its_reason_and_the_rest_is_indexed(tiny):
+    tiny.put("a.img")
+    tiny.put("b.img", "letters")
+    tiny.put("c.img", "")
+    tiny.put("d.img", b"\xc3\xa9".decode("latin-1"))
+
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "b": QUARANTINED, "c": QUARANTINED, "d": QUARANTINED}
+    assert tiny.reasons()["b"] == "b.img is no image."
+
+
+def test_a_file_that_was_never_an_image_is_forgotten_when_it_is_gone(tiny):
+    tiny.put("a.img")
+    notes = tiny.put("notes.txt", "letters")
+    tiny.look()
+
+    notes.unlink()
+    tiny.look()
+
+    assert tiny.images() == {"a": OK}
+
+
+def test_a_new_name_may_cure_an_unreadable_file(real):
+    write_volume(real.path / "a.nii", Volume(np.zeros((4, 3, 2), np.uint8), np.eye(4)))
+    (real.path / "a.nii").rename(real.path / "scan.dat")
+    real.look()
+    assert real.images() == {"scan": QUARANTINED}
+
+    (real.path / "scan.dat").rename(real.path / "scan.nii")
+    real.look()
+
+    assert real.images() == {"scan": OK}
+
+
+def test_a_file_without_permission_is_quarantined_with_the_systems_words(tiny, monkeypatch):
+    tiny.put("a.img")
+    tiny.put("b.img")
+
+    def denied(path, image_id):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    describe = tiny.reader.describe_file
+    monkeypatch.setattr(tiny.reader, "describe_file", lambda p, i: (denied if p.name == "a.img" else describe)(p, i))
+
+    tiny.look()
+
+    assert tiny.images() == {"a": QUARANTINED, "b": OK}
+    assert tiny.reasons() == {"a": "a.img cannot be read: Permission denied."}
+
+
+def test_a_link_out_of_the_folder_is_ignored_and_one_inside_is_an_image(tiny, tmp_path):
+    (tmp_path / "secret.img").write_text("image of somebody else")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.img").write_text("image")
+    tiny.put("a.img")
+    (tiny.path / "out.img").symlink_to(tmp_path / "secret.img")
+    (tiny.path / "folder").symlink_to(tmp_path / "elsewhere")
+    (tiny.path / "nowhere.img").symlink_to(tmp_path / "missing.img")
+    (tiny.path / "inside.img").symlink_to(tiny.path / "a.img")
+
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "inside": OK}
+
+
+def test_label_folders_dot_files_and_ignored_names_are_skipped(tiny):
+    for name in ("labels/final/a.img", ".hidden.img", ".git/a.img", "p1/.DS_Store", "patients.csv", "a.img",
+                 "p1/labels/b.img", "p1/patients.csv"):  # fmt: skip
+        tiny.put(name)
+
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "p1/labels/b": OK, "p1/patients": OK}
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["with spaces", "Köln/Höhle", "北京/腦", "a'b\"c", "100%", "a;b&c=d", "p.1/v1.2", "back\\slash", "Ωμέγα"]
+)
+def test_names_of_any_letters_are_kept_as_ids(tiny, name):
+    tiny.put(f"{name}.img")
+
+    tiny.look()
+    tiny.look()
+
+    assert tiny.images() == {name: OK}
+    assert tiny.files(name) == [f"{name}.img"]
+
+
+def test_two_ways_to_write_a_letter_are_one_id(tiny):
+    composed, apart = "Hüfte", "Hu\u0308fte"
+    tiny.put(f"{apart}.img")
+    tiny.look()
+    assert tiny.images() == {composed: OK}
+
+    tiny.put(f"{composed}.img")
+    tiny.look()
+
+    assert tiny.images() == {composed: OK, f"{composed}.img": QUARANTINED}
+    assert tiny.files(composed) == [f"{apart}.img"]
+
+
+def test_a_name_that_is_no_utf_8_is_quarantined_and_the_rest_is_indexed(tiny):
+    tiny.put("a.img")
+    with open(os.fsencode(tiny.path) + b"/caf\xe9.img", "w") as file:
+        file.write("image")
+
+    tiny.look()
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "caf\\xe9": QUARANTINED}
+    assert "name is not UTF-8. Rename it." in tiny.reasons()["caf\\xe9"]
+
+
+# --- while the folder changes ----------------------------------------------------------------------------------------
+
+
+def test_a_file_that_appears_while_the_walk_goes_on_is_found_by_the_next_look_at_the_latest(tiny, monkeypatch):
+    tiny.put("a.img")
+    walk = tiny.indexer._walk
+
+    def slow_walk():
+        yield from walk()
+        tiny.put("late.img")
+
+    monkeypatch.setattr(tiny.indexer, "_walk", slow_walk)
+    tiny.look()
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "late": OK}
+
+
+def test_an_upload_that_arrives_while_the_walk_goes_on_is_not_taken_for_gone(tiny, monkeypatch):
+    tiny.put("a.img")
+    walk = tiny.indexer._walk
+
+    def slow_walk():
+        yield from list(walk())
+        tiny.put("upload.img")
+        tiny.indexer.add("upload.img")
+
+    monkeypatch.setattr(tiny.indexer, "_walk", slow_walk)
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "upload": OK}
+
+
+def test_an_upload_that_the_walk_has_seen_already_is_put_once(tiny, monkeypatch):
+    tiny.put("upload.img")
+    read = tiny.indexer._read
+
+    def late_read(files, series, report):
+        monkeypatch.undo()
+        tiny.indexer.add("upload.img")
+        read(files, series, report)
+
+    monkeypatch.setattr(tiny.indexer, "_read", late_read)
+    tiny.look()
+
+    assert (tiny.images(), tiny.files("upload")) == ({"upload": OK}, ["upload.img"])
+
+
+def test_a_file_that_vanishes_while_the_walk_goes_on_leaves_nothing(tiny, monkeypatch):
+    tiny.put("a.img")
+    short = tiny.put("short.img")
+    walk = tiny.indexer._walk
+
+    def slow_walk():
+        yield from list(walk())
+        short.unlink(missing_ok=True)
+
+    monkeypatch.setattr(tiny.indexer, "_walk", slow_walk)
+    tiny.look()
+    tiny.look()
+
+    assert tiny.images() == {"a": OK}
+
+
+def test_a_file_that_is_copied_in_slowly_is_an_image_once_it_is_whole(real):
+    write_volume(real.path / "whole.nii", Volume(np.zeros((40, 30, 20), np.uint8), np.eye(4)))
+    content = (real.path / "whole.nii").read_bytes()
+    (real.path / "whole.nii").unlink()
+    for share in (0.1, 0.5, 0.9):
+        real.put("scan.nii", content[: int(len(content) * share)])
+        real.look()
+        assert real.images() == {"scan": QUARANTINED}
+
+    real.put("scan.nii", content)
+    real.look()
+
+    assert real.images() == {"scan": OK}
+
+
+def test_a_look_that_is_killed_half_way_loses_no_id_and_no_image(tiny, monkeypatch):
+    for name in ("a", "b", "c"):
+        tiny.put(f"{name}.img")
+    tiny.look()
+    (tiny.path / "a.img").rename(tiny.path / "renamed.img")
+    tiny.look()
+    (tiny.path / "renamed.img").write_text("image, but a longer one")
+    (tiny.path / "b.img").unlink()
+
+    def killed(files, series, report):
+        raise KeyboardInterrupt("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny.indexer, "_read", killed)
+        with pytest.raises(KeyboardInterrupt, match=r"killed"):
+            tiny.look()
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "b": QUARANTINED, "c": OK}
+
+
+# --- series, as words ------------------------------------------------------------------------------------------------
+
+
+def test_slices_make_one_image_under_the_uid_of_their_series(tiny):
+    for number in (1, 2, 3):
+        tiny.put(f"ct/{number}.dcm", f"slice of 1.2.3 {number}")
+
+    assert tiny.look().added == 3
+    assert tiny.images() == {"1.2.3": OK}
+    image = tiny.record.images.get("1.2.3")
+    assert (image.kind, image.source, image.patient, image.modality) == ("series", "ct", "patient of a series", "CT")
+    assert tiny.files("1.2.3") == ["ct/1.dcm", "ct/2.dcm", "ct/3.dcm"]
+
+
+def test_a_slice_that_is_sent_later_mends_its_series(tiny):
+    for number in (1, 3):
+        tiny.put(f"ct/{number}.dcm", f"slice of 1.2.3 {number}")
+    tiny.look()
+    assert tiny.reasons() == {"1.2.3": "Series of [1, 3]: a slice is missing."}
+
+    tiny.put("ct/2.dcm", "slice of 1.2.3 2")
+    tiny.look()
+
+    assert tiny.images() == {"1.2.3": OK}
+
+
+def test_a_slice_that_is_deleted_later_quarantines_its_series(tiny):
+    for number in (1, 2, 3):
+        tiny.put(f"ct/{number}.dcm", f"slice of 1.2.3 {number}")
+    tiny.look()
+
+    (tiny.path / "ct/2.dcm").unlink()
+    tiny.look()
+
+    assert tiny.reasons() == {"1.2.3": "Series of [1, 3]: a slice is missing."}
+    assert tiny.files("1.2.3") == ["ct/1.dcm", "ct/3.dcm"]
+
+
+def test_a_series_without_slices_is_gone_and_comes_back(tiny):
+    tiny.put("ct/1.dcm", "slice of 1.2.3 1")
+    tiny.look()
+    (tiny.path / "ct/1.dcm").unlink()
+    tiny.look()
+    assert tiny.reasons() == {"1.2.3": "Series 1.2.3 is gone. Put it back, or remove the image."}
+
+    tiny.put("ct/1.dcm", "slice of 1.2.3 1")
+    tiny.look()
+
+    assert tiny.images() == {"1.2.3": OK}
+
+
+def test_a_slice_that_was_rewritten_into_another_series_leaves_the_first(tiny):
+    for number in (1, 2, 3):
+        tiny.put(f"ct/{number}.dcm", f"slice of 1.2.3 {number}")
+    tiny.look()
+
+    tiny.put("ct/2.dcm", "slice of 1.2.9 20")
+    tiny.look()
+
+    assert tiny.reasons() == {"1.2.3": "Series of [1, 3]: a slice is missing."}
+    assert tiny.files("1.2.9") == ["ct/2.dcm"]
+
+
+def test_a_slice_that_is_damaged_later_leaves_its_series(tiny):
+    for number in (1, 2, 3):
+        tiny.put(f"ct/{number}.dcm", f"slice of 1.2.3 {number}")
+    tiny.look()
+
+    tiny.put("ct/3.dcm", "broken")
+    tiny.look()
+
+    assert tiny.images() == {"1.2.3": OK, "ct/3": QUARANTINED}
+    assert tiny.files("1.2.3") == ["ct/1.dcm", "ct/2.dcm"]
+
+
+def test_a_renamed_series_folder_keeps_its_image_and_tells_the_new_place(tiny):
+    for number in (1, 2):
+        tiny.put(f"ct/{number}.dcm", f"slice of 1.2.3 {number}")
+    tiny.look()
+    (tiny.path / "ct").rename(tiny.path / "moved")
+    reads = len(tiny.reader.read)
+
+    tiny.look()
+
+    assert tiny.images() == {"1.2.3": OK} and len(tiny.reader.read) == reads
+    assert tiny.record.images.get("1.2.3").source == "moved"
+
+
+# --- real files ------------------------------------------------------------------------------------------------------
+
+
+def write_series(folder, seed=1, shape=(6, 5, 5)):
+    shape, affine = oriented_grid("LPS", shape, (0.7, 1.3, 5.0), (12.0, -34.0, 567.8), (0.0, 0.0, 0.0))
+    return write_dicom_series(folder, np.zeros(shape, np.int16), affine, patient_id="p1", seed=seed)
+
+
+def changed(path, **attributes):
+    one = pydicom.dcmread(path)
+    for name, value in attributes.items():
+        setattr(one, name, value)
+    one.save_as(path)
+
+
+def test_a_folder_of_all_sorts_gives_its_images_and_names_the_rest(real):
+    volume = Volume(np.arange(24, dtype=np.int16).reshape(4, 3, 2), np.diag([0.5, 1.0, 2.0, 1.0]))
+    for name in ("p1/a.nii", "p1/b.nii.gz", "p2/c.nrrd", "p2/D.NII.GZ"):
+        (real.path / name).parent.mkdir(exist_ok=True)
+        write_volume(real.path / name, volume)
+    whole = (real.path / "p1/b.nii.gz").read_bytes()
+    real.put("cut.nii.gz", whole[: len(whole) // 2])
+    real.put("empty.nii")
+    (real.path / "empty.nii").write_bytes(b"")
+    real.put("letter.nii.gz", "not an image")
+    real.put("readme.txt", "not an image")
+    real.put("noise", np.random.default_rng(0).bytes(500))
+    (real.path / "nothing").write_bytes(b"")
+    uid = write_series(real.path / "dicom")
+
+    real.look()
+
+    images = real.images()
+    assert {image_id for image_id, state in images.items() if state is OK} == {"p1/a", "p1/b", "p2/c", "p2/D", uid}
+    assert set(real.reasons()) == {"cut", "empty", "letter", "readme", "noise", "nothing"}
+    assert "cut.nii.gz is" in real.reasons()["cut"]
+    assert real.reasons()["empty"] == "empty.nii is empty (0 bytes)."
+    assert "readme.txt is no image: neither DICOM nor one of .nii.gz" in real.reasons()["readme"]
+    assert real.record.images.get("p1/a").grid.is_same_as(volume.grid)
+
+
+def test_a_dicom_series_is_one_image_of_its_patient(real):
+    uid = write_series(real.path / "p1" / "ct")
+
+    real.look()
+
+    image = real.record.images.get(uid)
+    assert (image.grid.shape, image.modality, image.source) == ((6, 5, 5), "CT", "p1/ct")
+    assert image.patient == PatientRule(b"secret").of_series("p1@")
+
+
+def test_a_series_with_a_missing_slice_is_quarantined_with_the_gap(real):
+    uid = write_series(real.path / "ct")
+    (real.path / "ct" / "slice_003.dcm").unlink()
+
+    real.look()
+
+    assert "slices 2 and 3 are 10.0 mm apart, the others 5.0 mm. A slice is probably missing" in real.reasons()[uid]
+
+
+def test_a_slice_deleted_later_is_noticed_and_its_return_too(real):
+    uid = write_series(real.path / "ct")
+    real.look()
+    missing = real.path / "ct" / "slice_003.dcm"
+    missing.rename(real.path.parent / "elsewhere.dcm")
+    real.look()
+    assert "A slice is probably missing" in real.reasons()[uid]
+
+    (real.path.parent / "elsewhere.dcm").rename(missing)
+    real.look()
+
+    assert real.images() == {uid: OK}
+
+
+def test_a_last_slice_deleted_later_shortens_the_grid(real):
+    uid = write_series(real.path / "ct")
+    real.look()
+
+    (real.path / "ct" / "slice_005.dcm").unlink()
+    real.look()
+
+    assert real.record.images.get(uid).grid.shape == (6, 5, 4)
+
+
+def test_two_series_in_one_folder_are_two_images(real):
+    first, second = write_series(real.path / "first", seed=1), write_series(real.path / "second", seed=2)
+    (real.path / "mixed").mkdir()
+    for folder in ("first", "second"):
+        for path in (real.path / folder).iterdir():
+            path.rename(real.path / "mixed" / f"{folder}_{path.stem}")
+        (real.path / folder).rmdir()
+
+    real.look()
+
+    assert real.images() == {first: OK, second: OK}
+    assert len(real.files(first)) == len(real.files(second)) == 5
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [({"SamplesPerPixel": 3}, "is a colour image (3 samples a pixel)"),
+     ({"Modality": "SEG"}, "is no image but a segmentation (DICOM SEG)"),
+     ({"Modality": "RTSTRUCT"}, "is no image but a set of contours (DICOM RTSTRUCT)"),
+     ({"Modality": "SR"}, "is no image but a report (DICOM SR)"),
+     ({"NumberOfFrames": 9}, "holds 9 frames in one file")],
+)  # fmt: skip
+def test_other_objects_beside_a_series_are_quarantined_and_the_series_is_an_image(real, attributes, reason):
+    uid = write_series(real.path / "ct")
+    write_series(real.path / "other", seed=2, shape=(6, 5, 1))
+    changed(real.path / "other" / "slice_001.dcm", **attributes)
+
+    real.look()
+
+    assert real.images() == {uid: OK, "other/slice_001": QUARANTINED}
+    assert reason in real.reasons()["other/slice_001"]
+
+
+def test_copies_of_a_series_are_noticed(real):
+    uid = write_series(real.path / "ct")
+    shutil.copytree(real.path / "ct", real.path / "copy")
+
+    real.look()
+
+    assert "slices 1 and 2 lie at the same place" in real.reasons()[uid]
+    assert Path(real.files(uid)[0]).parent.name == "copy"
