@@ -86,6 +86,7 @@ def checked_id(image_id: str) -> str:
     if not parts or image_id.startswith("/") or image_id != "/".join(parts) or not is_plain or not is_text:
         raise InvalidRequest(
             f"{image_id[:100]!r} cannot be an image id. Use letters, digits and signs other than control characters, "
-            f"with / between folders; no part may start with a dot or be longer than {LONGEST_NAME} bytes, and all not longer than {LONGEST_ID}."
+            f"with / between folders; no part may start with a dot or be longer than {LONGEST_NAME} bytes, "
+            f"and all together not longer than {LONGEST_ID}."
         )
     return image_id

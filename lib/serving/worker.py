@@ -76,7 +76,7 @@ def _work(workplace: Workplace, owner: str) -> None:
                 time.sleep(POLL_SECONDS)
                 continue
             run_job(record, library, job, check_server)
-    record.jobs.release(owner)
+    record.jobs.give_back(owner)
     record.close()
 
 
@@ -242,7 +242,7 @@ class Worker:
                 process.join(timeout=5)
                 process.kill()
                 process.join()
-                self._record.jobs.release(owner)
+                self._record.jobs.give_back(owner)
                 return
             LOG.error("The worker process ended with code %s; starting it again.", process.exitcode)
             self._record.jobs.release(owner)

@@ -48,6 +48,7 @@ class Database:
         self.engine = _engine(url)
         self._writing = threading.RLock()
         self._connection: ContextVar[Connection | None] = ContextVar("connection", default=None)
+        self._snapshot: ContextVar[Connection | None] = ContextVar("snapshot", default=None)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -78,15 +79,21 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """A block that sees one state of the record and writes nothing; inside a transaction it sees its writes.
 
+        Such a block inside another one sees the same state.
+
         Raises:
             RecordAway: if the database server does not answer.
         """
-        outer = self._connection.get()
+        outer = self._connection.get() or self._snapshot.get()
         if outer is not None:
             yield outer
             return
         with _faults_told(), self.engine.connect() as connection, connection.begin():
-            yield connection
+            mark = self._snapshot.set(connection)
+            try:
+                yield connection
+            finally:
+                self._snapshot.reset(mark)
 
     def migrate(self, revision: str = "head") -> None:
         """Brings the tables to the newest form, or to that of an earlier revision; does nothing if they have it."""

@@ -230,8 +230,27 @@ class Jobs:
             return self.get(row.id)
 
     def release(self, owner: str) -> None:
-        """Puts the jobs of a worker that is gone back into the queue."""
+        """Puts the jobs of a worker that died back into the queue, or fails them if they were tried often enough."""
         self._take_back(schema.job.c.owner == owner)
+
+    def give_back(self, owner: str) -> None:
+        """Puts the jobs of a worker whose server stops back into the queue; that is no failed attempt of theirs."""
+        with self.database.transaction() as connection:
+            column = schema.job.c
+            held = self._all().where(column.state == JobState.RUNNING, column.owner == owner)
+            for row in connection.execute(held).all():
+                line = "The server stopped; the job goes on after its next start."
+                connection.execute(
+                    update(schema.job)
+                    .where(column.id == row.id)
+                    .values(
+                        state=JobState.QUEUED,
+                        owner=None,
+                        lease_until=None,
+                        attempts=row.attempts - 1,
+                        log=[*row.log, line][-LOG_LINES:],
+                    )
+                )
 
     def get(self, job_id: str) -> Job:
         """One job.

@@ -30,13 +30,15 @@ class Finding:
 
 def verify(record: Record) -> list[Finding]:
     """Looks at everything and changes nothing; an empty list means that all is well."""
-    return [
-        *_files(record.masks, _mask_digests(record), "mask"),
-        *_files(record.weights, {model.weights for model in record.models.every()}, "weights"),
-        *(Finding(f"Image {image_id!r}: {what}", can_be_repaired=repairable)
-          for image_id, what, repairable in _histories(record)),
-        *_tally(record),
-    ]  # fmt: skip
+    # One state of all tables, since a server may be writing.
+    with record.database.reading():
+        masks, weights = _mask_digests(record), {model.weights for model in record.models.every()}
+        rows = [
+            *(Finding(f"Image {image_id!r}: {what}", can_be_repaired=repairable)
+              for image_id, what, repairable in _histories(record)),
+            *_tally(record),
+        ]  # fmt: skip
+    return [*_files(record.masks, masks, "mask"), *_files(record.weights, weights, "weights"), *rows]
 
 
 def repair(record: Record) -> list[Finding]:

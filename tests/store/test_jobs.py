@@ -218,6 +218,18 @@ def test_what_a_worker_gives_back_waits_at_once(record, clock):
     assert record.jobs.claim("second").id == job.id
 
 
+def test_stopping_the_server_is_no_failed_attempt(record):
+    job = record.jobs.ask(TRAIN, {})
+    for _ in range(ATTEMPTS + 1):
+        record.jobs.claim("worker")
+        record.jobs.give_back("worker")
+
+    waiting = Outside(record).jobs.get(job.id)
+    assert waiting.state is JobState.QUEUED
+    assert waiting.log[-1] == "The server stopped; the job goes on after its next start."
+    assert record.jobs.claim("worker").id == job.id
+
+
 # --- what it tells ---------------------------------------------------------------------------------------------------
 
 

@@ -81,6 +81,7 @@ WRITES = {
     "jobs.report": Write(lambda record, job: record.jobs.report(job, {"epoch": 3}, ["third"]), running_job),
     "jobs.finish": Write(lambda record, job: record.jobs.finish(job, JobState.DONE, {"ok": True}, "done"), running_job),
     "jobs.cancel": Write(lambda record, _: record.jobs.cancel(JobKind.TRAIN), running_job),
+    "jobs.give_back": Write(lambda record, _: record.jobs.give_back("worker"), running_job),
     "jobs.release": Write(lambda record, _: record.jobs.release("worker"), running_job),
     "scores.put": Write(lambda record, _: record.scores.put(1, "dice:anterior", {"ct_017": 0.9, "ct_018": None})),
     "assignments.assign": Write(

@@ -14,7 +14,7 @@ from lib.store.record import open_record
 from lib.store.verify import repair, verify
 from lib.task import Structure, Task
 from scripts import verify_store
-from tests.store.records import ONLY_SQLITE, put_image
+from tests.store.records import ONLY_SQLITE, Outside, put_image
 from tests.store.stored import data_of, draft, files_in, store, train
 
 
@@ -99,11 +99,11 @@ DAMAGES = {
     damage_weights: (r"The weights file [0-9a-f]{64} is damaged", False),
     leave_half_a_write: (r"\.new-abc was left behind by an interrupted write", True),
     let_an_image_stand_elsewhere: (
-        r"'ct_017': stands at untouched, version None; its history says .*labelled.* 2",
+        r"'ct_017': stands at untouched, version None; .*labelled.* 2",
         True,
     ),
     let_a_withdrawn_version_count: (
-        r"'ct_018': stands at waiting, version 1; its history says .*untouched.*None",
+        r"'ct_018': stands at waiting, version 1; .*untouched.*None",
         True,
     ),
     miscount: (r"The running count says .*, the images are ", True),
@@ -168,7 +168,21 @@ def test_several_damages_are_told_at_once(whole):
 
     assert [finding.can_be_repaired for finding in verify(whole)] == [False, True, True, True]
     assert [finding.can_be_repaired for finding in repair(whole)] == [False, True, True, True]
-    assert [finding.what[-38:] for finding in verify(whole)] == ["is missing. Restore it from a backup."[-38:]]
+    (left,) = verify(whole)
+    assert left.what.endswith("is missing. Restore it from a backup.")
+
+
+def test_a_server_that_writes_meanwhile_is_no_damage(whole, monkeypatch):
+    outside, counts = Outside(whole), whole.images.counts
+
+    def counts_before_a_write():
+        found = counts()
+        outside.images.set_state("ct_019", ImageState.HIDDEN)
+        return found
+
+    monkeypatch.setattr(whole.images, "counts", counts_before_a_write)
+
+    assert verify(whole) == []
 
 
 def test_a_mask_that_two_versions_share_is_told_once(whole):
