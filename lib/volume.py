@@ -107,7 +107,7 @@ def read_volume(path: Path) -> Volume:
         raise
     # The readers raise whatever a damaged header makes them stumble over.
     except Exception as error:
-        raise UnreadableImage(f"{path.name} cannot be read: {_first_line(error)}. Export the image again.") from error
+        raise UnreadableImage(f"{path.name} cannot be read: {_reason(error, path)}. Export the image again.") from error
     if volume.voxels.size == 0:
         raise UnreadableImage(f"{path.name} holds no voxels (shape {volume.voxels.shape}).")
     return volume
@@ -128,7 +128,7 @@ def read_grid(path: Path) -> Grid:
     except UnreadableImage:
         raise
     except Exception as error:
-        raise UnreadableImage(f"{path.name} is no readable image: {_first_line(error)}.") from error
+        raise UnreadableImage(f"{path.name} is no readable image: {_reason(error, path)}.") from error
 
 
 def write_volume(path: Path, volume: Volume, *, compressed: bool = True) -> None:
@@ -398,7 +398,7 @@ def _refuse_short_nrrd(path: Path, fields: dict[str, str], offset: int) -> None:
             sitk.ReadImage(str(path))
 
 
-def _first_line(error: Exception) -> str:
-    """The last line of a reader's message, where ITK puts the reason."""
+def _reason(error: Exception, path: Path) -> str:
+    """The last line of a reader's message, where ITK puts the reason, without the folders of this machine."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else type(error).__name__
+    return lines[-1].rstrip(".").replace(str(path), path.name) if lines else type(error).__name__

@@ -19,8 +19,10 @@ Files = Annotated[list[UploadFile], File()]
 @router.put("/")
 def create(app: App, files: Files, uncompress: bool = False, expiry: int = 0) -> dict[str, Any]:
     """Opens a session with one image file, the DICOM files of a series, or an archive of them."""
-    paths = [(received(app, file), Path(file.filename or "").name) for file in files]
+    paths: list[tuple[Path, str]] = []
     try:
+        for file in files:
+            paths.append((received(app, file), Path(file.filename or "").name))
         session = app.sessions().add(paths, expiry, unpack=uncompress)
     finally:
         for path, _ in paths:
