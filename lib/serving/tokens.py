@@ -114,4 +114,4 @@ def _holder(entry: Mapping[str, Any]) -> TokenHolder:
 
 
 def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()

@@ -58,26 +58,31 @@ def open_workplace(workplace: Workplace) -> tuple[Record, Library]:
     return record, Library(record, workplace.studies, settings.data)
 
 
-def _work(workplace: Workplace, owner: str) -> None:
-    """Main function of the worker process."""
-    become_computing_process(workplace.settings.data)
-    server = os.getppid()
+def _work(workplace: Workplace, owner: str, server: int) -> None:
+    """Main function of the worker process; ``server`` is the process that started it.
+
+    The number comes from there: a server that dies while this process is still importing would not be missed here.
+    """
 
     def check_server() -> None:
         if os.getppid() != server:
             raise ServerGone
 
-    record, library = open_workplace(workplace)
     with contextlib.suppress(ServerGone):
-        while True:
-            check_server()
-            job = record.jobs.claim(owner)
-            if job is None:
-                time.sleep(POLL_SECONDS)
-                continue
-            run_job(record, library, job, check_server)
-    record.jobs.give_back(owner)
-    record.close()
+        check_server()
+        become_computing_process(workplace.settings.data)
+        record, library = open_workplace(workplace)
+        try:
+            while True:
+                check_server()
+                job = record.jobs.claim(owner)
+                if job is None:
+                    time.sleep(POLL_SECONDS)
+                    continue
+                run_job(record, library, job, check_server)
+        finally:
+            record.jobs.give_back(owner)
+            record.close()
 
 
 def run_job(record: Record, library: Library, job: Job, check_server: Callable[[], None]) -> None:
@@ -231,7 +236,9 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         while not self._stopping.is_set():
             owner = str(uuid.uuid4())
-            process = context.Process(target=_work, args=(self._workplace, owner), name="worker", daemon=True)
+            process = context.Process(
+                target=_work, args=(self._workplace, owner, os.getpid()), name="worker", daemon=True
+            )
             process.start()
             self._process = process
             LOG.info("worker process %s started.", process.pid)

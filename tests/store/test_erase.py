@@ -172,10 +172,9 @@ def test_what_was_interrupted_between_files_and_rows_is_completed_by_a_second_ca
         raise Crash
 
     delete = erase._delete
-    monkeypatch.setattr(erase, "_delete", crash)
-    with pytest.raises(Crash):
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(erase, "_delete", crash)
         erase_patient(labelled, data_of(labelled), ["ann"])
-    monkeypatch.undo()
 
     assert Outside(labelled).images.get("ann_1").state is ImageState.OK
     erase_patient(labelled, data_of(labelled), ["ann"])
