@@ -11,6 +11,7 @@ import secrets
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -44,6 +45,9 @@ __all__ = ["LabelingLoop", "MONAILabelApp"]
 LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+RESCAN_SHARE = 20.0
+"""Pauses between two looks at the studies are at least this many times as long as a look."""
 
 
 class LabelingLoop:
@@ -188,13 +192,17 @@ class LabelingLoop:
         self.record.close()
 
     def _keep_looking(self) -> None:
-        while not self._stopping.wait(self.settings.rescan):
+        pause = self.settings.rescan
+        while not self._stopping.wait(pause):
+            begin = time.monotonic()
             try:
                 self.look()
                 self._sessions.remove_expired()
             # A folder on the network may be away for a while; the next look may find it again.
             except Exception:
-                LOG.exception("Looking at the studies failed; trying again in %s s.", self.settings.rescan)
+                LOG.exception("Looking at the studies failed; trying again in %s s.", pause)
+            # A look at a hundred thousand files takes seconds: it must not be most of what this process does.
+            pause = max(self.settings.rescan, RESCAN_SHARE * (time.monotonic() - begin))
 
 
 def _named(tasks: dict[str, T], name: Any, what: str, error: type[NotFound]) -> T:

@@ -1,7 +1,8 @@
 """How long GET /info/ takes while the server drafts large volumes, and how long when it has nothing to do.
 
-The volumes are images of the data set, repeated until they have --edge voxels along each axis. Without --server the
-benchmark starts one and trains a small model first, so that there is something to compute.
+Last it is asked while one model drafts, one trains, and eight clients save labels. The volumes are images of the data
+set, repeated until they have --edge voxels along each axis. Without --server the benchmark starts one and trains a
+small model first, so that there is something to compute.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 ROUNDS, QUICK_ROUNDS = 5, 2
 IDLE_REQUESTS, QUICK_IDLE_REQUESTS = 500, 200
+SAVERS = 8
 PAUSE_S = 0.01
 """Between two requests, as a browser that polls eagerly."""
 
@@ -38,14 +40,17 @@ def main(argv: list[str] | None = None) -> None:
     key = {"edge": chosen.edge, "seed": chosen.seed, "rounds": rounds}
     row = rows.find(**key)
     if row is None:
-        with _client(chosen.server, images, labels) as client, tqdm(total=rounds + 1, desc="rounds") as bar:
+        with _client(chosen.server, images, labels) as client, tqdm(total=rounds + 2, desc="rounds") as bar:
             waited_idle = [_timed(client) for _ in range(idle)]
             bar.update()
             drafted = []
             for number in range(rounds):
                 drafted.append(_drafting(client, _large(images, chosen.edge, chosen.seed + number)))
                 bar.update()
-        row = {**key, **_summary(waited_idle, drafted)}
+            with _savers_and_training(client, labels) as saved:
+                loaded = _drafting(client, _large(images, chosen.edge, chosen.seed))[1]
+            bar.update()
+        row = {**key, **_summary(waited_idle, drafted), **_under_load(loaded, saved)}
         rows.add(row)
     print(json.dumps(plain(row)))
 
@@ -126,6 +131,48 @@ def _drafting(client: Any, content: bytes) -> tuple[float, list[float]]:
     if not spent:
         raise SystemExit("The draft failed; the server's log says why.")
     return spent[0], waited
+
+
+@contextmanager
+def _savers_and_training(client: Any, labels: Path) -> Iterator[list[float]]:
+    """Clients that save labels as fast as they are answered, and a training, while the block runs; seconds of saves."""
+    import threading
+    import time
+
+    import httpx
+
+    masks = sorted(labels.glob("*.nii.gz"))[:SAVERS]
+    client.post("/train/segmentation", json={"seconds": 600}).raise_for_status()
+    stop, spent = threading.Event(), []
+
+    def save(mask: Path) -> None:
+        content, image = mask.read_bytes(), {"image": mask.name.removesuffix(".nii.gz")}
+        with httpx.Client(base_url=client.base_url, timeout=600) as own:
+            while not stop.is_set():
+                begin = time.perf_counter()
+                files = {"label": ("label.nii.gz", content)}
+                own.put("/datastore/label", params=image, files=files).raise_for_status()
+                spent.append(time.perf_counter() - begin)
+
+    threads = [threading.Thread(target=save, args=(masks[number % len(masks)],)) for number in range(SAVERS)]
+    for thread in threads:
+        thread.start()
+    yield spent
+    stop.set()
+    for thread in threads:
+        thread.join()
+    client.delete("/train/").raise_for_status()
+
+
+def _under_load(waited: list[float], saved: list[float]) -> dict[str, float | int]:
+    from scripts.benchmarks.common import percentile
+
+    return {
+        "info_under_load_p50_ms": round(1000 * percentile(waited, 0.5), 1),
+        "info_under_load_p95_ms": round(1000 * percentile(waited, 0.95), 1),
+        "saves_under_load": len(saved),
+        "save_under_load_p95_ms": round(1000 * percentile(saved, 0.95), 1),
+    }
 
 
 def _summary(idle: list[float], drafted: list[tuple[float, list[float]]]) -> dict[str, float | int]:

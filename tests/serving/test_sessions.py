@@ -131,7 +131,8 @@ def test_any_other_name_only_tells_the_format(
     [
         special("ct.nii.gz", tarfile.SYMTYPE, "/etc/passwd"), special("ct.nii.gz", tarfile.SYMTYPE, "../../secret"),
         special("ct.nii.gz", tarfile.SYMTYPE, "inside.nii.gz"), special("ct.nii.gz", tarfile.LNKTYPE, "/etc/passwd"),
-        special("ct.nii.gz", tarfile.CHRTYPE), special("ct.nii.gz", tarfile.BLKTYPE), special("ct.nii.gz", tarfile.FIFOTYPE),
+        special("ct.nii.gz", tarfile.CHRTYPE), special("ct.nii.gz", tarfile.BLKTYPE),
+        special("ct.nii.gz", tarfile.FIFOTYPE),
     ],
     ids=["link out", "link up", "link inside", "hard link", "device", "disk", "pipe"],
 )  # fmt: skip
