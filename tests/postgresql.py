@@ -29,6 +29,7 @@ class Cluster:
     """A running server; people connect without a password, from this machine only."""
 
     port: int
+    version: int
 
     def url(self, database: str = USER) -> URL:
         """Address of one of its databases."""
@@ -43,16 +44,16 @@ class Cluster:
         engine.dispose()
 
     def new_database(self, name: str) -> URL:
-        """Makes an empty database that sorts words as people do, like most that administrators make."""
+        """Makes an empty database that sorts words as people do (from version 15 on), like most that there are."""
+        language = "LOCALE_PROVIDER icu ICU_LOCALE 'en-US' LOCALE 'C.UTF-8'" if self.version >= 15 else ""
         self.run(
-            f"DROP DATABASE IF EXISTS {name} WITH (FORCE)",
-            f"CREATE DATABASE {name} TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US' LOCALE 'C.UTF-8'",
+            f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"CREATE DATABASE {name} TEMPLATE template0 {language}"
         )
         return self.url(name)
 
 
 def binaries() -> Path | None:
-    """The folder with the programs of the newest PostgreSQL (15 or later), if there is one."""
+    """The folder with the programs of PostgreSQL, if there is one: that on the path, else the newest of Debian's."""
     found = shutil.which("pg_ctl")
     if found is not None:
         return Path(found).resolve().parent
@@ -86,7 +87,7 @@ def cluster() -> Iterator[Cluster]:
         options = " ".join(f"-c {name}={value}" for name, value in settings.items())
         _run([programs / "pg_ctl", "-D", data, "-l", folder / "log", "-o", options, "-w", "start"])
         try:
-            yield Cluster(port)
+            yield Cluster(port, int((data / "PG_VERSION").read_text()))
         finally:
             _run([programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop"])
     finally:

@@ -10,11 +10,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
-from lib.errors import StorageFull, UnknownImage
+from lib.errors import RecordAway, StorageFull, UnknownImage
 from lib.stages import Role
 from lib.store import schema
 from lib.store.database import Database
 from lib.store.images import ImageState
+from tests.postgresql import cluster
 from tests.store.records import ONLY_POSTGRESQL, Outside, add, put_image
 
 
@@ -123,6 +124,36 @@ def test_a_full_disk_of_the_database_server_is_told(record):
             connection.execute(text("DO $$ BEGIN RAISE EXCEPTION 'no space' USING ERRCODE = '53100'; END $$"))
 
     assert Outside(record).images.get("ct_018").state is ImageState.OK
+
+
+def test_a_database_server_that_does_not_answer_is_told():
+    database = Database("postgresql+psycopg://somebody@127.0.0.1:9/record")
+
+    for block in (database.reading, database.transaction):
+        with pytest.raises(RecordAway, match=r"does not answer\. Send it again later"), block():
+            pass
+
+
+def test_reading_inside_reading_sees_the_same_state_and_a_write_its_own(record):
+    with record.database.reading():
+        before = record.images.ids()
+        put_image(Outside(record), "ct_020")
+        assert record.images.ids() == before
+        with record.database.transaction():
+            put_image(record, "ct_021")
+            assert {"ct_020", "ct_021"} < set(record.images.ids())
+        assert record.images.ids() == before
+
+    assert record.images.ids() == [*before, "ct_020", "ct_021"]
+
+
+@pytest.mark.parametrize(("required", "outcome"), [("0", pytest.skip.Exception), ("1", pytest.fail.Exception)])
+def test_without_postgresql_its_tests_are_skipped_or_fail_where_it_must_be_there(monkeypatch, required, outcome):
+    monkeypatch.setattr("tests.postgresql.binaries", lambda: None)
+    monkeypatch.setenv("REQUIRE_SYSTEM", required)
+
+    with pytest.raises(outcome, match=r"sudo apt-get install postgresql"), cluster():
+        pass
 
 
 @ONLY_POSTGRESQL

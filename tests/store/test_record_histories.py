@@ -209,7 +209,7 @@ def test_whatever_happens_to_a_record_its_promises_hold():
     run_state_machine_as_test(
         Verified,
         settings=settings(
-            max_examples=15,
+            max_examples=30,
             stateful_step_count=25,
             derandomize=True,
             database=None,
