@@ -9,11 +9,11 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from lib import errors
+from lib.serving.hosts import is_loopback
 from lib.serving.log import log_file, write_log
 from lib.serving.settings import default_data, read_settings, studies_folder
 
@@ -81,18 +81,12 @@ def _app_folder(app: str) -> Path:
 
 
 def _refuse_other_hosts(host: str, conf: dict[str, str]) -> None:
-    if not _is_loopback(host) and conf.get("auth", "none") == "none":
+    if not is_loopback(host) and conf.get("auth", "none") == "none":
         raise errors.SetupError(
             f"--host {host} would open the server to everybody who reaches this machine. Turn sign-in on with "
-            "--conf auth tokens (python -m scripts.tokens add NAME --role expert gives tokens), or use 127.0.0.1."
+            "--conf auth tokens (.venv/bin/python -m scripts.tokens add NAME --role expert gives them), or use "
+            "127.0.0.1."
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -111,7 +105,7 @@ def _bound(host: str, port: int) -> socket.socket:
 
 def _lock(data: Path) -> IO[Any]:
     """Keeps a second server away from the same data folder; the system lets go of the lock when this one ends."""
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = (data / "server.lock").open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,14 +132,18 @@ def _first_look(app: LabelingLoop) -> None:
         app.look(report)
     status = app.datastore().status()
     print(f"{status['total']} images, {status['completed']} labelled, {status['quarantined']} quarantined.")
+    if status["quarantined"]:
+        print("  Quarantined files are no images that can be read; GET /datastore/?output=all says why, one by one.")
 
 
 def _print_addresses(host: str, port: int, data: Path) -> None:
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(
-        f"\n  Start page           {address}/\n  Viewer (OHIF)        {address}/ohif/\n"
+        f"\n  Start page           {address}/\n"
         f"  3D Slicer            module MONAI Label, server address {address}\n"
-        f"  All requests         {address}/docs\n  Log                  {log_file(data)}\n\nCtrl-C stops the server.",
+        f"  All requests         {address}/docs\n"
+        f"  Viewer (OHIF)        {address}/ohif/ (for DICOMweb servers; this folder is not shown there yet)\n"
+        f"  Log                  {log_file(data)}\n\nCtrl-C stops the server.",
         flush=True,
     )
 

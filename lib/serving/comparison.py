@@ -26,10 +26,12 @@ def dice_of_tags(
         check: called before each image; may raise to stop.
 
     Returns:
-        ``images``: Dice by structure by image id; ``mean``: over images by structure. ``None`` where undefined.
+        ``images``: Dice by structure by image id; ``mean``: over images by structure, ``None`` where undefined;
+        ``model_versions``: by image id, the model whose mask was compared.
     """
     truth_tag, other_tag = arguments.get("y") or TAG_FINAL, arguments.get("y_pred") or TAG_ORIGINAL
     images: dict[str, dict[str, float | None]] = {}
+    model_versions: dict[str, int | None] = {}
     for image_id in record.images.ids(Standing.LABELLED, Standing.WAITING):
         check()
         try:
@@ -41,12 +43,13 @@ def dice_of_tags(
             # The mask of an old draft is no longer kept.
             continue
         voxels, other_voxels = library.mask(truth), library.mask(other)
+        model_versions[image_id] = other.model_version
         images[image_id] = {
             structure.name: _defined(dice(voxels == structure.value, other_voxels == structure.value))
             for structure in record.task.structures
             if structure.name in truth.looked_at and structure.name in other.looked_at
         }
-    return {"images": images, "mean": _means(images, record)}
+    return {"images": images, "mean": _means(images, record), "model_versions": model_versions}
 
 
 def _means(images: dict[str, dict[str, float | None]], record: Record) -> dict[str, float | None]:

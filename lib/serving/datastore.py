@@ -58,7 +58,6 @@ class RecordDatastore(Datastore):
             raise InvalidRequest(f"The mask holds {outside}, but structures covers only {list(submission.looked_at)}.")
         content = nifti_bytes(Volume(mask, grid.affine))
         digest = self.record.masks.put(content)
-        serving = self.record.models.serving()
         new = NewAnnotation(
             image=image.id,
             stage=stage_of(annotator.role),
@@ -69,7 +68,6 @@ class RecordDatastore(Datastore):
             voxels={name: voxels[name] for name in submission.looked_at},
             parent=submission.parent,
             tag=submission.tag,
-            model_version=serving.version if serving else None,
             client=annotator.client,
             seconds=submission.seconds,
             info=submission.info,

@@ -14,6 +14,7 @@ from lib.serving.library import Library
 from lib.stages import Role, Stage
 from lib.store.annotations import Annotation, NewAnnotation
 from lib.store.images import Image, ImageKind, ImageState
+from lib.store.jobs import JobKind
 from lib.store.models import Model
 from lib.store.record import Record
 
@@ -50,11 +51,14 @@ class Drafting:
         """
         model = self.record.models.serving()
         if model is None:
+            if self.record.jobs.count_open(JobKind.TRAIN):
+                raise NoModelYet("No model yet: the first training is running; GET /train/ tells how far it is.")
             labelled = self.record.annotations.count_by_stage().get(Stage.EXPERT, 0)
             missing = max(1, self.needed - labelled)
+            corrections = "1 correction" if missing == 1 else f"{missing} corrections"
             raise NoModelYet(
-                f"No model yet: store {missing} corrections and train. {labelled} labelled so far; draw on the empty "
-                "image and submit it."
+                f"No model yet: store {corrections} and train. {labelled} labelled so far; draw on the empty image and "
+                "submit it."
             )
         return model
 

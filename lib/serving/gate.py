@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lib.errors import LabelRefineryError, TooLarge
 from lib.serving.access import CHANGE, Access, needed_role
 from lib.serving.annotator import LONGEST_NAME, Annotator, annotator_of
+from lib.serving.hosts import is_loopback
 from lib.serving.measures import count_request
 from lib.serving.problem import problem, problem_of
 from lib.serving.settings import Settings
@@ -27,8 +28,6 @@ FORM_BYTES = 2**20
 
 SIGNING_IN = 8
 """Requests whose tokens are looked at at once: an issuer that does not answer must not take all threads."""
-
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -181,9 +180,9 @@ def _bearer(headers: Headers) -> str | None:
 def _foreign(headers: Headers, allowed: Sequence[str]) -> JSONResponse | None:
     """Without sign-in, no web page of another host may use the server through somebody's browser."""
     host, origin = _hostname(f"//{headers.get('host', '')}"), headers.get("origin")
-    if host not in LOOPBACK:
-        return problem(403, "ForeignHost", f"This server answers to {', '.join(LOOPBACK)} only, found Host {host!r}.")
-    if origin is not None and _hostname(origin) not in LOOPBACK and origin not in allowed:
+    if not is_loopback(host):
+        return problem(403, "ForeignHost", f"This server answers to localhost and 127.0.0.1 only, found Host {host!r}.")
+    if origin is not None and not is_loopback(_hostname(origin)) and origin not in allowed:
         return problem(403, "ForeignOrigin", f"Requests from pages of {origin} are refused.")
     return None
 

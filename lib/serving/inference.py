@@ -123,9 +123,11 @@ def device() -> str:
 
 
 def become_computing_process(data: Path) -> None:
-    """Steps back behind the HTTP process, leaves Ctrl-C to it, shares its log, and takes its share of the cores."""
+    """Steps back behind the HTTP process, which alone ends it; shares its log, and takes its share of the cores."""
     write_log(data, is_server=False)
+    # Ctrl-C and system services send these to all processes at once; the HTTP process knows what to do with a job.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
     import torch

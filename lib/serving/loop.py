@@ -179,6 +179,7 @@ class LabelingLoop:
 
     def start(self) -> None:
         """Starts the processes that compute, and looks at the folder of studies from time to time."""
+        self._sessions.remove_expired()
         self.inference.start()
         self.worker.start()
         if self.settings.rescan > 0:

@@ -189,12 +189,14 @@ def _scoring(record: Record, library: Library, job: Job, diary: Diary) -> None:
     from lib.serving.comparison import METHODS
 
     result = METHODS[job.arguments["method"]](record, library, job.arguments, diary.check)
-    serving = record.models.serving()
+    is_about_models = not (job.arguments.get("y") or job.arguments.get("y_pred"))
+    versions = set(result["model_versions"].values()) - {None} if is_about_models else set()
     with record.database.transaction():
-        if serving is not None:
+        for version in versions:
+            images = [image_id for image_id, made_by in result["model_versions"].items() if made_by == version]
             for structure in record.task.structures:
-                values = {image_id: scores.get(structure.name) for image_id, scores in result["images"].items()}
-                record.scores.put(serving.version, f"{job.arguments['method']}:{structure.name}", values)
+                values = {image_id: result["images"][image_id].get(structure.name) for image_id in images}
+                record.scores.put(version, f"{job.arguments['method']}:{structure.name}", values)
         line = f"Compared {len(result['images'])} images."
         record.jobs.finish(job, JobState.DONE, result, line)
 
@@ -245,8 +247,6 @@ class Worker:
             while process.is_alive() and not self._stopping.wait(0.2):
                 pass
             if process.is_alive():
-                process.terminate()
-                process.join(timeout=5)
                 process.kill()
                 process.join()
                 self._record.jobs.give_back(owner)

@@ -37,7 +37,7 @@ class NewAnnotation:
         voxels: voxels per structure that was looked at.
         parent: version it was made from; ``None``: the newest draft or refined version, if a person stores.
         tag: what the client called it.
-        model_version: model that made it, or that made its draft.
+        model_version: model that made it; ``None``: the one that made its parent.
         rule: rule that made it.
         client: program that sent it.
         seconds: time the author spent, where the client tells.
@@ -110,16 +110,18 @@ class Annotations:
             if image is None or image.state in (ImageState.HIDDEN, ImageState.ERASED):
                 raise UnknownImage(f"There is no image {new.image!r}, so nothing was stored.")
             history = self.history(new.image)
+            parent = _parent(new, history)
+            drafted_by = next((before.model_version for before in history if before.version == parent), None)
             values = {
                 "stage": new.stage,
                 "author": new.author,
                 "role": new.role,
-                "parent": _parent(new, history),
+                "parent": parent,
                 "mask": new.mask,
                 "looked_at": list(new.looked_at),
                 "voxels": new.voxels,
                 "tag": new.tag,
-                "model_version": new.model_version,
+                "model_version": drafted_by if new.model_version is None else new.model_version,
                 "rule": new.rule,
                 "client": new.client,
                 "seconds": new.seconds,

@@ -13,7 +13,7 @@ from lib.store.database import Database
 
 @dataclass(frozen=True)
 class Change:
-    """One request that changed something, or was meant to.
+    """One request that changed something.
 
     Attributes:
         author, role: the person.

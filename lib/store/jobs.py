@@ -49,7 +49,7 @@ class Job:
 
     Attributes:
         number: counts all jobs in the order they were asked for.
-        newest_annotation: ``id`` of the newest expert annotation when it was asked for; training only.
+        newest_annotation: ``id`` of the newest expert annotation when it was asked for.
         owner: worker that runs it.
         cancel: somebody asked it to stop.
         progress: ``epoch``, ``total_epochs`` … as the job's kind gives them.

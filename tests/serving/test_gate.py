@@ -271,7 +271,7 @@ def test_an_open_server_answers_to_its_own_names(here: Here, host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example:8000", "127.0.0.2", "0.0.0.0",
+    ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example:8000", "128.0.0.1", "0.0.0.0",
      "", "[::2]", "[", "localhost@evil.example", "127.0.0.1,evil.example", "10.0.0.7"],
 )  # fmt: skip
 @pytest.mark.parametrize("method", ["GET", "PUT"])

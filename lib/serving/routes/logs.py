@@ -46,5 +46,8 @@ def gpu() -> str:
     program = shutil.which("nvidia-smi")
     if program is None:
         return "This machine has no NVIDIA GPU (nvidia-smi is not installed); the CPU computes.\n"
-    found = subprocess.run([program], capture_output=True, text=True, timeout=20, check=False)
+    try:
+        found = subprocess.run([program], capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return "nvidia-smi did not answer within 20 s.\n"
     return found.stdout or found.stderr
