@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from lib.serving.drafting import Drafting
@@ -102,7 +101,7 @@ class DraftTask(InferTask):
             write_volume(converted, volume, compressed=asked.compressed)
             path.unlink()
             path = converted
-        return path, float(np.prod(volume.grid.spacing_mm)) / 1000
+        return path, volume.grid.voxel_mm3 / 1000
 
 
 def _latencies(seconds: dict[str, float]) -> dict[str, Any]:

@@ -27,10 +27,10 @@ HOME = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><t
 <p>$progress</p>
 <table><tr><th>value<th>structure</tr>$structures</table>
 <h2>Go on</h2><ul>
-<li><a href="ohif/">Viewer (OHIF)</a></li>
 <li>3D Slicer: module <i>MONAI Label</i>, server address <code>$address</code></li>
 <li><a href="docs">All requests</a>, <a href="openapi.json">as OpenAPI</a></li>
 <li><a href="info/">State</a>, <a href="datastore/?output=all">images and labels</a>, <a href="logs/">log</a></li>
+<li><a href="ohif/">Viewer (OHIF)</a>, for DICOMweb servers; it does not show this folder yet</li>
 </ul></body></html>
 """)
 
