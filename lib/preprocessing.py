@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from monai.transforms.utils import generate_spatial_bounding_box
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -49,6 +50,9 @@ AVERAGE_FROM = 2
 THICK = 2
 """An axis is not strided while its voxels are this many times as long as the shortest ones."""
 
+COARSE = 64
+"""Steps into which a long axis is divided when connected pieces are told apart."""
+
 SAMPLED = 1_000_000
 """Voxels that percentiles are taken from."""
 
@@ -66,6 +70,18 @@ FEATURES = (4, 16)
 
 SMALLEST_FEATURE_MAP = 4
 """No axis is strided below this many voxels."""
+
+
+class View(Protocol):
+    """What a task and a network plan both say about how an image is seen."""
+
+    @property
+    def window_hu(self) -> tuple[float, float] | None:
+        """Lower and upper bound of the intensities, or ``None``."""
+
+    @property
+    def region(self) -> str:
+        """``tissue`` or ``largest``, see ``Task.region``."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +122,7 @@ class Prepared:
 def prepared(volume: Volume, plan: NetworkPlan) -> Prepared:
     """The image on the network grid, on the network's intensity scale."""
     oriented = np.nan_to_num(_turned(volume.voxels, volume.grid).astype(np.float32, copy=False))
-    box = _body_box(oriented, plan.window_hu)
+    box = _body_box(oriented, plan)
     spacing_mm = _in_ras_order(volume.grid.spacing_mm, volume.grid)
     frame = Frame(volume.grid, box, _network_shape(box, spacing_mm, plan.spacing_mm))
     scaled = _scaled(torch.from_numpy(oriented[frame.slices].copy()), plan.window_hu)
@@ -194,13 +210,14 @@ def plan_for(task: Task, grids: Sequence[Grid]) -> NetworkPlan:
         strides=strides,
         kernel=(i, j, k),
         features=min(max(len(task.structures) + 2, FEATURES[0]), FEATURES[1]),
+        region=task.region,
     )
 
 
-def body_grid(volume: Volume, window_hu: tuple[float, float] | None) -> Grid:
+def body_grid(volume: Volume, view: View) -> Grid:
     """The part of an image that is left when air is cropped, as ``plan_for`` should see it; axes become RAS."""
     oriented = np.nan_to_num(_turned(volume.voxels, volume.grid).astype(np.float32, copy=False))
-    i, j, k = (stop - start for start, stop in _body_box(oriented, window_hu))
+    i, j, k = (stop - start for start, stop in _body_box(oriented, view))
     return Grid((i, j, k), np.diag([*_in_ras_order(volume.grid.spacing_mm, volume.grid), 1.0]))
 
 
@@ -242,14 +259,29 @@ def _sample(voxels: Array) -> Array:
     return voxels.ravel()[:: max(voxels.size // SAMPLED, 1)]
 
 
-def _body_box(
-    voxels: Array, window_hu: tuple[float, float] | None
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+def _largest_piece(tissue: Array) -> Array:
+    """Bool (I, J, K): the largest connected piece, such as the head without its holder.
+
+    Long axes are looked at in steps, so its border is known to a step only; the voxels between are filled.
+    """
+    steps = [max(size // COARSE, 1) for size in tissue.shape]
+    pieces, count = ndimage.label(tissue[:: steps[0], :: steps[1], :: steps[2]])
+    if count < 2:  # noqa: PLR2004 - nothing to choose from
+        return tissue
+    largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    for axis, step in enumerate(steps):
+        largest = np.repeat(largest, step, axis=axis)
+    i, j, k = tissue.shape
+    return np.asarray(largest[:i, :j, :k])
+
+
+def _body_box(voxels: Array, view: View) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     """First and last + 1 voxel of what is left without surrounding air; the whole image where that hardly differs."""
     whole = tuple((0, size) for size in voxels.shape)
-    starts, stops = generate_spatial_bounding_box(
-        _is_tissue(voxels, window_hu)[None], margin=[CROP_MARGIN] * 3, allow_smaller=True
-    )
+    seen = _is_tissue(voxels, view.window_hu)
+    if view.region == "largest":
+        seen = _largest_piece(seen)
+    starts, stops = generate_spatial_bounding_box(seen[None], margin=[CROP_MARGIN] * 3, allow_smaller=True)
     kept = int(np.prod(np.subtract(stops, starts)))
     spans = whole if not 0 < kept <= CROP_PAYS_BELOW * voxels.size else zip(starts, stops, strict=True)
     i, j, k = ((int(start), int(stop)) for start, stop in spans)
@@ -257,10 +289,10 @@ def _body_box(
 
 
 def _scaled(voxels: Tensor, window_hu: tuple[float, float] | None) -> Tensor:
-    """Float32 (I, J, K): the window as 0 to 1, or zero mean and unit variance over what is not air."""
+    """Float32 (I, J, K): the window as -1 to 1, or zero mean and unit variance over what is not air."""
     if window_hu is not None:
         low, high = window_hu
-        return ((voxels - low) / (high - low)).clamp(0, 1)
+        return ((2 * voxels - low - high) / (high - low)).clamp(-1, 1)
     sample = _sample(voxels.numpy())
     tissue = sample[_is_tissue(sample, None)]
     if tissue.size == 0:

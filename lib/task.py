@@ -21,6 +21,10 @@ PALETTE = (
 """Colours (red, green, blue) for structures whose task names none, repeated when they run out."""
 
 
+REGIONS = ("tissue", "largest")
+"""What ``Task.region`` may be."""
+
+
 @dataclass(frozen=True)
 class Structure:
     """A named organ or lesion and the number that stands for it in a mask.
@@ -30,12 +34,14 @@ class Structure:
         value: label value, 1 to 255.
         colour: red, green, blue, 0 to 255.
         code: SNOMED CT concept id, or empty.
+        range: lowest and highest intensity (HU on CT) of its voxels, for a first draft by threshold; ``None``: unknown.
     """
 
     name: str
     value: int
     colour: tuple[int, int, int]
     code: str = ""
+    range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,16 @@ class Task:
         description: one sentence for people.
         structures: in the order of their label values; empty until the settings name them.
         modality: DICOM modality, for example ``CT`` or ``MR``.
-        window_hu: lower and upper bound that become 0 and 1 for the network; ``None``: zero mean and unit
+        window_hu: lower and upper bound that become -1 and 1 for the network; ``None``: zero mean and unit
             variance of each image by itself, for modalities without a fixed scale.
         spacing_mm: voxel edges that the network works at; ``None``: the median of the training images.
+        region: what a network sees of an image: ``tissue``: all that is no air; ``largest``: only the largest
+            connected piece of it, as the head without its holder or the breast without film markers.
+        is_flat: images have one slice, as radiographs do.
+        network: name in ``lib.networks.segmenter.NETWORKS`` of what is trained from scratch.
+        loss: name in ``lib.losses.LOSSES`` of what training minimises.
+        draft_rule: name in ``lib.drafts.RULES`` of the draft before the first model; empty: there is none.
+        flag_ml: volume of all structures together from which a case is flagged, in ml; ``None``: cases are not flagged.
     """
 
     name: str
@@ -58,6 +71,12 @@ class Task:
     modality: str = "MR"
     window_hu: tuple[float, float] | None = None
     spacing_mm: tuple[float, float, float] | None = None
+    region: str = "tissue"
+    is_flat: bool = False
+    network: str = "residual_unet"
+    loss: str = "dice_ce"
+    draft_rule: str = ""
+    flag_ml: float | None = None
 
     def __post_init__(self) -> None:
         """Refuses structures that share a name or a value."""
@@ -69,6 +88,8 @@ class Task:
             raise InvalidSetting(
                 f"Each structure needs a name and a value from 1 to {MAX_STRUCTURES}, found {listed(self.structures)}."
             )
+        if self.region not in REGIONS:
+            raise ValueError(f"A task's region is one of {', '.join(REGIONS)}, found {self.region!r}.")
 
     @property
     def values(self) -> dict[str, int]:

@@ -31,8 +31,8 @@ class Threshold(torch.nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         self.largest = tuple(image.shape[2:])
-        self.rows = (image[0, 0, :, 0, 0] * 100).round().int().tolist()
-        return torch.cat([0.5 - image, torch.full_like(image, -9), image - 0.5], dim=1) * 50
+        self.rows = (image[0, 0, :, 0, 0] * 50 + 50).round().int().tolist()
+        return torch.cat([-image, torch.full_like(image, -9), image], dim=1) * 50
 
 
 @pytest.fixture

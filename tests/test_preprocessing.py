@@ -26,9 +26,9 @@ STRUCTURES = {"liver": 1, "spleen": 5}
 ORIENTATIONS = ("RAS", "LPS", "LAS", "ASR", "SPL", "PIR", "IRA")
 
 
-def plan(spacing_mm=(2.0, 2.0, 2.0), window_hu=None, structures=STRUCTURES) -> NetworkPlan:
+def plan(spacing_mm=(2.0, 2.0, 2.0), window_hu=None, structures=STRUCTURES, region="tissue") -> NetworkPlan:
     return NetworkPlan(
-        "residual_unet", structures, spacing_mm, window_hu, (16, 16, 16), (8, 16), ((2, 2, 2),), (3, 3, 3)
+        "residual_unet", structures, spacing_mm, window_hu, (16, 16, 16), (8, 16), ((2, 2, 2),), region=region
     )
 
 
@@ -123,12 +123,25 @@ def test_a_flat_image_comes_back_flat(shape):
     assert np.array_equal(found, mask)
 
 
-def test_a_window_becomes_zero_to_one():
-    voxels = np.array([-2000, -160, 40, 240, 3000], np.int16).reshape(5, 1, 1)
+def test_a_window_becomes_minus_one_to_one():
+    voxels = np.array([-1000, -40, 40, 120, 3000], np.int16).reshape(5, 1, 1)
 
-    seen = prepared(Volume(voxels, np.diag([2.0, 2, 2, 1])), plan(window_hu=(-160, 240))).voxels
+    seen = prepared(Volume(voxels, np.diag([2.0, 2, 2, 1])), plan(window_hu=(-40, 120))).voxels
 
-    assert seen[0, :, 0, 0].tolist() == [0, 0, 0.5, 1, 1]
+    assert seen[0, :, 0, 0].tolist() == [-1, -1, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("region", "columns"), [("tissue", 95), ("largest", 46)])
+def test_a_network_for_the_largest_piece_does_not_see_what_lies_beside_it(region, columns):
+    """A head of 40 columns, ten free columns, and a holder up to the edge; three voxels of margin."""
+    voxels = np.full((130, 60, 30), -1000, np.int16)
+    voxels[20:60, 10:50] = 40
+    voxels[104:109, 10:50] = 200
+    volume = Volume(voxels, np.eye(4))
+
+    seen = prepared(volume, plan(window_hu=(-40, 120), spacing_mm=(1.0, 1.0, 1.0), region=region))
+
+    assert seen.frame.box_shape == (columns, 46, 30)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
@@ -272,6 +285,6 @@ def test_a_plan_is_made_for_what_is_left_without_air():
     voxels = np.full((100, 100, 40), -1000, np.int16)
     voxels[30:70, 20:70] = 40
 
-    grid = body_grid(Volume(voxels, affine_of("LPS", (1.0, 1.0, 3.0))), (-160, 240))
+    grid = body_grid(Volume(voxels, affine_of("LPS", (1.0, 1.0, 3.0))), plan(window_hu=(-160, 240)))
 
     assert (grid.shape, grid.spacing_mm) == ((46, 56, 40), (1.0, 1.0, 3.0))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lib.errors import UnacceptableFile
+from lib.task import REGIONS
 
 Triple = tuple[float, float, float]
 VoxelTriple = tuple[int, int, int]
@@ -27,12 +28,13 @@ class NetworkPlan:
         network: name in ``segmenter.NETWORKS``.
         structures: label value by structure name, in the order of the network's channels (background comes first).
         spacing_mm: voxel edges that the network works at.
-        window_hu: lower and upper bound that become 0 and 1; ``None``: each image is standardised by itself.
+        window_hu: lower and upper bound that become -1 and 1; ``None``: each image is standardised by itself.
         patch: voxels that training looks at together; multiples of the network's strides.
         channels: features of each level, finest first.
         strides: voxels per step from one level to the next, one triple for each level but the first.
         kernel: edge lengths of the convolutions.
         features: of every voxel at full resolution, which the classifier decides from.
+        region: what is seen of an image, ``tissue`` or ``largest``, see ``Task.region``.
     """
 
     network: str
@@ -44,6 +46,7 @@ class NetworkPlan:
     strides: tuple[VoxelTriple, ...]
     kernel: VoxelTriple = (3, 3, 3)
     features: int = 8
+    region: str = "tissue"
 
     @property
     def classes(self) -> int:
@@ -82,6 +85,7 @@ class NetworkPlan:
             strides=_entry(content, "strides", _strides),
             kernel=_entry(content, "kernel", _voxels),
             features=_entry(content, "features", _count),
+            region=_entry(content, "region", _region),
         )
 
 
@@ -132,6 +136,7 @@ WANTED = {
     "strides": "a list of triples of whole numbers above 0",
     "kernel": "three whole numbers above 0",
     "features": "a whole number above 0",
+    "region": "'tissue' or 'largest'",
 }
 """What each entry of a plan must be, for messages."""
 
@@ -158,6 +163,11 @@ def _require(is_right: bool) -> None:
 
 def _text(value: Any) -> str:
     _require(isinstance(value, str))
+    return str(value)
+
+
+def _region(value: Any) -> str:
+    _require(value in REGIONS)
     return str(value)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lib.errors import GridMismatch, NoAnnotationsYet
 from lib.networks.checkpoint import NetworkPlan
-from lib.preprocessing import body_grid, prepared, prepared_mask
+from lib.preprocessing import View, body_grid, prepared, prepared_mask
 from lib.volume import Array, Grid, Volume
 
 T = TypeVar("T")
@@ -105,14 +105,14 @@ def prepared_cases(
     return ready
 
 
-def body_grids(cases: Sequence[TrainingCase], window_hu: tuple[float, float] | None, at_most: int) -> list[Grid]:
+def body_grids(cases: Sequence[TrainingCase], view: View, at_most: int) -> list[Grid]:
     """The lattices, without surrounding air, of the first cases that can be read."""
     grids: list[Grid] = []
     ignored: dict[str, str] = {}
     for case in cases:
         if len(grids) == at_most:
             break
-        found = _attempt(case, partial(_body_grid, case, window_hu), ignored)
+        found = _attempt(case, partial(_body_grid, case, view), ignored)
         grids += [] if found is None else [found]
     if not grids:
         raise _nothing_left(ignored)
@@ -134,8 +134,8 @@ def checked_mask(case: TrainingCase, volume: Volume) -> Array:
     return mask
 
 
-def _body_grid(case: TrainingCase, window_hu: tuple[float, float] | None) -> Grid:
-    return body_grid(case.load_volume(), window_hu)
+def _body_grid(case: TrainingCase, view: View) -> Grid:
+    return body_grid(case.load_volume(), view)
 
 
 def _prepared(case: TrainingCase, plan: NetworkPlan, generator: np.random.Generator) -> PreparedCase:

@@ -114,7 +114,7 @@ def finetune(
 
     check()
     plan = (
-        plan_for(task, body_grids(cases, task.window_hu, PLANNED_FROM))
+        plan_for(task, body_grids(cases, task, PLANNED_FROM))
         if start is None
         else replace(start.plan, structures=task.values)
     )

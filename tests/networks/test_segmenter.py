@@ -106,7 +106,8 @@ def test_an_appended_structure_leaves_the_logits_of_the_others_as_they_were(name
     before, after = start(image), network(image)
     for old, name in enumerate(["background", "liver", "spleen"]):
         new = ["background", *(other.casefold() for other in names)].index(name)
-        assert torch.equal(after[:, new], before[:, old])
+        # Processors add up in another order when there is one row more.
+        torch.testing.assert_close(after[:, new], before[:, old])
 
 
 def test_a_damaged_start_is_refused():

@@ -88,6 +88,6 @@ def test_cases_beyond_the_memory_are_left_out_and_reported(monkeypatch):
 
 
 def test_unreadable_cases_do_not_decide_the_plan():
-    grids = body_grids([unreadable(), case(0), case(1)], TASK.window_hu, at_most=1)
+    grids = body_grids([unreadable(), case(0), case(1)], TASK, at_most=1)
 
     assert [grid.shape for grid in grids] == [(24, 20, 16)]
