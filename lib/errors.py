@@ -4,12 +4,14 @@ LabelRefineryError
     InvalidRequest              the request itself is malformed
     NotSignedIn                 the request needs a valid token
     NotAllowed                  this person's role does not allow the request
+        ForeignHost  ForeignOrigin
     NotFound                    there is no such thing
         UnknownImage  UnknownAnnotation  UnknownModel  UnknownMethod  UnknownSession  UnknownJob
     StageConflict               the thing exists, but not in a state that allows this
         NoModelYet  NoAnnotationsYet
     UnacceptableFile            the file was read and cannot be taken
         UnreadableImage  GridMismatch  UnknownStructure
+            NoImage
     TooLarge                    more bytes than the server accepts
     StorageFull                 the disk has no room left
     ComputationInterrupted      a process that computes died or was stopped
@@ -35,6 +37,14 @@ class NotSignedIn(LabelRefineryError):
 
 class NotAllowed(LabelRefineryError):
     """The person is known, but may not do this."""
+
+
+class ForeignHost(NotAllowed):
+    """Without sign-in, the request came under another name than this machine's own."""
+
+
+class ForeignOrigin(NotAllowed):
+    """Without sign-in, a page of another host sent the request."""
 
 
 class NotFound(LabelRefineryError):
@@ -83,6 +93,10 @@ class UnacceptableFile(LabelRefineryError):
 
 class UnreadableImage(UnacceptableFile):
     """The file is damaged, empty, or not an image of a kind that is read here."""
+
+
+class NoImage(UnreadableImage):
+    """The file is sound for all one can tell, but something else than an image: notes, a report, a segmentation."""
 
 
 class GridMismatch(UnacceptableFile):

@@ -77,7 +77,7 @@ def read_mask(path: Path, grid: Grid, name: str) -> tuple[Volume, tuple[NamedVal
     """
     if path.name.lower().endswith(".bin"):
         return _raw_buffer(path, grid, name), ()
-    if not suffix_of(path.name):
+    if suffix_of(path.name) not in MASK_SUFFIXES:
         raise UnreadableImage(f"A mask must be one of {', '.join(MASK_SUFFIXES)}; found {path.name!r}.")
     if path.stat().st_size == 0:
         raise UnreadableImage(f"The mask {path.name} is empty (0 bytes). Send it again.")

@@ -1,4 +1,4 @@
-"""Folders of DICOM files as series, and a series as a volume."""
+"""Folders of DICOM files as series, and a series as a volume; a radiograph is a volume of one slice."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pydicom
 import SimpleITK as sitk
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.uid import MediaStorageDirectoryStorage
 
-from lib.errors import UnreadableImage
+from lib.errors import NoImage, UnreadableImage
 from lib.volume import LPS_FROM_RAS, Array, Grid, Volume, volume_of_sitk
 
 DICOM_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
@@ -40,12 +42,22 @@ NO_IMAGES = {
 """DICOM objects that are no images, by Modality (PS3.3 section C.7.3.1.1.1)."""
 
 
+PROJECTIONS = ("CR", "DX", "MG", "RG")
+"""Modalities whose images are radiographs: each stands by itself and has no place in the patient."""
+
+GREY = ("MONOCHROME1", "MONOCHROME2")
+"""PhotometricInterpretation of grey images; the lowest value is white in the first and black in the second."""
+
+
 @dataclass(frozen=True)
 class SliceHeader:
     """What the header of one DICOM file says about its place.
 
+    A radiograph has none: its columns run to the left and its rows to the back of the patient, from the origin on.
+
     Attributes:
         path: the file.
+        instance_uid: SOPInstanceUID (0008,0018).
         series_uid: SeriesInstanceUID (0020,000E).
         study_uid: StudyInstanceUID (0020,000D).
         patient: PatientID with its issuer (0010,0020), (0010,0021).
@@ -58,6 +70,7 @@ class SliceHeader:
     """
 
     path: Path
+    instance_uid: str
     series_uid: str
     study_uid: str
     patient: str
@@ -67,6 +80,19 @@ class SliceHeader:
     rows_mm: tuple[float, ...]
     origin_mm: tuple[float, ...]
     thickness_mm: float
+
+    @property
+    def is_projection(self) -> bool:
+        """Whether it is a radiograph."""
+        return self.modality in PROJECTIONS
+
+    @property
+    def image_id(self) -> str:
+        """What the file is a part of: its series; of a radiograph series each file is an image of its own.
+
+        It does not depend on the other files of the series, so that a view that arrives later renames none.
+        """
+        return f"{self.series_uid}/{self.instance_uid}" if self.is_projection else self.series_uid
 
     @property
     def normal(self) -> Array:
@@ -90,6 +116,7 @@ def read_header(path: Path) -> SliceHeader:
     """Reads the header of one image file.
 
     Raises:
+        NoImage: if it is another DICOM object, such as a report.
         UnreadableImage: if it is no DICOM image with one grey frame.
     """
     try:
@@ -106,28 +133,41 @@ def read_header(path: Path) -> SliceHeader:
 def _refuse_no_image(header: Any, name: str) -> None:
     modality = str(header.get("Modality", ""))
     if modality in NO_IMAGES:
-        raise UnreadableImage(f"{name} is no image but {NO_IMAGES[modality]} (DICOM {modality}). Keep it elsewhere.")
+        raise NoImage(f"{name} is no image but {NO_IMAGES[modality]} (DICOM {modality}).")
+    if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        raise NoImage(f"{name} is no image but the list of files on a disc (DICOMDIR).")
     wanted = ("SeriesInstanceUID", "StudyInstanceUID", "Rows", "Columns")
     missing = [attribute for attribute in wanted if header.get(attribute) in (None, "")]
     if missing:
         raise UnreadableImage(f"{name} is no DICOM image: {', '.join(missing)} missing.")
-    uid = str(header.SeriesInstanceUID)
-    # It becomes the image's id, and names files: the standard's digits and dots, and what anonymisers write.
-    if not re.fullmatch(r"[0-9A-Za-z._-]{1,64}", uid):
-        raise UnreadableImage(f"{name} has no usable SeriesInstanceUID, found {uid[:80]!r}.")
-    if int(header.get("SamplesPerPixel") or 1) != 1:
-        raise UnreadableImage(f"{name} is a colour image ({header.SamplesPerPixel} samples a pixel).")
+    _refuse_unusable_uids(header, name)
+    if int(header.get("SamplesPerPixel") or 1) != 1 or header.get("PhotometricInterpretation", GREY[1]) not in GREY:
+        raise UnreadableImage(
+            f"{name} is a colour image ({header.get('SamplesPerPixel') or 1} samples a pixel, "
+            f"{header.get('PhotometricInterpretation')}); wanted is one grey value a pixel."
+        )
     frames = int(header.get("NumberOfFrames") or 1)
     if frames != 1 or "PerFrameFunctionalGroupsSequence" in header:
         raise UnreadableImage(
-            f"{name} holds {frames} frames in one file; wanted is one slice a file. Convert it to single frames."
+            f"{name} holds {frames} frames in one file; wanted is one slice a file, no tomosynthesis and no enhanced "
+            "image. Convert it to single frames."
         )
 
 
+def _refuse_unusable_uids(header: Any, name: str) -> None:
+    used = ["SeriesInstanceUID"]
+    if header.get("Modality") in PROJECTIONS:
+        used.append("SOPInstanceUID")
+    for attribute in used:
+        uid = str(header.get(attribute, ""))
+        # It becomes the image's id, and names files: the standard's digits and dots, and what anonymisers write.
+        if not re.fullmatch(r"[0-9A-Za-z._-]{1,64}", uid):
+            raise UnreadableImage(f"{name} has no usable {attribute}, found {uid[:80]!r}.")
+
+
 def _slice_header(header: Any, path: Path) -> SliceHeader:
-    direction = _numbers(header, "ImageOrientationPatient", (1, 0, 0, 0, 1, 0), path.name)
-    spacing = "PixelSpacing" if header.get("PixelSpacing") else "ImagerPixelSpacing"
-    rows_mm, columns_mm = _numbers(header, spacing, (1, 1), path.name)
+    modality = str(header.get("Modality") or "")[:LONGEST_MODALITY]
+    direction, origin_mm, (rows_mm, columns_mm) = _place(header, modality in PROJECTIONS, path.name)
     thickness_mm = float(header.get("SliceThickness") or 1)
     if not (
         min(rows_mm, columns_mm, thickness_mm) > 0 and np.linalg.norm(np.cross(direction[:3], direction[3:])) > 0.5
@@ -137,20 +177,38 @@ def _slice_header(header: Any, path: Path) -> SliceHeader:
     patient = f"{header.PatientID}@{issuer}" if header.get("PatientID") else str(header.StudyInstanceUID)
     return SliceHeader(
         path=path,
+        instance_uid=str(header.get("SOPInstanceUID", "")),
         series_uid=str(header.SeriesInstanceUID),
         study_uid=str(header.StudyInstanceUID),
         patient=patient,
-        modality=str(header.get("Modality") or "")[:LONGEST_MODALITY],
+        modality=modality,
         shape=(int(header.Columns), int(header.Rows)),
         columns_mm=tuple(float(cosine * columns_mm) for cosine in direction[:3]),
         rows_mm=tuple(float(cosine * rows_mm) for cosine in direction[3:]),
-        origin_mm=tuple(_numbers(header, "ImagePositionPatient", (0, 0, 0), path.name)),
+        origin_mm=tuple(origin_mm),
         thickness_mm=thickness_mm,
     )
 
 
+def _place(header: Any, is_projection: bool, name: str) -> tuple[list[float], list[float], list[float]]:
+    """Direction cosines of rows and columns, the first voxel in LPS mm, and the distances of rows and of columns."""
+    wanted: dict[str, tuple[float, ...]] = {
+        "ImageOrientationPatient": (1, 0, 0, 0, 1, 0), "ImagePositionPatient": (0, 0, 0), "PixelSpacing": (1, 1),
+    }  # fmt: skip
+    missing = [attribute for attribute in wanted if header.get(attribute) in (None, "", [])]
+    if missing and not is_projection:
+        raise UnreadableImage(
+            f"{name} does not say where its slice lies: {', '.join(missing)} missing (modality "
+            f"{header.get('Modality') or 'unknown'}). Send the slices as the scanner wrote them."
+        )
+    numbers = [_numbers(header, attribute, otherwise, name) for attribute, otherwise in wanted.items()]
+    if "PixelSpacing" in missing:
+        numbers[2] = _numbers(header, "ImagerPixelSpacing", (1, 1), name)
+    return numbers[0], numbers[1], numbers[2]
+
+
 def _numbers(header: Any, attribute: str, otherwise: Sequence[float], name: str) -> list[float]:
-    """The numbers of an attribute; others if it is missing or empty, as in projection images."""
+    """The numbers of an attribute; others if it is missing or empty, as in radiographs."""
     values = [float(value) for value in header.get(attribute) or otherwise]
     if len(values) != len(otherwise) or not np.isfinite(values).all():
         raise UnreadableImage(f"{name}: {attribute} is {values}, wanted are {len(otherwise)} numbers.")
@@ -161,8 +219,14 @@ def ordered(slices: Sequence[SliceHeader]) -> list[SliceHeader]:
     """The slices of one series by their place, evenly spaced.
 
     Raises:
-        UnreadableImage: if they differ in size or direction, two lie at one place, or one is missing.
+        UnreadableImage: if they differ in size or direction, two lie at one place, one is missing, or they are
+            several radiographs.
     """
+    if len(slices) > 1 and slices[0].is_projection:
+        raise UnreadableImage(
+            f"Series {slices[0].series_uid} holds {len(slices)} radiographs ({slices[0].modality}), each an image of "
+            "its own. Send one at a time."
+        )
     in_place = sorted(slices, key=lambda header: header.position_mm)
     uid = in_place[0].series_uid
     _refuse_other_planes(in_place)
@@ -212,19 +276,57 @@ def read_series(paths: Sequence[Path]) -> Volume:
 
     Returns:
         Voxels in stored units after the rescale (HU for CT), on the lattice that ``series_grid`` tells. The slices of
-        a tilted gantry keep their drift: the affine is sheared then.
+        a tilted gantry keep their drift: the affine is sheared then. A radiograph has the values that a viewer shows
+        at first: see ``as_shown``.
 
     Raises:
         UnreadableImage: if the slices do not make one volume.
     """
     slices = ordered([read_header(path) for path in paths])
     try:
-        reader = sitk.ImageSeriesReader()
-        reader.SetFileNames([str(header.path) for header in slices])
-        volume = volume_of_sitk(reader.Execute(), slices[0].series_uid)
-    except RuntimeError as error:
+        voxels = _radiograph(slices[0].path) if slices[0].is_projection else _stack(slices)
+    except UnreadableImage:
+        raise
+    # The readers raise whatever damaged pixels or tables make them stumble over.
+    except Exception as error:
         raise UnreadableImage(f"Series {slices[0].series_uid} cannot be read: {error}") from error
-    return Volume(volume.voxels, series_grid(slices).affine)
+    return Volume(voxels, series_grid(slices).affine)
+
+
+def _stack(slices: Sequence[SliceHeader]) -> Array:
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([str(header.path) for header in slices])
+    return volume_of_sitk(reader.Execute(), slices[0].series_uid).voxels
+
+
+def _radiograph(path: Path) -> Array:
+    # Not by SimpleITK, which inverts MONOCHROME1 before the tables can be applied.
+    dataset = pydicom.dcmread(path)
+    return as_shown(dataset.pixel_array.T[:, :, None], dataset)
+
+
+def as_shown(pixels: Array, header: Any) -> Array:
+    """The grey values of a radiograph as its maker wants them shown.
+
+    Vendors and film scanners store other curves; the tables that come with an image make them alike. They are applied
+    in the order of PS3.4 annex N: rescale or modality table, then the first VOI table or else the first window, then
+    the inversion of MONOCHROME1, about the middle between the lowest and the highest value that occur.
+
+    Args:
+        pixels: stored values, of any shape.
+        header: the dataset, its pixels are not needed.
+
+    Returns:
+        The same shape, as it came if there is nothing to apply, else float32; bright is dense in a mammogram.
+    """
+    rescale = header.get("RescaleSlope", 1), header.get("RescaleIntercept", 0)
+    shown = pixels
+    if header.get("ModalityLUTSequence") or rescale != (1, 0):
+        shown = apply_modality_lut(shown, header)
+    shown = apply_voi_lut(shown, header)
+    if header.get("PhotometricInterpretation") == "MONOCHROME1":
+        shown = float(shown.min()) + float(shown.max()) - shown
+    return shown if shown is pixels else shown.astype(np.float32)
 
 
 def series_grid(slices: Sequence[SliceHeader]) -> Grid:

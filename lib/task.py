@@ -52,7 +52,8 @@ class Task:
         name: short name, also that of its model and trainer.
         description: one sentence for people.
         structures: in the order of their label values; empty until the settings name them.
-        modality: DICOM modality, for example ``CT`` or ``MR``.
+        modality: DICOM modality of images whose files name none, for example ``CT`` or ``MR``.
+        modalities: those of DICOM images that the task works on; empty: any.
         window_hu: lower and upper bound that become -1 and 1 for the network; ``None``: zero mean and unit
             variance of each image by itself, for modalities without a fixed scale.
         spacing_mm: voxel edges that the network works at; ``None``: the median of the training images.
@@ -60,6 +61,7 @@ class Task:
             connected piece of it, as the head without its holder or the breast without film markers.
         is_flat: images have one slice, as radiographs do.
         network: name in ``lib.networks.segmenter.NETWORKS`` of what is trained from scratch.
+        encoder_weights: path of the weight file for a network with a frozen encoder; empty: none.
         loss: name in ``lib.losses.LOSSES`` of what training minimises.
         draft_rule: name in ``lib.drafts.RULES`` of the draft before the first model; empty: there is none.
         flag_ml: volume of all structures together from which a case is flagged, in ml; ``None``: cases are not flagged.
@@ -69,11 +71,13 @@ class Task:
     description: str
     structures: tuple[Structure, ...] = ()
     modality: str = "MR"
+    modalities: tuple[str, ...] = ()
     window_hu: tuple[float, float] | None = None
     spacing_mm: tuple[float, float, float] | None = None
     region: str = "tissue"
     is_flat: bool = False
     network: str = "residual_unet"
+    encoder_weights: str = ""
     loss: str = "dice_ce"
     draft_rule: str = ""
     flag_ml: float | None = None

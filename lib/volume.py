@@ -1,7 +1,8 @@
 """Voxels with their place in the patient: reading, writing, and putting a mask onto an image's grid.
 
 Voxels are (I, J, K), affines lead from voxel indices to RAS millimetres. SimpleITK's (K, J, I) arrays and LPS
-millimetres stay inside this file.
+millimetres stay inside this file. A picture (PNG and its like) is (I, J, 1) and lies where SimpleITK puts it: I leads
+to the patient's left, J to the back, which says no more than that columns run to the right and rows downwards.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import itertools
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import SimpleITK as sitk
 from nibabel.orientations import aff2axcodes
 
 from lib.errors import GridMismatch, UnreadableImage
+from lib.picture import PICTURE_SUFFIXES, picture_size, read_picture
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -28,7 +31,10 @@ GRID_TOLERANCE_MM = 1e-3
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 NRRD_SUFFIXES = (".seg.nrrd", ".nrrd")
 VOLUME_SUFFIXES = NIFTI_SUFFIXES + NRRD_SUFFIXES
-"""File names that are read here; the longer suffix stands first."""
+"""File names of volumes and masks; the longer suffix stands first."""
+
+IMAGE_SUFFIXES = VOLUME_SUFFIXES + PICTURE_SUFFIXES
+"""File names of images, which may be pictures too."""
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -89,20 +95,21 @@ class Volume:
 
 def suffix_of(name: str) -> str:
     """The suffix of a file name that is read here, or an empty string."""
-    return next((suffix for suffix in VOLUME_SUFFIXES if name.lower().endswith(suffix)), "")
+    return next((suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), "")
 
 
 def read_volume(path: Path) -> Volume:
-    """Reads a NIfTI or NRRD file.
+    """Reads a NIfTI or NRRD file, or a picture.
 
     Returns:
-        Voxels in the file's own type, scaled as its header says; a 2D image becomes (I, J, 1).
+        Voxels in the file's own type, scaled as its header says; a 2D image becomes (I, J, 1). Where a picture does
+        not tell its pixel size, the edges are 1 mm.
 
     Raises:
         UnreadableImage: if the file is damaged, holds no voxels, or is not one grey volume.
     """
     try:
-        volume = _read_nifti(path) if suffix_of(path.name) in NIFTI_SUFFIXES else _read_nrrd(path)
+        volume = _reader_of(path)(path)
     except UnreadableImage:
         raise
     # The readers raise whatever a damaged header makes them stumble over.
@@ -114,7 +121,7 @@ def read_volume(path: Path) -> Volume:
 
 
 def read_grid(path: Path) -> Grid:
-    """The lattice of a NIfTI or NRRD file from its header, and whether all its voxels are there.
+    """The lattice of an image file from its header, and whether all voxels of a NIfTI or NRRD file are there.
 
     Raises:
         UnreadableImage: as ``read_volume``, and if the file is shorter than its header says.
@@ -122,6 +129,8 @@ def read_grid(path: Path) -> Grid:
     if path.stat().st_size == 0:
         raise UnreadableImage(f"{path.name} is empty (0 bytes).")
     try:
+        if suffix_of(path.name) in PICTURE_SUFFIXES:
+            return _picture_grid(*picture_size(path))
         if suffix_of(path.name) in NIFTI_SUFFIXES:
             return _nifti_grid(path)
         return _nrrd_grid(path)
@@ -181,46 +190,49 @@ def onto_grid(mask: Volume, grid: Grid, name: str) -> Array:
     """
     if mask.grid.is_same_as(grid):
         return mask.voxels
+    whole = Volume(np.zeros(grid.shape, mask.voxels.dtype), grid.affine)
+    view_on(whole, mask.grid, name)[...] = mask.voxels
+    return whole.voxels
+
+
+def view_on(image: Volume, part: Grid, name: str) -> Array:
+    """The voxels of an image that lie on another grid of the same lattice, with that grid's order of the axes.
+
+    Args:
+        image: any voxels.
+        part: covers the image or a part of it, its axes may have another order or direction.
+        name: what to call the image in the message.
+
+    Returns:
+        A view of the shape of ``part``: what is written to it is written to the image.
+
+    Raises:
+        GridMismatch: if the lattices differ by more than the tolerance, or ``part`` leaves the image.
+    """
     mismatch = GridMismatch(
-        f"The mask of {name} is {mask.grid}, the image is {grid}. Export the mask with the image as reference volume."
+        f"The mask of {name} is {part}, the image is {image.grid}{_apart(part, image.grid)}. "
+        "Export the mask with the image as reference volume."
     )
-    to_grid = np.linalg.solve(grid.affine, mask.affine)
-    steps = np.rint(to_grid[:3, :3])
-    is_permutation = (np.abs(steps).sum(axis=0) == 1).all() and (np.abs(steps).sum(axis=1) == 1).all()
-    if not is_permutation:
+    to_image = np.rint(np.linalg.solve(image.affine, part.affine))
+    steps = np.abs(to_image[:3, :3])
+    if not ((steps.sum(axis=0) == 1).all() and (steps.sum(axis=1) == 1).all()):
         raise mismatch
-    axes = [int(np.argmax(np.abs(row))) for row in steps]
-    turned = np.transpose(mask.voxels, axes)
-    flips = [steps[axis, source] < 0 for axis, source in enumerate(axes)]
-    turned = np.flip(turned, [axis for axis, flipped in enumerate(flips) if flipped])
-    last = np.array(mask.voxels.shape) - 1
-    first_index = np.array([last[source] if flipped else 0 for source, flipped in zip(axes, flips, strict=True)])
-    corner = np.zeros(3)
-    for axis, source in enumerate(axes):
-        corner[source] = first_index[axis]
-    start = np.rint(to_grid[:3, :3] @ corner + to_grid[:3, 3]).astype(int)
-    placed = np.eye(4)
-    placed[:3, 3] = start
-    turned_affine = _turned_affine(mask.affine, axes, flips, mask.voxels.shape)
-    if np.abs(
-        _corners(turned_affine, turned.shape) - _corners(grid.affine @ placed, turned.shape)
-    ).max() > GRID_TOLERANCE_MM or any(
-        begin < 0 or begin + length > size for begin, length, size in zip(start, turned.shape, grid.shape, strict=True)
-    ):
+    outermost = _corners(to_image, part.shape)
+    first, last = outermost.min(axis=0).astype(int), outermost.max(axis=0).astype(int)
+    apart_mm = np.abs(_corners(image.affine @ to_image, part.shape) - _corners(part.affine, part.shape)).max()
+    if apart_mm > GRID_TOLERANCE_MM or (first < 0).any() or (last >= image.voxels.shape).any():
         raise mismatch
-    whole = np.zeros(grid.shape, mask.voxels.dtype)
-    whole[tuple(slice(begin, begin + length) for begin, length in zip(start, turned.shape, strict=True))] = turned
-    return whole
+    covered = image.voxels[tuple(slice(begin, end + 1) for begin, end in zip(first, last, strict=True))]
+    turned = np.flip(covered, np.flatnonzero((to_image[:3, :3] < 0).any(axis=1)))
+    return turned.transpose(np.argmax(steps, axis=0))
 
 
-def _turned_affine(affine: Array, axes: list[int], flips: list[bool], shape: tuple[int, ...]) -> Array:
-    """The affine after the axes were put in another order and some of them flipped."""
-    turned = affine.copy()
-    for axis, (source, flipped) in enumerate(zip(axes, flips, strict=True)):
-        turned[:3, axis] = -affine[:3, source] if flipped else affine[:3, source]
-        if flipped:
-            turned[:3, 3] = turned[:3, 3] + affine[:3, source] * (shape[source] - 1)
-    return turned
+def _apart(mask: Grid, grid: Grid) -> str:
+    """What else to tell of two grids that look alike: how far their corners lie apart."""
+    if mask.shape != grid.shape:
+        return ""
+    apart_mm = np.abs(_corners(mask.affine, mask.shape) - _corners(grid.affine, grid.shape)).max()
+    return f"; their corners lie up to {apart_mm:.3g} mm apart"
 
 
 def _corners(affine: Array, shape: tuple[int, ...]) -> Array:
@@ -250,6 +262,22 @@ def _checked_affine(affine: Array, name: str) -> Array:
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
         raise UnreadableImage(f"{name} has no usable voxel size or orientation in its header. Export it again.")
     return matrix
+
+
+def _reader_of(path: Path) -> Callable[[Path], Volume]:
+    if suffix_of(path.name) in PICTURE_SUFFIXES:
+        return _read_picture
+    return _read_nifti if suffix_of(path.name) in NIFTI_SUFFIXES else _read_nrrd
+
+
+def _read_picture(path: Path) -> Volume:
+    pixels, spacing_mm = read_picture(path)
+    return Volume(pixels[:, :, None], _picture_grid(pixels.shape, spacing_mm).affine)
+
+
+def _picture_grid(shape: tuple[int, ...], spacing_mm: tuple[float, float]) -> Grid:
+    lps = np.diag([*spacing_mm, 1.0, 1.0])
+    return Grid((shape[0], shape[1], 1), LPS_FROM_RAS @ lps)
 
 
 def _load_nifti(path: Path) -> Any:

@@ -21,10 +21,10 @@ LAYERS = {"phantoms": 1, "store": 3, "export": 3, "serving": 4, "dashboard": 4}
 
 MAY_IMPORT = {1: {1}, 2: {1, 2}, 3: {1, 3}, 4: {1, 2, 3, 4}}
 
-WORDS_LIBRARIES = {"numpy", "nibabel", "SimpleITK", "pydicom", "scipy"}
+WORDS_LIBRARIES = {"numpy", "nibabel", "SimpleITK", "PIL", "pydicom", "scipy"}
 LIBRARIES = {
     1: WORDS_LIBRARIES,
-    2: {*WORDS_LIBRARIES, "torch", "monai", "highdicom"},
+    2: {*WORDS_LIBRARIES, "torch", "monai", "highdicom", "contourpy", "matplotlib"},
     3: {*WORDS_LIBRARIES, "sqlalchemy", "alembic", "psycopg"},
 }
 """Other people's packages of each layer; the edge may use any, but only ``serving`` uses MONAI Label."""

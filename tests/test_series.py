@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gdcm
 import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.pixels import set_pixel_data
 from pydicom.sequence import Sequence
+from pydicom.uid import RLELossless
 
 from lib.errors import UnreadableImage
 from lib.phantoms.dicom_series import write_dicom_series
@@ -34,6 +37,36 @@ def changed(path, **attributes):
             setattr(one, name, value)
     one.save_as(path)
     return path
+
+
+STORED = np.arange(35, dtype=np.uint16).reshape(7, 5) * 100
+"""Pixels (I, J) of a radiograph, 0 to 3400 of 12 bits."""
+
+
+def radiograph(folder, modality="MG", photometric="MONOCHROME2", number=1, pixels=STORED, **attributes):
+    """One radiograph without a place in the patient."""
+    path = write(folder, shape=(7, 5, 1))[0][0]
+    one = pydicom.dcmread(path)
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
+                 "RescaleSlope", "RescaleIntercept", "RescaleType"):  # fmt: skip
+        delattr(one, name)
+    one.Modality, one.ImagerPixelSpacing, one.SOPInstanceUID = modality, [0.1, 0.2], f"1.2.{number}"
+    set_pixel_data(one, pixels.T, photometric, bits_stored=12, generate_instance_uid=False)
+    for name, value in attributes.items():
+        setattr(one, name, value)
+    one.save_as(path)
+    return path.rename(path.with_name(f"view_{number}.dcm"))
+
+
+def table(attribute, entries):
+    """A look-up table for the values from 0 on."""
+    item = Dataset()
+    item.LUTDescriptor = [len(entries), 0, 16]
+    item.LUTData = np.asarray(entries, np.uint16).tobytes()
+    if attribute == "ModalityLUTSequence":
+        item.ModalityLUTType = "US"
+    item["LUTDescriptor"].VR, item["LUTData"].VR = "US", "OW"
+    return {attribute: Sequence([item])}
 
 
 def empty(path, *names):
@@ -96,23 +129,12 @@ def test_the_slices_of_a_tilted_gantry_keep_their_drift(tmp_path):
     assert volume.grid.is_same_as(series_grid([read_header(path) for path in paths]))
 
 
-def test_a_projection_without_a_place_is_an_image_of_one_slice(tmp_path):
-    path = write(tmp_path, shape=(7, 5, 1))[0][0]
-    changed(path, ImagePositionPatient=None, ImageOrientationPatient=None, SliceThickness=None, PixelSpacing=None,
-            Modality="MG", ImagerPixelSpacing=[0.1, 0.2])  # fmt: skip
-
-    grid = series_grid([read_header(path)])
-
-    assert grid.shape == (7, 5, 1)
-    assert grid.spacing_mm == pytest.approx((0.2, 0.1, 1.0))
-
-
-def test_empty_attributes_count_as_missing(tmp_path):
-    path = empty(write(tmp_path, shape=(7, 5, 1))[0][0], "SliceThickness", "ImagePositionPatient", "PatientID")
+def test_an_empty_thickness_is_one_millimetre_and_an_unnamed_patient_is_the_study(tmp_path):
+    path = empty(write(tmp_path, shape=(7, 5, 1))[0][0], "SliceThickness", "PatientID")
 
     header = read_header(path)
 
-    assert (header.thickness_mm, header.origin_mm, header.patient) == (1.0, (0.0, 0.0, 0.0), header.study_uid)
+    assert (header.thickness_mm, header.patient) == (1.0, header.study_uid)
 
 
 def test_the_patient_is_told_with_the_issuer(tmp_path):
@@ -128,6 +150,141 @@ def test_the_preamble_tells_dicom_from_other_files(tmp_path):
 
     assert looks_like_dicom(write(tmp_path / "series")[0][0])
     assert not looks_like_dicom(tmp_path / "letter") and not looks_like_dicom(tmp_path / "short")
+
+
+# --- radiographs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("modality", ["CR", "DX", "MG", "RG"])
+def test_a_radiograph_needs_no_place_and_its_columns_run_to_the_left_and_its_rows_to_the_back(tmp_path, modality):
+    path = radiograph(tmp_path, modality)
+
+    volume = read_series([path])
+
+    assert volume.voxels.dtype == np.uint16
+    np.testing.assert_array_equal(volume.voxels[:, :, 0], STORED)
+    np.testing.assert_array_equal(volume.affine, np.diag([-0.2, -0.1, 1, 1]))
+    assert series_grid([read_header(path)]).is_same_as(volume.grid)
+
+
+def test_the_calibrated_pixel_size_comes_before_the_detectors_and_without_either_it_is_one_millimetre(tmp_path):
+    calibrated = radiograph(tmp_path / "a", PixelSpacing=[0.07, 0.08])
+    unknown = changed(radiograph(tmp_path / "b"), ImagerPixelSpacing=None)
+
+    assert series_grid([read_header(calibrated)]).spacing_mm == pytest.approx((0.08, 0.07, 1.0))
+    assert series_grid([read_header(unknown)]).spacing_mm == (1.0, 1.0, 1.0)
+
+
+def test_every_radiograph_of_a_series_is_an_image_of_its_own(tmp_path):
+    paths = [radiograph(tmp_path, number=number) for number in (1, 2)]
+
+    series = read_header(paths[0]).series_uid
+    assert [read_header(path).image_id for path in paths] == [f"{series}/1.2.1", f"{series}/1.2.2"]
+    with pytest.raises(UnreadableImage, match=r"holds 2 radiographs \(MG\), each an image of its own"):
+        read_series(paths)
+
+
+def test_a_slice_belongs_to_its_series(tmp_path):
+    header = read_header(write(tmp_path)[0][0])
+
+    assert header.image_id == header.series_uid
+
+
+def test_where_the_lowest_value_is_white_the_values_are_turned_round(tmp_path):
+    volume = read_series([radiograph(tmp_path, photometric="MONOCHROME1")])
+
+    np.testing.assert_array_equal(volume.voxels[:, :, 0], 3400.0 - STORED)
+
+
+def test_a_window_is_applied_as_a_viewer_does(tmp_path):
+    """Values up to 1000 become black, those from 2000 on white: 0 and 4095 in 12 bits."""
+    path = radiograph(tmp_path, WindowCenter=1500, WindowWidth=1000, VOILUTFunction="LINEAR_EXACT")
+
+    shown = read_series([path]).voxels[:, :, 0]
+
+    np.testing.assert_allclose(shown, np.clip((STORED - 1000.0) / 1000, 0, 1) * 4095, atol=1e-3)
+
+
+def test_a_window_comes_before_the_inversion(tmp_path):
+    path = radiograph(tmp_path, photometric="MONOCHROME1", WindowCenter=1500, WindowWidth=1000,
+                      VOILUTFunction="LINEAR_EXACT")  # fmt: skip
+
+    shown = read_series([path]).voxels[:, :, 0]
+
+    np.testing.assert_allclose(shown, 4095 - np.clip((STORED - 1000.0) / 1000, 0, 1) * 4095, atol=1e-3)
+
+
+@pytest.mark.parametrize("attribute", ["VOILUTSequence", "ModalityLUTSequence"])
+def test_a_table_of_grey_values_is_looked_up(tmp_path, attribute):
+    entries = 4095 - np.arange(4096)
+
+    shown = read_series([radiograph(tmp_path, **table(attribute, entries))]).voxels[:, :, 0]
+
+    np.testing.assert_array_equal(shown, 4095.0 - STORED)
+
+
+def test_of_a_table_and_a_window_the_table_is_used(tmp_path):
+    both = table("VOILUTSequence", np.arange(4096) // 2)
+
+    shown = read_series([radiograph(tmp_path, WindowCenter=1500, WindowWidth=1000, **both)]).voxels[:, :, 0]
+
+    np.testing.assert_array_equal(shown, STORED // 2)
+
+
+def test_a_window_does_not_change_the_hounsfield_units_of_a_slice(tmp_path):
+    paths, voxels, _ = write(tmp_path, shape=(7, 5, 1))
+
+    volume = read_series([changed(paths[0], WindowCenter=40, WindowWidth=80)])
+
+    np.testing.assert_array_equal(volume.voxels, voxels)
+
+
+def test_a_window_without_a_width_is_refused(tmp_path):
+    path = radiograph(tmp_path, WindowCenter=1500, WindowWidth=0)
+
+    with pytest.raises(UnreadableImage, match=r"Series [\d.]+ cannot be read: .*Window Width must be greater"):
+        read_series([path])
+
+
+def test_run_lengths_are_unpacked(tmp_path):
+    path = radiograph(tmp_path)
+    one = pydicom.dcmread(path)
+    one.compress(RLELossless, generate_instance_uid=False)
+    one.save_as(path)
+
+    np.testing.assert_array_equal(read_series([path]).voxels[:, :, 0], STORED)
+
+
+@pytest.mark.parametrize(
+    ("kind", "syntax"),
+    [
+        (gdcm.TransferSyntax.JPEGLosslessProcess14_1, "1.2.840.10008.1.2.4.70"),
+        (gdcm.TransferSyntax.JPEGLSLossless, "1.2.840.10008.1.2.4.80"),
+        (gdcm.TransferSyntax.JPEG2000Lossless, "1.2.840.10008.1.2.4.90"),
+    ],
+)
+def test_losslessly_compressed_pixels_are_unpacked(tmp_path, kind, syntax):
+    pixels = np.random.default_rng(0).integers(0, 4096, (67, 45), np.uint16)
+    path = radiograph(tmp_path, pixels=pixels)
+    compress(path, kind)
+
+    volume = read_series([path])
+
+    assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == syntax
+    np.testing.assert_array_equal(volume.voxels[:, :, 0], pixels)
+
+
+def compress(path, kind):
+    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+    reader.SetFileName(str(path))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(kind))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFileName(str(path))
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    assert writer.Write()
 
 
 # --- what makes no volume --------------------------------------------------------------------------------------------
@@ -205,17 +362,47 @@ def test_an_object_without_pixels_or_series_is_refused(tmp_path, attribute):
         read_header(path)
 
 
-def test_a_colour_image_is_refused(tmp_path):
-    path = changed(write(tmp_path)[0][0], SamplesPerPixel=3)
+@pytest.mark.parametrize(("samples", "photometric"), [(3, "RGB"), (3, "YBR_FULL_422"), (1, "PALETTE COLOR")])
+def test_a_colour_image_is_refused(tmp_path, samples, photometric):
+    path = changed(write(tmp_path)[0][0], SamplesPerPixel=samples, PhotometricInterpretation=photometric)
 
-    with pytest.raises(UnreadableImage, match=r"is a colour image \(3 samples a pixel\)"):
+    with pytest.raises(UnreadableImage, match=rf"is a colour image \({samples} samples a pixel, {photometric}\)"):
         read_header(path)
 
 
-def test_several_frames_in_one_file_are_refused(tmp_path):
-    path = changed(write(tmp_path)[0][0], NumberOfFrames=12)
+@pytest.mark.parametrize("attribute", ["PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"])
+@pytest.mark.parametrize("modality", ["CT", "MR", "PT"])
+def test_a_slice_that_does_not_say_where_it_lies_is_refused(tmp_path, modality, attribute):
+    paths, _, _ = write(tmp_path)
+    changed(paths[0], Modality=modality, **{attribute: None})
+    empty(changed(paths[1], Modality=modality), attribute)
 
-    with pytest.raises(UnreadableImage, match=r"holds 12 frames in one file; wanted is one slice a file"):
+    for path in paths[:2]:
+        with pytest.raises(UnreadableImage, match=rf"where its slice lies: {attribute} missing \(modality {modality}"):
+            read_header(path)
+
+
+def test_the_pixel_size_at_the_detector_does_not_place_a_slice(tmp_path):
+    path = changed(write(tmp_path)[0][0], PixelSpacing=None, ImagerPixelSpacing=[0.1, 0.1])
+
+    with pytest.raises(UnreadableImage, match=r"PixelSpacing missing \(modality CT\)"):
+        read_header(path)
+
+
+def test_a_radiograph_needs_an_instance_uid(tmp_path):
+    path = radiograph(tmp_path, SOPInstanceUID="")
+
+    with pytest.raises(UnreadableImage, match=r"view_1\.dcm has no usable SOPInstanceUID, found ''"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("modality", ["CT", "MG"])
+def test_several_frames_in_one_file_are_refused(tmp_path, modality):
+    path = changed(write(tmp_path)[0][0], NumberOfFrames=12, Modality=modality)
+
+    with pytest.raises(
+        UnreadableImage, match=r"holds 12 frames in one file; wanted is one slice a file, no tomosynthesis"
+    ):
         read_header(path)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from lib.errors import GridMismatch, UnreadableImage
 from lib.phantoms.scanner import oriented_grid
-from lib.volume import Grid, Volume, onto_grid, read_grid, read_volume, suffix_of, write_volume
+from lib.volume import Grid, Volume, onto_grid, read_grid, read_volume, suffix_of, view_on, write_volume
 from tests.drawn import drawn
 
 TILTED = (8.0, -5.0, 11.0)
@@ -361,6 +361,24 @@ def test_a_mask_off_the_lattice_is_refused_with_both_grids(affine):
     mask = Volume(np.ones(IMAGE.shape, np.uint8), affine)
 
     with pytest.raises(GridMismatch, match=r"mask of ct_017 is 5x4x2 voxels at 0\.5\S* mm.* image is 5x4x2 voxels at"):
+        onto_grid(mask, IMAGE, "ct_017")
+
+
+def test_what_is_written_to_the_view_of_a_part_is_written_to_the_image():
+    image = Volume(np.zeros((4, 3, 2), np.uint8), np.eye(4))
+    # Two columns from I = 3 downwards, over all J, at K = 1.
+    affine = np.array([[-1.0, 0, 0, 3], [0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 1]])
+
+    view_on(image, Grid((2, 3, 1), affine), "ct_017")[:, :, 0] = [[1, 2, 3], [4, 5, 6]]
+
+    np.testing.assert_array_equal(image.voxels[:, :, 1], [[0, 0, 0], [0, 0, 0], [4, 5, 6], [1, 2, 3]])
+    assert not image.voxels[:, :, 0].any()
+
+
+def test_grids_that_look_alike_are_told_with_their_distance():
+    mask = Volume(np.ones(IMAGE.shape, np.uint8), moved(IMAGE.affine, j=0.25))
+
+    with pytest.raises(GridMismatch, match=r"; their corners lie up to 0\.25 mm apart\. Export"):
         onto_grid(mask, IMAGE, "ct_017")
 
 

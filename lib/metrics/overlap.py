@@ -1,12 +1,24 @@
-"""Agreement by shared volume."""
+"""Agreement by shared volume.
+
+All figures count voxels, so they need no spacing. What they say when a mask is empty:
+
+=============================  ======  ======  ===========  =========  =====================
+truth, prediction              dice    iou     sensitivity  precision  relative_volume_error
+=============================  ======  ======  ===========  =========  =====================
+both empty                     nan     nan     nan          nan        nan
+only the truth is empty        0       0       nan          0          inf
+only the prediction is empty   0       0       0            nan        -100 %
+=============================  ======  ======  ===========  =========  =====================
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from lib.errors import GridMismatch
+from lib.metrics.masks import as_masks
 from lib.volume import Array
 
 
@@ -26,20 +38,72 @@ def dice(truth: Array, prediction: Array) -> float:
     Reference:
         Dice, "Measures of the amount of ecologic association between species", Ecology 26 (1945).
     """
-    refuse_other_shape(truth, prediction)
-    truth, prediction = truth.astype(bool, copy=False), prediction.astype(bool, copy=False)
-    voxels = int(np.count_nonzero(truth)) + int(np.count_nonzero(prediction))
-    return 2 * int(np.count_nonzero(truth & prediction)) / voxels if voxels else math.nan
+    voxels = _counted(truth, prediction)
+    return _share(2 * voxels.shared, voxels.truth + voxels.prediction)
 
 
-def refuse_other_shape(truth: Array, prediction: Array) -> None:
-    """Raises if two masks cannot lie on one grid."""
-    if truth.shape != prediction.shape:
-        raise GridMismatch(
-            f"The true mask is {_written(truth)} voxels, the predicted one {_written(prediction)}. "
-            "Put both on the image's grid before comparing them."
-        )
+def iou(truth: Array, prediction: Array) -> float:
+    """Shared voxels over the voxels that are in either mask; also called Jaccard index.
+
+    Arguments, errors and empty masks as for ``dice``, of which it is the function D / (2 - D).
+    """
+    voxels = _counted(truth, prediction)
+    return _share(voxels.shared, voxels.truth + voxels.prediction - voxels.shared)
 
 
-def _written(mask: Array) -> str:
-    return "x".join(map(str, mask.shape))
+def sensitivity(truth: Array, prediction: Array) -> float:
+    """Share of the true voxels that were predicted: low where a structure is drawn too small.
+
+    Arguments and errors as for ``dice``; ``nan`` if the truth is empty, for nothing could be found.
+    """
+    voxels = _counted(truth, prediction)
+    return _share(voxels.shared, voxels.truth)
+
+
+def precision(truth: Array, prediction: Array) -> float:
+    """Share of the predicted voxels that are true: low where a structure is drawn too large.
+
+    Arguments and errors as for ``dice``; ``nan`` if the prediction is empty, for nothing was claimed.
+    """
+    voxels = _counted(truth, prediction)
+    return _share(voxels.shared, voxels.prediction)
+
+
+def relative_volume_error(truth: Array, prediction: Array) -> float:
+    """How much larger than the true volume the predicted one is, in percent of the true one.
+
+    Says nothing about the place: two masks of one size that do not meet have an error of 0.
+
+    Args:
+        truth: bool (I, J, K), the expert's mask of one structure.
+        prediction: bool (I, J, K), on the same grid as ``truth``.
+
+    Returns:
+        Percent, at least -100 (nothing predicted); 100 for twice the volume. ``inf`` if only the truth is empty,
+        ``nan`` if both are.
+
+    Raises:
+        GridMismatch: if the shapes differ.
+    """
+    voxels = _counted(truth, prediction)
+    if not voxels.truth:
+        return math.inf if voxels.prediction else math.nan
+    return 100 * (voxels.prediction - voxels.truth) / voxels.truth
+
+
+@dataclass(frozen=True)
+class _Voxels:
+    """How many voxels are in the truth, in the prediction and in both."""
+
+    truth: int
+    prediction: int
+    shared: int
+
+
+def _counted(truth: Array, prediction: Array) -> _Voxels:
+    truth, prediction = as_masks(truth, prediction)
+    return _Voxels(*(int(np.count_nonzero(mask)) for mask in (truth, prediction, truth & prediction)))
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan

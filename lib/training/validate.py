@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from lib.metrics.detection import false_positive_ml
 from lib.metrics.overlap import dice
 from lib.metrics.surface import hd95_mm
 from lib.networks.checkpoint import Checkpoint
@@ -27,11 +28,14 @@ class CaseScore:
         image_id: the case.
         dice: by structure name.
         hd95_mm: by structure name; also ``None`` if one of both masks is empty.
+        false_positive_ml: by name of each structure that is not in the annotation, how much was predicted all the
+            same; Dice cannot tell a few voxels from a whole organ there.
     """
 
     image_id: str
     dice: dict[str, float | None]
     hd95_mm: dict[str, float | None]
+    false_positive_ml: dict[str, float] = field(default_factory=dict)
 
 
 def validate(
@@ -80,12 +84,15 @@ def _score(predictor: Predictor, case: TrainingCase) -> CaseScore:
     prediction = predictor.mask(volume)
     overlaps: dict[str, float | None] = {}
     distances: dict[str, float | None] = {}
+    false_ml: dict[str, float] = {}
     for name, value in predictor.plan.structures.items():
         if value in case.looked_at:
             masks = truth == value, prediction == value
             overlaps[name] = _defined(dice(*masks))
             distances[name] = _defined(hd95_mm(*masks, volume.grid.spacing_mm))
-    return CaseScore(case.image_id, overlaps, distances)
+            if not masks[0].any():
+                false_ml[name] = round(false_positive_ml(*masks, volume.grid.voxel_mm3), 3)
+    return CaseScore(case.image_id, overlaps, distances, false_ml)
 
 
 def _defined(value: float) -> float | None:

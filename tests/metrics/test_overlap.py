@@ -1,4 +1,4 @@
-"""Dice of drawn masks."""
+"""Overlap of drawn masks."""
 
 from __future__ import annotations
 
@@ -8,47 +8,67 @@ import numpy as np
 import pytest
 
 from lib.errors import GridMismatch
-from lib.metrics.overlap import dice
+from lib.metrics.overlap import dice, iou, precision, relative_volume_error, sensitivity
+from tests.drawn import drawn
+
+ALL = [dice, iou, sensitivity, precision, relative_volume_error]
+
+SMALL, LARGE = drawn("# # . . . ."), drawn(". # # # # .")
+"""One voxel is shared; the truth has two, the prediction four."""
 
 
-def drawn(picture: str) -> np.ndarray:
-    rows = [[character == "#" for character in row.split()] for row in picture.strip().splitlines()]
-    return np.array(rows)[..., np.newaxis]
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [(dice, 2 / 6), (iou, 1 / 5), (sensitivity, 1 / 2), (precision, 1 / 4), (relative_volume_error, 100.0)],
+)
+def test_each_figure_counts_voxels(metric, expected):
+    assert metric(SMALL, LARGE) == pytest.approx(expected)
 
 
-def test_dice_counts_shared_voxels_twice():
-    truth = drawn("""
-        # # .
-        # # .
-    """)
-    prediction = drawn("""
-        . # #
-        . # #
-    """)
-
-    assert dice(truth, prediction) == 0.5
+def test_sensitivity_and_precision_change_places_with_truth_and_prediction():
+    assert sensitivity(SMALL, LARGE) == precision(LARGE, SMALL)
 
 
-def test_equal_masks_have_a_dice_of_one():
-    mask = drawn("# . #")
+def test_iou_is_dice_over_two_minus_dice():
+    share = dice(SMALL, LARGE)
 
-    assert dice(mask, mask) == 1.0
-
-
-@pytest.mark.parametrize("swapped", [False, True])
-def test_one_empty_mask_gives_zero(swapped):
-    masks = [drawn("# ."), drawn(". .")]
-
-    assert dice(*(masks[::-1] if swapped else masks)) == 0.0
+    assert iou(SMALL, LARGE) == pytest.approx(share / (2 - share))
 
 
-def test_two_empty_masks_have_no_dice():
-    assert math.isnan(dice(drawn(". ."), drawn(". .")))
+@pytest.mark.parametrize(
+    ("metric", "expected"), [(dice, 1), (iou, 1), (sensitivity, 1), (precision, 1), (relative_volume_error, 0)]
+)
+def test_equal_masks_agree(metric, expected):
+    assert metric(SMALL, SMALL) == expected
 
 
-def test_masks_of_other_shapes_are_refused_with_both_sizes():
+def test_half_the_volume_is_an_error_of_minus_fifty_percent():
+    assert relative_volume_error(LARGE, SMALL) == -50
+
+
+SET, EMPTY = drawn("# ."), drawn(". .")
+
+
+@pytest.mark.parametrize(
+    ("metric", "both_empty", "truth_empty", "prediction_empty"),
+    [
+        (dice, math.nan, 0.0, 0.0),
+        (iou, math.nan, 0.0, 0.0),
+        (sensitivity, math.nan, math.nan, 0.0),
+        (precision, math.nan, 0.0, math.nan),
+        (relative_volume_error, math.nan, math.inf, -100.0),
+    ],
+)
+def test_what_an_empty_mask_means(metric, both_empty, truth_empty, prediction_empty):
+    found = metric(EMPTY, EMPTY), metric(EMPTY, SET), metric(SET, EMPTY)
+
+    np.testing.assert_equal(found, (both_empty, truth_empty, prediction_empty))
+
+
+@pytest.mark.parametrize("metric", ALL)
+def test_masks_of_other_shapes_are_refused_with_both_sizes(metric):
     with pytest.raises(GridMismatch, match=r"1x2x1 .* 1x3x1"):
-        dice(drawn("# ."), drawn("# . ."))
+        metric(drawn("# ."), drawn("# . ."))
 
 
 def test_label_numbers_count_as_set_voxels():

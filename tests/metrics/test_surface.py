@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lib.errors import GridMismatch
-from lib.metrics.surface import hd95_mm
+from lib.metrics.surface import assd_mm, hd95_mm, surface_distances
 
 EVEN = (1.0, 1.0, 1.0)
 
@@ -20,17 +20,29 @@ def block(shape: tuple[int, int, int], *spans: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def test_equal_masks_have_no_distance():
+METRICS = pytest.mark.parametrize("metric", [hd95_mm, assd_mm])
+
+
+@METRICS
+def test_equal_masks_have_no_distance(metric):
     mask = block((9, 9, 9), (2, 6), (2, 6), (2, 6))
 
-    assert hd95_mm(mask, mask, EVEN) == 0.0
+    assert metric(mask, mask, EVEN) == 0.0
+
+
+@METRICS
+def test_two_parallel_planes_are_their_distance_apart(metric):
+    near, far = block((6, 6, 9), (0, 6), (0, 6), (2, 3)), block((6, 6, 9), (0, 6), (0, 6), (5, 6))
+
+    assert metric(near, far, (1.0, 1.0, 2.0)) == 6.0
 
 
 @pytest.mark.parametrize(("axis", "distance_mm"), [(0, 2 * 0.5), (1, 2 * 1.0), (2, 2 * 4.0)])
-def test_a_single_voxel_moved_by_two_is_two_edges_away(axis, distance_mm):
+@METRICS
+def test_a_single_voxel_moved_by_two_is_two_edges_away(metric, axis, distance_mm):
     truth = block((9, 9, 9), (3, 4), (3, 4), (3, 4))
 
-    assert hd95_mm(truth, np.roll(truth, 2, axis), (0.5, 1.0, 4.0)) == pytest.approx(distance_mm)
+    assert metric(truth, np.roll(truth, 2, axis), (0.5, 1.0, 4.0)) == pytest.approx(distance_mm)
 
 
 def test_the_larger_direction_counts():
@@ -38,6 +50,21 @@ def test_the_larger_direction_counts():
     short, long = block((30, 3, 3), (0, 1), (1, 2), (1, 2)), block((30, 3, 3), (0, 21), (1, 2), (1, 2))
 
     assert hd95_mm(short, long, EVEN) == hd95_mm(long, short, EVEN) == 19.0
+
+
+def test_the_average_is_over_the_surface_voxels_of_both_masks_together():
+    """One voxel, and a rod of three that holds it: 0 mm there; 0, 1 and 2 mm back; four voxels."""
+    short, long = block((9, 3, 3), (2, 3), (1, 2), (1, 2)), block((9, 3, 3), (2, 5), (1, 2), (1, 2))
+
+    assert assd_mm(short, long, EVEN) == assd_mm(long, short, EVEN) == 3 / 4
+
+
+def test_both_figures_come_from_the_same_distances():
+    short, long = block((9, 3, 3), (2, 3), (1, 2), (1, 2)), block((9, 3, 3), (2, 5), (1, 2), (1, 2))
+    distances = surface_distances(short, long, EVEN)
+
+    assert distances.from_truth_mm.tolist() == [0] and sorted(distances.from_prediction_mm) == [0, 1, 2]
+    assert (distances.hd95_mm, distances.assd_mm) == (hd95_mm(short, long, EVEN), assd_mm(short, long, EVEN))
 
 
 def test_a_few_stray_voxels_do_not_count():
@@ -63,19 +90,23 @@ def test_in_an_image_of_one_slice_the_surface_is_the_outline():
     assert hd95_mm(small, large, EVEN) >= 5.0
 
 
-def test_one_empty_mask_is_infinitely_far():
-    mask, empty = block((4, 4, 4), (1, 2), (1, 2), (1, 2)), np.zeros((4, 4, 4), bool)
-
-    assert hd95_mm(mask, empty, EVEN) == hd95_mm(empty, mask, EVEN) == math.inf
+SET, EMPTY = block((4, 4, 4), (1, 2), (1, 2), (1, 2)), np.zeros((4, 4, 4), bool)
 
 
-def test_two_empty_masks_have_no_distance():
-    assert math.isnan(hd95_mm(np.zeros((2, 2, 2), bool), np.zeros((2, 2, 2), bool), EVEN))
+@METRICS
+@pytest.mark.parametrize(
+    ("truth", "prediction", "expected"),
+    [(EMPTY, EMPTY, math.nan), (EMPTY, SET, math.inf), (SET, EMPTY, math.inf)],
+    ids=["both empty", "truth empty", "prediction empty"],
+)
+def test_what_an_empty_mask_means(metric, truth, prediction, expected):
+    np.testing.assert_equal(metric(truth, prediction, EVEN), expected)
 
 
-def test_masks_of_other_shapes_are_refused():
+@METRICS
+def test_masks_of_other_shapes_are_refused(metric):
     with pytest.raises(GridMismatch, match=r"2x2x2 .* 2x2x3"):
-        hd95_mm(np.zeros((2, 2, 2), bool), np.zeros((2, 2, 3), bool), EVEN)
+        metric(np.zeros((2, 2, 2), bool), np.zeros((2, 2, 3), bool), EVEN)
 
 
 def test_a_small_organ_takes_far_less_than_a_second():

@@ -53,6 +53,15 @@ def test_a_block_moved_by_half_has_half_the_dice_and_its_distance(answers):
     assert score.hd95_mm == {"bright": 2.0, "dark": None}
 
 
+def test_volume_predicted_where_the_structure_is_absent_is_told_in_ml(answers):
+    """64 voxels of 1 mm³."""
+    answers.append(block(2, 4, 8))
+
+    (score,) = scored(block(1, 4, 8))
+
+    assert score.false_positive_ml == {"dark": 0.064}
+
+
 def test_what_was_not_looked_at_has_no_entry(answers):
     answers.append(block(2, 4, 8))
 

@@ -1,0 +1,131 @@
+"""What a mask shows, in numbers and one sentence, for people who look at a case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from contourpy import contour_generator
+from scipy import ndimage
+from scipy.spatial import distance
+
+from lib.task import Task
+from lib.volume import Array, Grid
+
+EIGHT_NEIGHBOURS = np.ones((3, 3), bool)
+"""Pixels that touch at a corner belong to one lesion."""
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One connected piece of a structure in an image of one slice.
+
+    Attributes:
+        structure: its name.
+        area_mm2: of its pixels.
+        longest_diameter_mm: the longest straight line between two points of its outline.
+        contour: its outer outline as [i, j] in pixels of the image, first and last point equal.
+    """
+
+    structure: str
+    area_mm2: float
+    longest_diameter_mm: float
+    contour: list[list[float]]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Whether a case should be looked at first.
+
+    Attributes:
+        positive: the volume of all structures together reaches the threshold.
+        found_ml: that volume.
+        threshold_ml: of the task.
+    """
+
+    positive: bool
+    found_ml: float
+    threshold_ml: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a mask shows.
+
+    Attributes:
+        summary: one sentence.
+        flag: ``None`` if the task flags no cases.
+        lesions: largest first; only of images of one slice.
+    """
+
+    summary: str
+    flag: Flag | None
+    lesions: list[Lesion]
+
+
+def findings(mask: Array, grid: Grid, task: Task) -> Findings:
+    """What a mask shows.
+
+    Args:
+        mask: uint8 (I, J, K) of the task's label values.
+        grid: of the mask.
+        task: names the structures; a flat one is measured in mm2, others in ml.
+    """
+    voxels = np.bincount(mask.ravel(), minlength=256)
+    volume_ml = {s.name: int(voxels[s.value]) * grid.voxel_mm3 / 1000 for s in task.structures}
+    flag = None
+    if task.flag_ml is not None:
+        found_ml = round(sum(volume_ml.values()), 2)
+        flag = Flag(found_ml >= task.flag_ml, found_ml, task.flag_ml)
+    if not task.is_flat:
+        return Findings(_volumes_told(volume_ml), flag, [])
+    lesions = sorted(_lesions(mask[:, :, 0], grid.spacing_mm, task), key=lambda lesion: -lesion.area_mm2)
+    return Findings(_lesions_told(lesions, task), flag, lesions)
+
+
+def _volumes_told(volume_ml: dict[str, float]) -> str:
+    absent = [name for name, volume in volume_ml.items() if not volume]
+    present = {name: volume for name, volume in volume_ml.items() if volume}
+    if not present:
+        return f"No finding: no {', '.join(absent)}."
+    told = ", ".join(f"{name} {volume:.1f} ml" for name, volume in present.items())
+    return f"{told}; no {', '.join(absent)}." if absent else f"{told}."
+
+
+def _lesions_told(lesions: list[Lesion], task: Task) -> str:
+    if not lesions:
+        return f"No finding: no {', '.join(structure.name for structure in task.structures)}."
+    counts = [(s.name, sum(lesion.structure == s.name for lesion in lesions)) for s in task.structures]
+    told = ", ".join(f"{count} x {name}" for name, count in counts if count)
+    largest = lesions[0]
+    return f"{told}; the largest {largest.longest_diameter_mm:.0f} mm across, {largest.area_mm2:.0f} mm2."
+
+
+def _lesions(mask: Array, spacing_mm: tuple[float, float, float], task: Task) -> Iterator[Lesion]:
+    for structure in task.structures:
+        pieces, _ = ndimage.label(mask == structure.value, EIGHT_NEIGHBOURS)
+        for number, box in enumerate(ndimage.find_objects(pieces), start=1):
+            piece = pieces[box] == number
+            yield _lesion(structure.name, piece, (box[0].start, box[1].start), spacing_mm)
+
+
+def _lesion(name: str, piece: Array, corner: tuple[int, int], spacing_mm: tuple[float, float, float]) -> Lesion:
+    # A frame of background closes the outline of a lesion at the border of the image.
+    lines: list[Array] = list(contour_generator(z=np.pad(piece.astype(float), 1)).lines(0.5))  # type: ignore[arg-type]
+    # Each line is (x, y) = (j, i); the longest one goes around the outside.
+    outline = max(lines, key=len)[:, ::-1] - 1 + corner
+    points_mm = outline * spacing_mm[:2]
+    return Lesion(
+        structure=name,
+        area_mm2=round(int(np.count_nonzero(piece)) * spacing_mm[0] * spacing_mm[1], 2),
+        longest_diameter_mm=round(float(distance.pdist(_corners(points_mm)).max()), 2),
+        contour=outline.round(1).tolist(),
+    )
+
+
+def _corners(points: Array) -> Array:
+    """The extreme points in 180 directions: enough for the longest diameter to a thousandth."""
+    angles = np.linspace(0, np.pi, 180, endpoint=False)
+    along = points @ np.stack([np.cos(angles), np.sin(angles)])
+    return points[np.unique([along.argmax(axis=0), along.argmin(axis=0)])]

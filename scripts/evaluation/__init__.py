@@ -1,0 +1,1 @@
+"""Compares a folder of predicted masks with a folder of true ones."""
