@@ -1,4 +1,4 @@
-"""Draws the sample data of the segmentation app: abdomen CT phantoms with their true masks."""
+"""Draws the sample data of the apps: phantoms with their true masks."""
 
 import argparse
 from pathlib import Path
@@ -28,22 +28,42 @@ code = "64033007"
 README = """\
 # Sample data
 
-Abdomen CT phantoms, drawn from code alone (`lib/phantoms`): no patient, no scanner, no download.
-Licence: CC0-1.0. Made by, from the repository root:
+Phantoms drawn from code alone (`lib/phantoms`): no patient, no scanner, no download. Licence: CC0-1.0.
+Made by, from the repository root:
 
-    python -m scripts.make_sample_data --out sample-data --cases {cases} --seed {seed}
+    python -m scripts.make_sample_data --out sample-data --seed {seed}
 
-`segmentation/` is a study folder: NIfTI, NRRD and DICOM images, int16 HU, each of its own patient, and the
-structures in `label-refinery.toml`. `segmentation-truth/` holds the true masks (uint8; 1 liver, 2 spleen,
-3 kidney) under the images' names, on the images' grids; never show it to a server. Case 06 shows the lower
-abdomen, so that liver and spleen are absent from it.
+Each app has a study folder under its name, every image of its own patient, and a folder with the true masks
+(uint8) under the images' names, on the images' grids; never show that one to a server. `parameters.json` beside the
+masks holds what each phantom was drawn with, its seed included.
 
 Equal seed, equal bytes, as long as numpy, scipy and zlib are the same. Spacing in mm along I, J, K; a DICOM
 series is digested as its files one after the other (`cat segmentation/abdomen_13/*.dcm | sha256sum`).
+"""
 
+ABOUT = {
+    "segmentation": """\
+## `segmentation`: upper bellies in CT
+
+NIfTI, NRRD and DICOM, int16 HU; 1 liver, 2 spleen, 3 kidney, as `segmentation/label-refinery.toml` says.
+Case 06 shows the lower abdomen, so that liver and spleen are absent from it.
+""",
+    "hemorrhage": """\
+## `hemorrhage`: heads in CT
+
+NIfTI and DICOM, int16 HU; 1 EDH, 2 IPH, 3 IVH, 4 SAH, 5 SDH (extradural, intraparenchymal, intraventricular,
+subarachnoid and subdural blood). Cases 03, 06, 09 and 12 show none.
+""",
+    "mass": """\
+## `mass`: mammograms
+
+NIfTI and DICOM, one view each, grey values of 12 bits; 1 mass. Cases 04, 08 and 12 show none.
+""",
+}
+
+TABLE = """\
 | file | voxels | spacing | axes | bytes | sha256 |
 |---|---|---|---|---|---|
-{rows}
 """
 
 
@@ -51,7 +71,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m scripts.make_sample_data", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("sample-data"), help="where to write (default: %(default)s)")
-    parser.add_argument("--cases", type=int, default=14, help="patients; the last two are DICOM (default: %(default)s)")
+    parser.add_argument("--app", choices=[*ABOUT, "all"], default="all", help="whose images (default: %(default)s)")
+    parser.add_argument("--cases", type=int, help="patients of each app; the last two are DICOM (default: the app's)")
     parser.add_argument("--seed", type=int, default=2040, help="decides every voxel (default: %(default)s)")
     return parser
 
@@ -62,17 +83,22 @@ def main(argv: list[str] | None = None) -> None:
 
     from tqdm import tqdm
 
-    from lib.phantoms.sample_data import IMAGES, write_case
+    from lib.phantoms.sample_data import COLLECTIONS, write_cases, written_volumes
 
-    volumes = []
-    for number in tqdm(range(1, chosen.cases + 1), desc="drawing", unit="case"):
-        volumes += write_case(chosen.out, number, chosen.cases, chosen.seed)
-    (chosen.out / IMAGES / "label-refinery.toml").write_text(SETTINGS, encoding="utf-8")
-    rows = "\n".join(volume.row() for volume in sorted(volumes, key=lambda volume: volume.name))
-    text = README.format(cases=chosen.cases, seed=chosen.seed, rows=rows)
+    for app in ABOUT if chosen.app == "all" else [chosen.app]:
+        cases = chosen.cases or COLLECTIONS[app].cases
+        for _ in tqdm(write_cases(chosen.out, app, cases, chosen.seed), desc=app, total=cases, unit="case"):
+            pass
+        if app == "segmentation":
+            (chosen.out / app / "label-refinery.toml").write_text(SETTINGS, encoding="utf-8")
+        size_mb = sum(volume.size_bytes for volume in written_volumes(chosen.out, app)) / 1e6
+        print(f"Wrote {cases} images and {cases} masks, {size_mb:.1f} MB, to {chosen.out}/{app}/ and {app}-truth/")
+    text = README.format(seed=chosen.seed)
+    for app, about in ABOUT.items():
+        if (chosen.out / app).is_dir():
+            rows = "".join(f"{volume.row()}\n" for volume in written_volumes(chosen.out, app))
+            text += f"\n{about}\n{TABLE}{rows}"
     (chosen.out / "README.md").write_text(text, encoding="utf-8")
-    size_mb = sum(volume.size_bytes for volume in volumes) / 1e6
-    print(f"Wrote {chosen.cases} images and {chosen.cases} masks, {size_mb:.1f} MB, to {chosen.out}/")
 
 
 if __name__ == "__main__":

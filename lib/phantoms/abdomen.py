@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from lib.phantoms.anatomy import STRUCTURES, TISSUE_HU, Anatomy, random_anatomy, tissue_at
-from lib.phantoms.scanner import Shape, Vector, grainy_noise, oriented_grid, slow_field, world_points
+from lib.phantoms.scanner import Phantom, Shape, Vector, grainy_noise, oriented_grid, slow_field, world_points
 
 ORIENTATIONS = ("RAS", "LPS", "LAS", "PIR")
 
@@ -47,14 +47,6 @@ class AbdomenParameters:
         """HU of a tissue before shading and noise."""
         native, added = TISSUE_HU[tissue]
         return native + self.contrast_agent * added
-
-
-class Phantom(NamedTuple):
-    """A scan and its truth: image int16 HU (I, J, K), mask uint8 (I, J, K), affine (4, 4) to RAS mm."""
-
-    image: NDArray[np.int16]
-    mask: NDArray[np.uint8]
-    affine: NDArray[np.float64]
 
 
 def random_parameters(seed: int, orientation: str, view: Literal["whole", "lower"] = "whole") -> AbdomenParameters:

@@ -104,11 +104,11 @@ def random_anatomy(rng: np.random.Generator, deformation_mm: float) -> Anatomy:
         gut=tuple(organ((x, y, z), (17, 15, 17), wander_mm=9, growth=0.25)
                   for x, y, z in product((-55, -18, 20, 55), (5, 38), (-152, -122, -92, -62, -36))),
         domes=(organ((0, 0, -45), (116, 92, 114), 3, 0.03), organ((46, 0, -45), (66, 76, 120), 3, 0.03)),
-        waves=_random_waves(rng, deformation_mm),
+        waves=random_waves(rng, deformation_mm),
     )  # fmt: skip
 
 
-def _random_waves(rng: np.random.Generator, deformation_mm: float) -> NDArray[np.float64]:
+def random_waves(rng: np.random.Generator, deformation_mm: float) -> NDArray[np.float64]:
     """Four waves (4, 7): wave vector in 1/mm, phase, and push in mm; each point moves by about the deformation."""
     directions = rng.normal(size=(4, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
@@ -117,7 +117,8 @@ def _random_waves(rng: np.random.Generator, deformation_mm: float) -> NDArray[np
     return np.hstack([directions * per_mm, rng.uniform(0, 2 * np.pi, (4, 1)), pushes])
 
 
-def _deformed(points: Points, waves: NDArray[np.float64]) -> Points:
+def deformed(points: Points, waves: NDArray[np.float64]) -> Points:
+    """The points (3, ...) pushed about by the waves, so that no shape drawn at them keeps its geometry."""
     moved = points.copy()
     for *vector, phase, push_x, push_y, push_z in waves.astype(np.float32):
         swing = np.sin(vector[0] * points[0] + vector[1] * points[1] + vector[2] * points[2] + phase)
@@ -126,21 +127,22 @@ def _deformed(points: Points, waves: NDArray[np.float64]) -> Points:
     return moved
 
 
-def _any(ellipsoids: Iterable[Ellipsoid], points: Points) -> Inside:
+def inside_any(ellipsoids: Iterable[Ellipsoid], points: Points) -> Inside:
+    """Which points (3, ...) lie inside at least one."""
     return np.logical_or.reduce([ellipsoid.contains(points) for ellipsoid in ellipsoids])
 
 
 def tissue_at(anatomy: Anatomy, points: Points) -> NDArray[np.uint8]:
     """Place of each point's tissue in ``TISSUE_HU``: later layers cover earlier ones."""
-    points = _deformed(points, anatomy.waves)
+    points = deformed(points, anatomy.waves)
     wall = anatomy.body.grown(-anatomy.fat_mm)
     cavity = wall.grown(-9).contains(points)
-    below_lung = _any(anatomy.domes, points)
+    below_lung = inside_any(anatomy.domes, points)
     layers: list[tuple[str, Inside]] = [
         ("fat", anatomy.body.contains(points)),
         ("muscle", wall.contains(points) & ~cavity),
         *_gut_layers(anatomy, points, cavity),
-        ("kidney", _any(anatomy.kidneys, points) & ~_any(anatomy.kidney_hollows, points)),
+        ("kidney", inside_any(anatomy.kidneys, points) & ~inside_any(anatomy.kidney_hollows, points)),
         ("spleen", anatomy.spleen.contains(points) & ~anatomy.spleen_hollow.contains(points) & cavity),
         ("liver", _liver(anatomy, points) & cavity),
         ("lung", cavity & ~below_lung & (points[2] > 0)),
@@ -157,13 +159,13 @@ def _liver(anatomy: Anatomy, points: Points) -> Inside:
     x, y, z = points
     face = 0.55 * x + 0.35 * y + 0.75 * z > 10
     lobes = anatomy.right_lobe.contains(points) & face | anatomy.left_lobe.contains(points)
-    return np.asarray(lobes & ~_any((kidney.grown(3) for kidney in anatomy.kidneys), points))
+    return np.asarray(lobes & ~inside_any((kidney.grown(3) for kidney in anatomy.kidneys), points))
 
 
 def _gut_layers(anatomy: Anatomy, points: Points, cavity: Inside) -> list[tuple[str, Inside]]:
     stomach = anatomy.stomach
-    in_stomach, gut = stomach.contains(points) & cavity, _any(anatomy.gut, points) & cavity
-    gassy = _any((loop.grown(-7) for loop in anatomy.gut[::5]), points)
+    in_stomach, gut = stomach.contains(points) & cavity, inside_any(anatomy.gut, points) & cavity
+    gassy = inside_any((loop.grown(-7) for loop in anatomy.gut[::5]), points)
     bubble = points[1] > stomach.centre_mm[1] + 0.45 * stomach.half_mm[1]
     return [
         ("gut", gut),
@@ -175,7 +177,7 @@ def _gut_layers(anatomy: Anatomy, points: Points, cavity: Inside) -> list[tuple[
 
 def _back_layers(points: Points) -> list[tuple[str, Inside]]:
     def columns(*places: tuple[float, float, float, float]) -> Inside:
-        return _any((Ellipsoid((x, y, 0), (half_x, half_y, np.inf)) for x, y, half_x, half_y in places), points)
+        return inside_any((Ellipsoid((x, y, 0), (half_x, half_y, np.inf)) for x, y, half_x, half_y in places), points)
 
     vertebra = columns((0, -44, 21, 16))
     in_disc = np.mod(points[2], VERTEBRA_MM) < 8

@@ -1,5 +1,7 @@
 """How a drawn patient becomes a scan: the voxel grid in the room, noise, and slow shading."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
@@ -10,6 +12,20 @@ PATIENT_AXES = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1
 Vector = tuple[float, float, float]
 Shape = tuple[int, int, int]
 Grid = tuple[Shape, NDArray[np.float64]]
+
+
+class Phantom(NamedTuple):
+    """A scan and its truth.
+
+    Attributes:
+        image: int16 HU (I, J, K) of a CT, or uint16 grey values (I, J, 1) of a radiograph.
+        mask: uint8 (I, J, K), label values on the same grid.
+        affine: (4, 4), from voxel index to RAS mm.
+    """
+
+    image: NDArray[np.integer[Any]]
+    mask: NDArray[np.uint8]
+    affine: NDArray[np.float64]
 
 
 def oriented_grid(
