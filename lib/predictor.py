@@ -19,7 +19,7 @@ from lib.preprocessing import Frame, mask_on_image, prepared
 from lib.volume import Array, Volume
 
 FITS = 1.35
-"""An image up to this many patches long on every axis is predicted in one pass."""
+"""An image up to this many patches long on every axis is predicted in one pass, if the plan tells the strides."""
 
 OVERLAP = 0.25
 """Share of a patch that neighbouring windows have in common."""
@@ -83,14 +83,20 @@ class Predictor:
         i, j, k = image.shape[2:]
         padding = _padding((i, j, k), self.plan)
         wide = functional.pad(image, padding, mode="replicate")
-        fits = all(size <= FITS * patch for size, patch in zip((i, j, k), self.plan.patch, strict=True))
+        longest = FITS if self.plan.strides else 1.0
+        fits = all(size <= longest * patch for size, patch in zip((i, j, k), self.plan.patch, strict=True))
         probabilities = self._window(wide) if fits else self._windows(wide)
         k0, _, j0, _, i0, _ = padding
         return probabilities[:, :, i0 : i0 + i, j0 : j0 + j, k0 : k0 + k]
 
     def _window(self, image: Tensor) -> Tensor:
         """Probabilities of what is seen at once."""
-        return self._network(image).float().softmax(dim=1)
+        probabilities = self._network(image).float().softmax(dim=1)
+        if not self.plan.ignored:
+            return probabilities
+        heeded = probabilities[:, self.plan.heeded]
+        heeded[:, 0] += probabilities[:, list(self.plan.ignored)].sum(dim=1)
+        return heeded
 
     def _windows(self, image: Tensor) -> Tensor:
         """Probabilities of a large image, blended from overlapping patches.

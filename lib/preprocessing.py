@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Protocol, TypeVar
 
@@ -21,6 +22,7 @@ from torch.nn import functional
 
 from lib.errors import GridMismatch
 from lib.networks.checkpoint import NetworkPlan, Triple, VoxelTriple
+from lib.networks.sam_encoder import sha256_of
 from lib.task import Task
 from lib.volume import Array, Grid, Volume
 
@@ -59,6 +61,9 @@ SAMPLED = 1_000_000
 MAX_VOXELS = 4_000_000
 """A task without a spacing of its own works at one that keeps its median image below this many voxels."""
 
+MAX_PIXELS = 1024 * 800
+"""The same for images of one slice."""
+
 PATCH_VOXELS = 64 * 64 * 48
 """Largest number of voxels of a training patch."""
 
@@ -67,6 +72,29 @@ CHANNELS = (16, 32, 64, 128)
 
 FEATURES = (4, 16)
 """Fewest and most features at full resolution, where they cost most; more structures need more."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a new network is.
+
+    Attributes:
+        channels: features of its levels, finest first.
+        patch_voxels: of a training patch at most.
+        features: fewest and most at full resolution.
+    """
+
+    channels: tuple[int, ...]
+    patch_voxels: int
+    features: tuple[int, int]
+
+
+SIZES = {
+    "adapter_unet": Size((8, 16, 32, 64, 128), 256 * 256, (8, 16)),
+    "sam_vit_b": Size((16, 32, 64, 128, 256), 512 * 512, (8, 16)),
+    "sam_vit_l": Size((16, 32, 64, 128, 256), 512 * 512, (8, 16)),
+}
+"""By network; all others have ``CHANNELS``, ``PATCH_VOXELS`` and ``FEATURES``."""
 
 SMALLEST_FEATURE_MAP = 4
 """No axis is strided below this many voxels."""
@@ -125,7 +153,7 @@ def prepared(volume: Volume, plan: NetworkPlan) -> Prepared:
     box = _body_box(oriented, plan)
     spacing_mm = _in_ras_order(volume.grid.spacing_mm, volume.grid)
     frame = Frame(volume.grid, box, _network_shape(box, spacing_mm, plan.spacing_mm))
-    scaled = _scaled(torch.from_numpy(oriented[frame.slices].copy()), plan.window_hu)
+    scaled = _scaled(torch.from_numpy(oriented[frame.slices].copy()), plan)
     return Prepared(_resized(scaled, frame.shape)[None], frame)
 
 
@@ -189,6 +217,9 @@ def plan_for(task: Task, grids: Sequence[Grid]) -> NetworkPlan:
         task: its spacing counts along right, anterior, superior. If it has none, it is the median of the images',
             made coarser where the median image would have more voxels than a CPU handles in good time.
         grids: at least one.
+
+    Raises:
+        UnacceptableFile: if the task names encoder weights that cannot be read.
     """
     spacings = [_in_ras_order(grid.spacing_mm, grid) for grid in grids]
     shapes = [_in_ras_order(grid.shape, grid) for grid in grids]
@@ -197,20 +228,23 @@ def plan_for(task: Task, grids: Sequence[Grid]) -> NetworkPlan:
     is_flat = np.median(shapes, axis=0) == 1
     spacing_mm = task.spacing_mm or _affordable(_median_of(spacings), extent_mm, is_flat)
     size = np.where(is_flat, 1, np.maximum(np.rint(extent_mm / spacing_mm), 1)).astype(int)
-    strides = _strides(size, spacing_mm, len(CHANNELS) - 1)
+    new = SIZES.get(task.network, Size(CHANNELS, PATCH_VOXELS, FEATURES))
+    strides = _strides(size, spacing_mm, len(new.channels) - 1)
     multiple = np.prod(strides, axis=0)
     i, j, k = (1 if flat else 3 for flat in is_flat)
     return NetworkPlan(
-        network="residual_unet",
+        network=task.network,
         structures=task.values,
         spacing_mm=spacing_mm,
         window_hu=task.window_hu,
-        patch=_patch(size, np.asarray(spacing_mm), multiple),
-        channels=CHANNELS,
+        patch=_patch(size, np.asarray(spacing_mm), multiple, new.patch_voxels),
+        channels=new.channels,
         strides=strides,
         kernel=(i, j, k),
-        features=min(max(len(task.structures) + 2, FEATURES[0]), FEATURES[1]),
+        features=min(max(len(task.structures) + 2, new.features[0]), new.features[1]),
         region=task.region,
+        encoder=task.encoder_weights,
+        encoder_sha256=sha256_of(Path(task.encoder_weights)) if task.encoder_weights else "",
     )
 
 
@@ -266,7 +300,7 @@ def _largest_piece(tissue: Array) -> Array:
     """
     steps = [max(size // COARSE, 1) for size in tissue.shape]
     pieces, count = ndimage.label(tissue[:: steps[0], :: steps[1], :: steps[2]])
-    if count < 2:  # noqa: PLR2004 - nothing to choose from
+    if count <= 1:
         return tissue
     largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
     for axis, step in enumerate(steps):
@@ -288,11 +322,12 @@ def _body_box(voxels: Array, view: View) -> tuple[tuple[int, int], tuple[int, in
     return i, j, k
 
 
-def _scaled(voxels: Tensor, window_hu: tuple[float, float] | None) -> Tensor:
-    """Float32 (I, J, K): the window as -1 to 1, or zero mean and unit variance over what is not air."""
-    if window_hu is not None:
-        low, high = window_hu
-        return ((2 * voxels - low - high) / (high - low)).clamp(-1, 1)
+def _scaled(voxels: Tensor, plan: NetworkPlan) -> Tensor:
+    """Float32 (I, J, K): the window as -1 to 1 or as planned, or zero mean and unit variance over what is not air."""
+    if plan.window_hu is not None:
+        low, high = plan.window_hu
+        lowest, highest = plan.window_out
+        return (lowest + (voxels - low) * ((highest - lowest) / (high - low))).clamp(lowest, highest)
     sample = _sample(voxels.numpy())
     tissue = sample[_is_tissue(sample, None)]
     if tissue.size == 0:
@@ -354,9 +389,10 @@ def _median_of(spacings: Sequence[Triple]) -> Triple:
 def _affordable(spacing_mm: Triple, extent_mm: Array, is_flat: Array) -> Triple:
     """The spacing, with the finest edges made longer until the extent has few enough voxels."""
     finest = min(edge for edge, flat in zip(spacing_mm, is_flat, strict=True) if not flat or is_flat.all())
+    at_most = MAX_PIXELS if is_flat.any() else MAX_VOXELS
     while True:
         edges = np.where(is_flat, spacing_mm, np.maximum(spacing_mm, finest))
-        if np.prod(np.where(is_flat, 1, extent_mm / edges)) <= MAX_VOXELS:
+        if np.prod(np.where(is_flat, 1, extent_mm / edges)) <= at_most:
             i, j, k = (round(float(edge), 4) for edge in edges)
             return i, j, k
         finest *= 1.02
@@ -375,10 +411,10 @@ def _strides(size: Array, spacing_mm: Triple, steps: int) -> tuple[VoxelTriple, 
     return tuple(strides)
 
 
-def _patch(size: Array, spacing_mm: Array, multiple: Array) -> VoxelTriple:
+def _patch(size: Array, spacing_mm: Array, multiple: Array, at_most: int) -> VoxelTriple:
     """The median image, cut along its longest axes in millimetres to what a training step can take."""
     patch = np.ceil(size / multiple).astype(int) * multiple
-    while np.prod(patch) > PATCH_VOXELS and (patch > multiple).any():
+    while np.prod(patch) > at_most and (patch > multiple).any():
         longest = int(np.argmax(np.where(patch > multiple, patch * spacing_mm, -1)))
         patch[longest] -= multiple[longest]
     i, j, k = (int(voxels) for voxels in patch)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from lib.errors import GridMismatch
+from lib.errors import GridMismatch, UnacceptableFile
 from lib.networks.checkpoint import NetworkPlan
 from lib.preprocessing import (
+    MAX_PIXELS,
     MAX_VOXELS,
     PATCH_VOXELS,
     body_grid,
@@ -288,3 +291,43 @@ def test_a_plan_is_made_for_what_is_left_without_air():
     grid = body_grid(Volume(voxels, affine_of("LPS", (1.0, 1.0, 3.0))), plan(window_hu=(-160, 240)))
 
     assert (grid.shape, grid.spacing_mm) == ((46, 56, 40), (1.0, 1.0, 3.0))
+
+
+MASS = Task("mass", "", numbered(["mass"]), network="adapter_unet", is_flat=True)
+
+
+def test_a_mammogram_works_at_about_a_thousand_pixels():
+    """3328x2560 pixels of 0.07 mm: every edge becomes longer by the same factor."""
+    found = plan_for(MASS, [Grid((2560, 3328, 1), np.diag([0.07, 0.07, 1, 1]))])
+
+    pixels = np.multiply((2560, 3328), 0.07) / found.spacing_mm[:2]
+    assert found.spacing_mm[0] == found.spacing_mm[1] and found.spacing_mm[2] == 1
+    assert 900 < pixels[1] <= 1040 and 0.95 * MAX_PIXELS < np.prod(pixels) <= MAX_PIXELS
+    assert found.patch == (256, 256, 1)
+
+
+@pytest.mark.parametrize("flat", [0, 1, 2])
+def test_the_network_for_flat_images_takes_them_along_any_axis(flat):
+    shape = np.insert([300, 400], flat, 1)
+
+    found = plan_for(MASS, [Grid(tuple(shape), np.eye(4))])
+
+    assert (found.network, found.channels, found.features) == ("adapter_unet", (8, 16, 32, 64, 128), 8)
+    assert found.patch[flat] == found.kernel[flat] == 1 and np.prod(found.patch) <= 256 * 256
+    assert all(stride == tuple(np.insert([2, 2], flat, 1)) for stride in found.strides)
+
+
+def test_a_plan_names_the_file_of_a_frozen_encoder_and_its_bytes(tmp_path):
+    file = tmp_path / "sam.pth"
+    file.write_bytes(b"weights")
+    task = replace(MASS, network="sam_vit_b", encoder_weights=str(file))
+
+    found = plan_for(task, [Grid((800, 900, 1), np.eye(4))])
+
+    assert (found.encoder, found.encoder_sha256) == (str(file), hashlib.sha256(b"weights").hexdigest())
+    assert (found.multiple, found.channels[-1]) == ((16, 16, 1), 256)
+
+
+def test_without_its_encoder_file_no_plan_is_made():
+    with pytest.raises(UnacceptableFile, match=r"gone\.pth cannot be read"):
+        plan_for(replace(MASS, encoder_weights="/gone.pth"), [Grid((80, 90, 1), np.eye(4))])

@@ -44,12 +44,12 @@ class MarginalDiceCrossEntropy(nn.Module):
         Returns:
             Two single numbers, at least 0.
         """
-        looked_at = looked_at.clone()
-        looked_at[:, 0] = True
-        if not looked_at.all():
-            target = torch.where(_seen(target, looked_at), target, torch.zeros_like(target))
-        cross_entropy = functional.nll_loss(_marginal_log_probabilities(logits, looked_at), target[:, 0])
-        return cross_entropy, self._dice_loss(logits, target, looked_at)
+        looked_at, target = covered(looked_at, target)
+        return self._cross_entropy(logits, target, looked_at), self._dice_loss(logits, target, looked_at)
+
+    def _cross_entropy(self, logits: Tensor, target: Tensor, looked_at: Tensor) -> Tensor:
+        """Mean over all voxels."""
+        return functional.nll_loss(marginal_log_probabilities(logits, looked_at), target[:, 0])
 
     def _dice_loss(self, logits: Tensor, target: Tensor, looked_at: Tensor) -> Tensor:
         """Mean over the structures that were looked at in at least one case; 0 if there is none."""
@@ -60,13 +60,25 @@ class MarginalDiceCrossEntropy(nn.Module):
         return by_structure[counted].mean() if counted.any() else by_structure.sum() * 0
 
 
-def _seen(target: Tensor, looked_at: Tensor) -> Tensor:
-    """Bool (B, 1, I, J, K): the voxel's structure was looked at in its case."""
+def covered(looked_at: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """What counts: the background always does, and marks of a structure that was not looked at are background.
+
+    Args:
+        looked_at: bool (B, C).
+        target: long (B, 1, I, J, K), channel numbers.
+
+    Returns:
+        Both in the form they came in; the arguments are left as they are.
+    """
+    looked_at = looked_at.clone()
+    looked_at[:, 0] = True
+    if looked_at.all():
+        return looked_at, target
     cases = torch.arange(len(target), device=target.device)[:, None, None, None, None]
-    return looked_at[cases, target]
+    return looked_at, torch.where(looked_at[cases, target], target, torch.zeros_like(target))
 
 
-def _marginal_log_probabilities(logits: Tensor, looked_at: Tensor) -> Tensor:
+def marginal_log_probabilities(logits: Tensor, looked_at: Tensor) -> Tensor:
     """Log probabilities (B, C, I, J, K) with those not looked at added to the background."""
     log_probabilities = logits.log_softmax(dim=1)
     if looked_at.all():

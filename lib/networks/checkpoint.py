@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -25,16 +25,23 @@ class NetworkPlan:
     All triples run along the axes of the network grid: right, anterior, superior.
 
     Attributes:
-        network: name in ``segmenter.NETWORKS``.
+        network: name in ``segmenter.NETWORKS``, or ``monai:`` and a class of ``monai_network.CLASSES``.
         structures: label value by structure name, in the order of the network's channels (background comes first).
         spacing_mm: voxel edges that the network works at.
-        window_hu: lower and upper bound that become -1 and 1; ``None``: each image is standardised by itself.
+        window_hu: lower and upper bound of the intensities; ``None``: each image is standardised by itself.
         patch: voxels that training looks at together; multiples of the network's strides.
         channels: features of each level, finest first.
         strides: voxels per step from one level to the next, one triple for each level but the first.
         kernel: edge lengths of the convolutions.
         features: of every voxel at full resolution, which the classifier decides from.
         region: what is seen of an image, ``tissue`` or ``largest``, see ``Task.region``.
+        encoder: path of the weight file of a frozen encoder, whose tensors are no part of the checkpoint; empty: the
+            network has none.
+        encoder_sha256: of that file, in hexadecimal digits.
+        window_out: what the bounds of ``window_hu`` become.
+        arguments: plain values that a class of MONAI is built with. It has no channels and strides of ours, and sees
+            windows of exactly ``patch`` voxels.
+        ignored: channels of such a network that stand for structures the task does not have; they count as background.
     """
 
     network: str
@@ -47,11 +54,26 @@ class NetworkPlan:
     kernel: VoxelTriple = (3, 3, 3)
     features: int = 8
     region: str = "tissue"
+    encoder: str = ""
+    encoder_sha256: str = ""
+    window_out: tuple[float, float] = (-1.0, 1.0)
+    arguments: dict[str, Any] = field(default_factory=dict)
+    ignored: tuple[int, ...] = ()
 
     @property
     def classes(self) -> int:
         """Channels of the probabilities: the background and every structure."""
         return 1 + len(self.structures)
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network: those of the probabilities and the ignored ones."""
+        return self.classes + len(self.ignored)
+
+    @property
+    def heeded(self) -> list[int]:
+        """The network's channels for the background and every structure."""
+        return [channel for channel in range(self.outputs) if channel not in self.ignored]
 
     @property
     def multiple(self) -> VoxelTriple:
@@ -86,6 +108,11 @@ class NetworkPlan:
             kernel=_entry(content, "kernel", _voxels),
             features=_entry(content, "features", _count),
             region=_entry(content, "region", _region),
+            window_out=_entry(content, "window_out", _window),
+            arguments=_entry(content, "arguments", _arguments),
+            ignored=_entry(content, "ignored", _ignored),
+            encoder=_entry(content, "encoder", _text),
+            encoder_sha256=_entry(content, "encoder_sha256", _text),
         )
 
 
@@ -104,6 +131,15 @@ class Checkpoint:
         return file.getvalue()
 
     @classmethod
+    def is_one(cls, content: bytes) -> bool:
+        """Whether the bytes are a PyTorch file with a plan and weights, whatever those are."""
+        try:
+            return _is_checkpoint(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+        # As below: any error means that it is something else.
+        except Exception:
+            return False
+
+    @classmethod
     def from_bytes(cls, content: bytes) -> Checkpoint:
         """Reads what ``to_bytes`` gives; nothing in the file is executed.
 
@@ -118,7 +154,7 @@ class Checkpoint:
                 f"These {len(content)} bytes are no weights of this server ({type(error).__name__}); "
                 "wanted is a PyTorch file that holds tensors and plain values only."
             ) from error
-        if not isinstance(found, dict) or set(found) != {"plan", "weights"}:
+        if not _is_checkpoint(found):
             raise UnacceptableFile("The weight file must hold exactly 'plan' and 'weights'. Train or export it again.")
         weights = found["weights"]
         if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
@@ -132,13 +168,22 @@ WANTED = {
     "spacing_mm": "three positive numbers",
     "window_hu": "a lower and a higher number, or null",
     "patch": "three whole numbers above 0",
-    "channels": "at least two whole numbers above 0",
+    "channels": "none, or at least two whole numbers above 0",
     "strides": "a list of triples of whole numbers above 0",
     "kernel": "three whole numbers above 0",
     "features": "a whole number above 0",
     "region": "'tissue' or 'largest'",
+    "window_out": "a lower and a higher number",
+    "arguments": "an object of plain values by name",
+    "ignored": "a list of whole numbers above 0",
+    "encoder": "the path of a weight file, or an empty text",
+    "encoder_sha256": "hexadecimal digits, or an empty text",
 }
 """What each entry of a plan must be, for messages."""
+
+
+def _is_checkpoint(found: Any) -> bool:
+    return isinstance(found, dict) and set(found) == {"plan", "weights"}
 
 
 def _plain(value: Any) -> Any:
@@ -202,9 +247,29 @@ def _count(value: Any) -> int:
 
 def _counts(value: Any) -> tuple[int, ...]:
     counts = tuple(int(count) for count in value)
-    _require(len(counts) > 1 and min(counts) > 0)
+    _require(len(counts) != 1 and all(count > 0 for count in counts))
     return counts
 
 
 def _strides(value: Any) -> tuple[VoxelTriple, ...]:
     return tuple(_voxels(stride) for stride in value)
+
+
+def _arguments(value: Any) -> dict[str, Any]:
+    _require(isinstance(value, Mapping) and is_plain(value))
+    return dict(value)
+
+
+def _ignored(value: Any) -> tuple[int, ...]:
+    channels = tuple(int(channel) for channel in value)
+    _require(all(channel > 0 for channel in channels))
+    return channels
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is made of JSON's own types only."""
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and is_plain(part) for key, part in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, str | bool | int | float)

@@ -1,15 +1,21 @@
-"""The segmentation network: MONAI's residual 3D U-Net, small enough to learn on a CPU."""
+"""The networks that a task can ask for; first of all MONAI's residual 3D U-Net, small enough to learn on a CPU."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
+import numpy as np
 import torch
 from monai.networks.nets.unet import UNet
 from torch import Tensor, nn
 
 from lib.errors import UnacceptableFile
+from lib.networks.adapter_unet import AdapterUNet
 from lib.networks.checkpoint import Checkpoint, NetworkPlan
+from lib.networks.monai_network import PREFIX, class_axes, monai_network
+from lib.networks.sam_encoder import VIT_B, VIT_L
+from lib.networks.sam_unet import SamUNet
 
 DIFFERENCES_SHOWN = 3
 """How many misfitting tensors a message names."""
@@ -46,7 +52,12 @@ class ResidualUNet(nn.Module):
         return self.classifier(self.act(self.body(image)))
 
 
-NETWORKS: dict[str, Callable[[NetworkPlan], nn.Module]] = {"residual_unet": ResidualUNet}
+NETWORKS: dict[str, Callable[[NetworkPlan], nn.Module]] = {
+    "residual_unet": ResidualUNet,
+    "adapter_unet": AdapterUNet,
+    "sam_vit_b": partial(SamUNet, size=VIT_B),
+    "sam_vit_l": partial(SamUNet, size=VIT_L),
+}
 """What ``NetworkPlan.network`` may name."""
 
 
@@ -54,8 +65,16 @@ def network_of(plan: NetworkPlan) -> nn.Module:
     """The plan's network with fresh weights.
 
     Raises:
-        UnacceptableFile: if no network has this name, or the plan's levels do not match its strides.
+        UnacceptableFile: if no network has this name, or the plan or its encoder's weight file do not fit it.
     """
+    is_monais = plan.network.startswith(PREFIX)
+    if len(plan.heeded) != plan.classes or (plan.ignored and not is_monais):
+        raise UnacceptableFile(
+            f"The network plan ignores the channels {list(plan.ignored)} of {plan.outputs}; "
+            "wanted are different channels of a network of MONAI."
+        )
+    if is_monais:
+        return monai_network(plan)
     if plan.network not in NETWORKS:
         raise UnacceptableFile(f"There is no network '{plan.network}' here; known are {', '.join(NETWORKS)}.")
     if len(plan.strides) != len(plan.channels) - 1:
@@ -86,7 +105,8 @@ def fitted(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
 def carried_over(start: Checkpoint, plan: NetworkPlan, seed: int) -> nn.Module:
     """The plan's network with all weights of an earlier one, whose structures may be fewer.
 
-    The classifier's rows are found by structure name (background: the first); those of new structures stay fresh.
+    What decides between structures is found by structure name (background: the first channel); that of new structures
+    stays fresh, that of structures which the plan does not have is left out.
 
     Args:
         start: the earlier network.
@@ -99,26 +119,42 @@ def carried_over(start: Checkpoint, plan: NetworkPlan, seed: int) -> nn.Module:
     fitted(network_of(start.plan), start.weights)
     network = seeded_network(plan, seed)
     fresh = network.state_dict()
-    rows = _rows(start.plan, plan)
-    weights = {}
-    for name, tensor in fresh.items():
-        earlier = start.weights[name]
-        if name.startswith("classifier."):
-            kept = tensor.clone()
-            for row, earlier_row in rows.items():
-                kept[row] = earlier[earlier_row]
-            earlier = kept
-        weights[name] = earlier
+    channels = _channels(start.plan, plan)
+    axes = class_axes(plan) if plan.network.startswith(PREFIX) else _own_axes(fresh)
+    weights = {
+        name: _carried(start.weights[name], tensor, axes[name], channels) if name in axes else start.weights[name]
+        for name, tensor in fresh.items()
+    }
     return fitted(network, weights)
 
 
-def _rows(earlier: NetworkPlan, plan: NetworkPlan) -> dict[int, int]:
+def _own_axes(tensors: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """The same for our own networks, which have a classifier on top."""
+    return {name: (0,) for name in tensors if name.startswith("classifier.")}
+
+
+def _channels(earlier: NetworkPlan, plan: NetworkPlan) -> dict[int, int]:
     """Channel of the earlier network by channel of the new one, for what both know."""
-    before = {name.casefold(): row for row, name in enumerate(earlier.structures, start=1)}
-    known = {
-        row: before[name.casefold()] for row, name in enumerate(plan.structures, start=1) if name.casefold() in before
-    }
-    return {0: 0, **known}
+    before = {name.casefold(): row for row, name in zip(earlier.heeded[1:], earlier.structures, strict=True)}
+    rows = zip(plan.heeded[1:], plan.structures, strict=True)
+    return {0: 0} | {row: before[name.casefold()] for row, name in rows if name.casefold() in before}
+
+
+def _carried(earlier: Tensor, fresh: Tensor, axes: tuple[int, ...], channels: Mapping[int, int]) -> Tensor:
+    """The fresh tensor with the earlier one's entries for all channels that both know.
+
+    Args:
+        earlier: as trained.
+        fresh: of the same shape but for the axes that count channels.
+        axes: those.
+        channels: of the earlier tensor by channel of the fresh one.
+    """
+    kept = fresh.clone()
+    every = [range(size) for size in fresh.shape]
+    to = np.ix_(*(list(channels) if axis in axes else sizes for axis, sizes in enumerate(every)))
+    of = np.ix_(*(list(channels.values()) if axis in axes else sizes for axis, sizes in enumerate(every)))
+    kept[to] = earlier[of]
+    return kept
 
 
 def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

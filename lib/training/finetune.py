@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from lib.losses.marginal import MarginalDiceCrossEntropy
-from lib.networks.checkpoint import Checkpoint, NetworkPlan
+from lib.losses import LOSSES, Loss
+from lib.networks.checkpoint import Checkpoint
 from lib.networks.precision import Precision, computing_in
 from lib.networks.segmenter import carried_over, seeded_network
 from lib.preprocessing import plan_for
 from lib.task import Task
 from lib.training.budget import Budget, learning_rate_at
-from lib.training.cases import PreparedCase, TrainingCase, body_grids, prepared_cases
+from lib.training.cases import TrainingCase, body_grids, prepared_cases
 from lib.training.patches import Batch, Patches
 
 REPORT_EVERY_SECONDS = 1.0
@@ -39,7 +39,7 @@ class FinetuneOptions:
     Attributes:
         seconds: of computing after the cases are prepared; by the clock up to three times as long on a busy machine.
             ``inf`` with ``max_epochs``: the same seed gives the same weights on the same machine.
-        max_epochs: ends earlier; ``None``: only the time decides. In an epoch every case comes once.
+        max_epochs: ends earlier; ``None``: only the time decides. In an epoch every case comes once on average.
         batch_size: patches per step.
         learning_rate: the largest one, from scratch.
         finetune_learning_rate: the largest one, from a start.
@@ -63,10 +63,11 @@ class Progress:
     """How far a training has come.
 
     Attributes:
-        epoch: epochs finished; one is a visit to every case.
+        epoch: epochs finished; one has as many patches as there are cases.
         total_epochs: expected at this pace.
         loss: running mean, ``nan`` before the first step.
-        dice: running mean over the training patches of what the Dice loss saw, 0 to 1; ``None`` before the first step.
+        dice: running mean over the training patches of the overlap (Dice, or what the task's loss has instead) that the
+            loss saw, 0 to 1; ``None`` before the first step.
         seconds_left: of computing.
         steps: optimiser steps so far.
         skipped: reason by image id for each case that is not learned from.
@@ -116,13 +117,14 @@ def finetune(
     plan = (
         plan_for(task, body_grids(cases, task, PLANNED_FROM))
         if start is None
-        else replace(start.plan, structures=task.values)
+        else replace(start.plan, structures=task.values, ignored=())
     )
     skipped: dict[str, str] = {}
     ready = prepared_cases(cases, plan, np.random.default_rng(options.seed), skipped, check)
     network = seeded_network(plan, options.seed) if start is None else carried_over(start, plan, options.seed)
     peak = options.learning_rate if start is None else options.finetune_learning_rate
-    _Run(network, plan, ready, options, peak, skipped).train(report, check)
+    patches = Patches(ready, plan, options.batch_size, options.seed)
+    _Run(network, patches, LOSSES[task.loss](), options, peak, skipped).train(report, check)
     return Checkpoint(plan, {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()})
 
 
@@ -132,8 +134,8 @@ class _Run:
     def __init__(
         self,
         network: nn.Module,
-        plan: NetworkPlan,
-        cases: Sequence[PreparedCase],
+        patches: Patches,
+        loss: Loss,
         options: FinetuneOptions,
         peak: float,
         skipped: dict[str, str],
@@ -141,11 +143,10 @@ class _Run:
         self._options = options
         self._peak = peak
         self._skipped = skipped
-        self._cases = len(cases)
         self._device = torch.device(options.device)
         self._network = network.to(self._device).train()
-        self._patches = Patches(cases, plan, options.batch_size, options.seed)
-        self._loss = MarginalDiceCrossEntropy()
+        self._patches = patches
+        self._loss = loss
         self._optimizer = torch.optim.AdamW(network.parameters(), lr=peak, weight_decay=1e-4)
         self._steps = 0
         self._mean_loss = self._mean_dice = float("nan")
@@ -165,7 +166,7 @@ class _Run:
 
     @property
     def _epochs(self) -> float:
-        return self._steps * self._options.batch_size / self._cases
+        return self._steps * self._options.batch_size / self._patches.cases
 
     def _fraction(self, budget: Budget) -> float:
         """Share of the training that is over, by time or by epochs, whichever ends first."""
@@ -178,14 +179,14 @@ class _Run:
         with computing_in(self._options.precision, self._device):
             logits = self._network(batch.image.to(self._device))
         target, looked_at = batch.target.to(self._device), batch.looked_at.to(self._device)
-        cross_entropy, dice_loss = self._loss.parts(logits.float(), target, looked_at)
-        loss = cross_entropy + dice_loss
+        cross_entropy, overlap_loss = self._loss.parts(logits.float(), target, looked_at)
+        loss = cross_entropy + overlap_loss
         loss.backward()
         nn.utils.clip_grad_norm_(self._network.parameters(), GRADIENT_NORM)
         self._optimizer.step()
         self._steps += 1
         self._mean_loss = _running(self._mean_loss, float(loss.detach()), self._steps)
-        self._mean_dice = _running(self._mean_dice, 1 - float(dice_loss.detach()), self._steps)
+        self._mean_dice = _running(self._mean_dice, 1 - float(overlap_loss.detach()), self._steps)
 
     def _progress(self, budget: Budget) -> Progress:
         fraction = self._fraction(budget)

@@ -25,13 +25,26 @@ PLAN = NetworkPlan(
 )
 
 
-@pytest.mark.parametrize("plan", [PLAN, replace(PLAN, window_hu=None, kernel=(3, 3, 1))])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        PLAN,
+        replace(PLAN, window_hu=None, kernel=(3, 3, 1)),
+        replace(PLAN, arguments={"norm": ["batch", {"affine": True}]}, ignored=(1,), window_out=(0.0, 1.0)),
+    ],
+)
 def test_a_plan_survives_json(plan):
     assert NetworkPlan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 
 def test_a_plan_knows_its_channels_and_steps():
     assert (PLAN.classes, PLAN.multiple) == (3, (4, 4, 2))
+
+
+def test_ignored_channels_are_no_classes_but_outputs():
+    plan = replace(PLAN, ignored=(1, 3))
+
+    assert (plan.classes, plan.outputs, plan.heeded) == (3, 5, [0, 2, 4])
 
 
 def test_the_order_of_structures_survives_json():
@@ -63,6 +76,9 @@ def test_a_missing_entry_is_named(name):
         ("strides", [[2, 2]]),
         ("kernel", None),
         ("features", 0),
+        ("window_out", [1, 1]),
+        ("arguments", ["channels"]),
+        ("ignored", [0]),
     ],
 )
 def test_an_entry_of_another_kind_is_named_with_what_is_wanted(name, value):

@@ -9,8 +9,9 @@ import torch
 
 from lib.errors import UnacceptableFile
 from lib.networks.checkpoint import Checkpoint, NetworkPlan
-from lib.networks.segmenter import carried_over, fitted, network_of, parameters_of, seeded_network
+from lib.networks.segmenter import NETWORKS, carried_over, fitted, network_of, parameters_of, seeded_network
 from lib.preprocessing import CHANNELS
+from lib.serving.settings import NETWORK_NAMES
 
 PLAN = NetworkPlan(
     network="residual_unet",
@@ -83,6 +84,10 @@ def test_another_shape_is_shown_with_the_wanted_one():
 
     with pytest.raises(UnacceptableFile, match=r"classifier.bias is 7, wanted 3"):
         fitted(network_of(PLAN), weights)
+
+
+def test_the_setting_knows_every_network():
+    assert sorted(NETWORK_NAMES) == sorted(NETWORKS)
 
 
 def test_an_unknown_network_is_refused_with_the_known_ones():

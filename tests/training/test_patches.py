@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from lib.preprocessing import plan_for
 from lib.training.cases import PreparedCase, prepared_cases
-from lib.training.patches import Patches, augmentation
+from lib.training.patches import ELSEWHERE, Patches, augmentation
 from tests.training.shapes import TASK, case, drawn
 
 PLAN = plan_for(TASK, [drawn(0)[0].grid])
@@ -18,7 +19,7 @@ PLAN = plan_for(TASK, [drawn(0)[0].grid])
 
 def unchanged(patches: Patches) -> Patches:
     """Without augmentation."""
-    patches._augmented = lambda patch: patch
+    patches._augmented = lambda patch, channel: patch
     return patches
 
 
@@ -69,12 +70,79 @@ def test_small_images_repeat_their_border():
     assert rows.min() == 0 and rows.max() == 7 and (rows.diff() >= 0).all()
 
 
-def test_every_case_comes_once_an_epoch():
-    patches = unchanged(Patches(ready(0, 1, 2, 3), PLAN, 2, seed=0))
+def showing(name: str, *channels: int) -> PreparedCase:
+    """A case with some structures; without any it is a true negative."""
+    points = {channel: np.array([(2, 2, 2)]) for channel in channels}
+    empty = torch.zeros(1, 8, 8, 8)
+    return PreparedCase(name, empty.half(), empty.byte(), torch.ones(3, dtype=torch.bool), points)
 
-    drawn_ids = [patches._next_case().image_id for _ in range(4)]
 
-    assert sorted(drawn_ids) == ["case_0", "case_1", "case_2", "case_3"]
+def chosen(cases: list[PreparedCase], batches: int, batch_size: int = 2) -> list[list[tuple[str, int | None]]]:
+    """Name of the case and channel of each patch, batch by batch."""
+    patches = Patches(cases, PLAN, batch_size, seed=0)
+    return [[(case.image_id, channel) for case, channel in patches._choice()] for _ in range(batches)]
+
+
+def counted(batches: list[list[tuple[str, int | None]]]) -> tuple[Counter[str], Counter[int | None]]:
+    return (
+        Counter(name for batch in batches for name, _ in batch),
+        Counter(channel for batch in batches for _, channel in batch),
+    )
+
+
+def test_where_all_cases_show_all_structures_everything_comes_equally_often():
+    names, channels = counted(chosen([showing(name, 1, 2) for name in "abcd"], 600))
+
+    assert all(270 <= names[name] <= 330 for name in "abcd")
+    assert channels[1] == pytest.approx(channels[2], abs=1)
+    assert 760 <= channels[1] + channels[2] <= 840
+
+
+def test_a_structure_of_one_case_in_twenty_is_learned_as_often_as_one_of_all():
+    cases = [showing("rare", 1, 2), *(showing(f"common_{number}", 1) for number in range(19))]
+
+    names, channels = counted(chosen(cases, 600))
+
+    assert channels[1] == pytest.approx(channels[2], abs=1)
+    assert names["rare"] == pytest.approx(channels[2] + 400 / 20 + 400 / 20, abs=15)
+
+
+def test_every_case_comes_by():
+    names, _ = counted(chosen([*(showing(f"p{n}", 1) for n in range(5)), *(showing(f"n{n}") for n in range(7))], 24))
+
+    assert len(names) == 12
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 4])
+def test_negatives_make_at_most_half_of_a_batch_and_each_comes_equally_often(batch_size):
+    cases = [showing("positive", 1), *(showing(f"negative_{number}") for number in range(9))]
+
+    batches = chosen(cases, 90, batch_size)
+
+    shares = [sum(name != "positive" for name, _ in batch) for batch in batches]
+    assert max(shares) <= batch_size / 2
+    names, _ = counted(batches)
+    assert {names[f"negative_{number}"] for number in range(9)} == {10 * (batch_size // 2)}
+
+
+def test_few_negatives_come_as_often_as_other_cases():
+    cases = [*(showing(f"p{number}", 1) for number in range(9)), showing("negative")]
+
+    names, _ = counted(chosen(cases, 100))
+
+    assert names["negative"] == 20
+
+
+def test_patches_one_by_one_are_negative_every_second_time_at_most():
+    batches = chosen([showing("positive", 1), showing("a"), showing("b")], 20, batch_size=1)
+
+    assert [batch[0][0] == "positive" for batch in batches] == [True, False] * 10
+
+
+def test_negatives_alone_fill_all_batches():
+    names, channels = counted(chosen([showing("a"), showing("b")], 10))
+
+    assert names == {"a": 10, "b": 10} and set(channels) == {None}
 
 
 def test_the_same_seed_gives_the_same_patches():
@@ -97,6 +165,22 @@ def test_a_flat_image_is_augmented_in_its_plane():
     found = augmentation(flat).set_random_state(0)(patch)
 
     assert found["image"].shape == (1, 16, 16, 1) and bool((found["target"] == 1).all())
+
+
+def test_patches_on_a_structure_are_changed_more_than_those_elsewhere():
+    changed = [augmentation(PLAN, strength).transforms for strength in (1.0, ELSEWHERE)]
+
+    angles, scalings = (
+        [getattr(steps[0].rand_affine.rand_affine_grid, name) for steps in changed]
+        for name in ("rotate_range", "scale_range")
+    )
+    assert [angle / 2 for angle in angles[0]] == pytest.approx(angles[1])
+    assert [edge / 2 for edge in scalings[0]] == pytest.approx(scalings[1])
+
+    patches = Patches([showing("a", 1)], PLAN, 1, seed=0)
+    patches._augmented_centred = lambda patch: {"seen": "centred"}
+    patches._augmented_elsewhere = lambda patch: {"seen": "elsewhere"}
+    assert [patches._augmented({}, channel)["seen"] for channel in (1, None)] == ["centred", "elsewhere"]
 
 
 def test_left_stays_left():
