@@ -1,0 +1,1 @@
+"""Annotations as DICOM objects: segmentations are written and read, contours of radiotherapy are read."""

@@ -1,0 +1,99 @@
+"""The series that a segmentation or a set of contours belongs to, with the place of each slice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+
+from lib.errors import GridMismatch
+from lib.series import SliceHeader, ordered, read_header, series_grid
+from lib.volume import LPS_FROM_RAS, Array, Grid
+
+
+@dataclass(frozen=True)
+class SourceSeries:
+    """One image as a DICOM series: a stack of slices, or one radiograph.
+
+    Attributes:
+        slices: in the order of K.
+        grid: the lattice of the image; single slices may lie beside it as far as ``lib.series.ordered`` allows.
+        frame_of_reference_uid: FrameOfReferenceUID (0020,0052); empty if the files name none.
+    """
+
+    slices: tuple[SliceHeader, ...]
+    grid: Grid
+    frame_of_reference_uid: str
+
+    @property
+    def name(self) -> str:
+        """What to call the series in messages."""
+        return self.slices[0].image_id
+
+    @property
+    def is_projection(self) -> bool:
+        """Whether it is a radiograph, whose place in the patient is made up."""
+        return self.slices[0].is_projection
+
+    @cached_property
+    def number_of(self) -> dict[str, int]:
+        """Index along K by SOPInstanceUID."""
+        return {one.instance_uid: k for k, one in enumerate(self.slices)}
+
+    def nearest(self, point_mm: Sequence[float] | Array) -> int:
+        """Index along K of the slice whose plane lies nearest to a point in LPS mm."""
+        return int(np.argmin(np.abs(self._positions_mm - np.asarray(point_mm) @ self.slices[0].normal)))
+
+    @cached_property
+    def _positions_mm(self) -> Array:
+        return np.array([one.position_mm for one in self.slices])
+
+    def slice_grid(self, k: int) -> Grid:
+        """The lattice of one slice at its own place."""
+        one = self.slices[k]
+        affine = self.grid.affine.copy()
+        affine[:3, 0], affine[:3, 1], affine[:3, 3] = one.columns_mm, one.rows_mm, one.origin_mm
+        affine[:3, [0, 1, 3]] = LPS_FROM_RAS[:3, :3] @ affine[:3, [0, 1, 3]]
+        return Grid((*one.shape, 1), affine)
+
+    def refuse_other_frame_of_reference(self, found: str, what: str) -> None:
+        """Refuses an object that was drawn in another coordinate system.
+
+        Radiographs have none, and what names none is taken as it is.
+
+        Raises:
+            GridMismatch: if both name a frame of reference, and not the same.
+        """
+        wanted = self.frame_of_reference_uid
+        if found and wanted and found != wanted and not self.is_projection:
+            raise GridMismatch(
+                f"{what} lies in the frame of reference {found}, the image {self.name} in {wanted}. "
+                "Draw it on this series, or send it for the series it was drawn on."
+            )
+
+
+def read_source(paths: Sequence[Path]) -> SourceSeries:
+    """Reads the headers of one image's files.
+
+    Args:
+        paths: all slices of a series in any order, or one radiograph.
+
+    Raises:
+        UnreadableImage: if the files are not one image, as ``lib.series.ordered``.
+    """
+    slices = ordered([read_header(path) for path in paths])
+    first = pydicom.dcmread(slices[0].path, specific_tags=["FrameOfReferenceUID"])
+    return SourceSeries(tuple(slices), series_grid(slices), str(first.get("FrameOfReferenceUID") or ""))
+
+
+def dataset_of(source: Dataset | Path | bytes) -> Dataset:
+    """A DICOM object that is already read, in a file or in memory."""
+    if isinstance(source, Dataset):
+        return source
+    return pydicom.dcmread(BytesIO(source) if isinstance(source, bytes) else source)
