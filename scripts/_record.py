@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lib.store.record import Record
@@ -36,3 +37,47 @@ def opened(chosen: argparse.Namespace) -> Record:
         return open_existing(data_folder(chosen), chosen.store, chosen.task)
     except SetupError as error:
         raise SystemExit(str(error)) from error
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def app_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Options of the server that say which images and which record are meant."""
+    options = argparse.ArgumentParser(
+        prog=f"python -m scripts.{name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--app", default="apps/segmentation", help="folder of the app [%(default)s]")
+    options.add_argument("--studies", help="folder of images; only read [sample-data/APP]")
+    options.add_argument("--data", type=Path, help="data folder of the server [that of --app]")
+    options.add_argument(
+        "--conf", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="a setting of the server"
+    )
+    return options
+
+
+def opened_app(chosen: argparse.Namespace) -> Record:
+    """The record of an app with all its images, as its server has it; ends the command with a sentence if it cannot."""
+    from tqdm import tqdm
+
+    from lib.errors import SetupError
+    from lib.serving.opening import open_app
+
+    app_dir = Path(chosen.app) if Path(chosen.app).is_dir() else ROOT / chosen.app
+    conf = {**dict(chosen.conf), **({"data": str(chosen.data)} if chosen.data else {})}
+    with tqdm(desc="Reading headers of new images", unit=" files", disable=None, leave=False) as bar:
+        try:
+            studies = chosen.studies or str(ROOT / "sample-data" / app_dir.name)
+            return open_app(app_dir.resolve(), studies, conf, on_bar(bar))
+        except SetupError as error:
+            raise SystemExit(str(error)) from error
+
+
+def on_bar(bar: Any) -> Callable[[int, int], None]:
+    """Shows on a progress bar how many of how many are done."""
+
+    def report(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return report

@@ -18,12 +18,14 @@ def main(argv: list[str] | None = None) -> None:
 
     from lib.errors import UnknownImage
     from lib.patients import read_patient_rule
+    from lib.store import layout
     from lib.store.erase import erase_patient
 
     record, data = opened(chosen), data_folder(chosen)
     keys = [chosen.patient]
-    if (data / "patient.key").is_file():
-        rule = read_patient_rule(None, "", (data / "patient.key").read_bytes())
+    key = data / layout.PATIENT_KEY
+    if key.is_file():
+        rule = read_patient_rule(None, "", key.read_bytes())
         # A series without PatientID belongs to its study.
         keys += [rule.of_series(f"{chosen.patient}@{chosen.issuer}"), rule.of_series(chosen.patient)]
     try:

@@ -32,9 +32,10 @@ def main(argv: list[str] | None = None) -> None:
     from lib.serving.settings import default_data
     from lib.serving.tokens import TokenFile
     from lib.stages import Role
+    from lib.store import layout
 
     data = (chosen.data or default_data(chosen.app)).expanduser().absolute()
-    file = TokenFile(data / "tokens.json")
+    file = TokenFile(data / layout.TOKENS)
     try:
         if chosen.command == "add":
             token = file.add(chosen.name, Role(chosen.role))

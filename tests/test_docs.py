@@ -1,5 +1,6 @@
 """What a person can type or read is described."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,18 @@ def test_every_script_stands_in_the_docs(script):
 @pytest.mark.parametrize("document", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
 def test_every_document_is_linked_from_the_readme(document):
     assert f"docs/{document.name}" in README
+
+
+def guards() -> set[str]:
+    """Names of tests and benchmarks that the table of the published server's faults relies on."""
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8").partition("## What the published server")[2]
+    return set(re.findall(r"`((?:test|bench)_\w+)`", text.partition("\n## ")[0]))
+
+
+def test_everything_that_guards_us_from_a_known_fault_is_there():
+    tests = {name for path in (ROOT / "tests").rglob("test_*.py")
+             for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)}  # fmt: skip
+    benchmarks = {path.stem for path in (ROOT / "scripts" / "benchmarks").glob("bench_*.py")}
+
+    assert len(guards()) > 40
+    assert guards() - tests - benchmarks == set()

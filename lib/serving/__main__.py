@@ -16,6 +16,7 @@ from lib import errors
 from lib.serving.hosts import is_loopback
 from lib.serving.log import log_file, write_log
 from lib.serving.settings import default_data, read_settings, studies_folder
+from lib.store import layout
 
 if TYPE_CHECKING:
     from lib.serving.loop import LabelingLoop
@@ -52,11 +53,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not (app_dir / "main.py").is_file():
             found = ", ".join(sorted(path.parent.name for path in (HOME / "apps").glob("*/main.py")))
             raise errors.SetupError(f"--app {options.app} holds no main.py. There are apps/ with {found}.")
-        read_settings(conf, app_dir.name)
+        settings = read_settings(conf, app_dir.name)
         studies_folder(studies)
         lock = _lock(data)
         listener = _bound(options.host, options.port)
-        write_log(data, is_server=True)
+        write_log(settings, is_server=True)
         print(f"Studies (only read): {studies}\nData (everything that is written): {data}", flush=True)
         print("Loading the app …", flush=True)
         # Torch and MONAI take seconds to import: not before the options are known to be good.
@@ -106,7 +107,7 @@ def _bound(host: str, port: int) -> socket.socket:
 def _lock(data: Path) -> IO[Any]:
     """Keeps a second server away from the same data folder; the system lets go of the lock when this one ends."""
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = (data / "server.lock").open("a+")
+    lock = (data / layout.LOCK).open("a+")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -132,12 +133,21 @@ def _first_look(app: LabelingLoop) -> None:
         app.look(report)
     status = app.datastore().status()
     print(f"{status['total']} images, {status['completed']} labelled, {status['quarantined']} quarantined.")
+    if status["no_image"]:
+        print(f"  {status['no_image']} other files are no images; --conf ignore PATTERN leaves files out.")
     if status["quarantined"]:
-        print("  Quarantined files are no images that can be read; GET /datastore/?output=all says why, one by one.")
+        print("  Quarantined images cannot be read; GET /datastore/?output=all says why, one by one.")
+
+
+def reachable_name(host: str) -> str:
+    """The host as others write it into an address; one that stands for all of this machine is its name."""
+    if host in ("", "0.0.0.0", "::"):
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
 
 
 def _print_addresses(host: str, port: int, data: Path) -> None:
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    address = f"http://{reachable_name(host)}:{port}"
     print(
         f"\n  Start page           {address}/\n"
         f"  3D Slicer            module MONAI Label, server address {address}\n"

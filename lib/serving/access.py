@@ -11,9 +11,7 @@ from lib.serving.oidc import Claims, Issuer
 from lib.serving.settings import Settings
 from lib.serving.tokens import TokenFile
 from lib.stages import PEOPLE, Role
-
-TOKEN_FILE = "tokens.json"
-"""Below the data folder."""
+from lib.store import layout
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Access:
 
     def __init__(self, settings: Settings) -> None:
         self.is_open = settings.auth == "none"
-        self._tokens = TokenFile(settings.data / TOKEN_FILE)
+        self._tokens = TokenFile(settings.data / layout.TOKENS)
         self._issuer: Issuer | None = None
         if settings.auth == "oidc":
             claims = Claims(settings.oidc_issuer, settings.oidc_audience, settings.oidc_name, settings.oidc_roles)

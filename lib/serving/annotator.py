@@ -9,8 +9,7 @@ from typing import Any
 
 from lib.errors import InvalidRequest
 from lib.stages import Role
-
-LONGEST_NAME = 256
+from lib.store.schema import LONGEST_NAME
 
 
 @dataclass(frozen=True)

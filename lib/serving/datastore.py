@@ -12,19 +12,21 @@ from typing import Any
 from monailabel.interfaces.datastore import Datastore
 
 from lib.errors import InvalidRequest, NotAllowed, UnknownAnnotation
-from lib.labels import mask_on_image, voxels_per_structure
+from lib.labels import mask_on_image
 from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.intake import Intake
 from lib.serving.library import Library
 from lib.serving.requests import Submission
+from lib.serving.saving import save_mask
 from lib.serving.settings import Settings
 from lib.split import Split
-from lib.stages import Role, Stage, Standing, in_force, stage_of
-from lib.store.annotations import TAG_FINAL, TAG_ORIGINAL, TAG_REFINED, Annotation, NewAnnotation
+from lib.stages import Role, Standing
+from lib.store import layout
+from lib.store.annotations import TAG_FINAL, TAG_ORIGINAL, Annotation, tags_of
 from lib.store.files import full_disk_told
-from lib.store.images import Image, ImageState
+from lib.store.images import UNREAD, Image, ImageState
 from lib.store.record import Record
-from lib.volume import Volume, nifti_bytes, suffix_of
+from lib.volume import suffix_of
 
 LABEL_SUFFIX = ".nii.gz"
 
@@ -50,32 +52,8 @@ class RecordDatastore(Datastore):
                 is stored then.
         """
         image, grid = self.library.readable_with_grid(submission.image_id)
-        task = self.record.task
-        mask = mask_on_image(received, grid, submission.label_info, task, image.id)
-        voxels = voxels_per_structure(mask, task.structures)
-        outside = [name for name, count in voxels.items() if count and name not in submission.looked_at]
-        if outside:
-            raise InvalidRequest(f"The mask holds {outside}, but structures covers only {list(submission.looked_at)}.")
-        content = nifti_bytes(Volume(mask, grid.affine))
-        digest = self.record.masks.put(content)
-        new = NewAnnotation(
-            image=image.id,
-            stage=stage_of(annotator.role),
-            author=annotator.name,
-            role=annotator.role,
-            mask=digest,
-            looked_at=submission.looked_at,
-            voxels={name: voxels[name] for name in submission.looked_at},
-            parent=submission.parent,
-            tag=submission.tag,
-            client=annotator.client,
-            seconds=submission.seconds,
-            info=submission.info,
-        )
-        with self.record.database.transaction():
-            self.record.masks.keep(digest, content)
-            self.record.assignments.finish(image.id, annotator.name)
-            return self.record.annotations.add(new)
+        mask = mask_on_image(received, grid, submission.label_info, self.record.task, image.id)
+        return save_mask(self.record, mask, grid, submission, annotator)
 
     def withdraw(self, image_id: str, tag: str, annotator: Annotator) -> Annotation:
         """Takes back the version that a tag stands for.
@@ -122,7 +100,7 @@ class RecordDatastore(Datastore):
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
         """The image's id for each tag that it has."""
-        return dict.fromkeys(_tags(self.record.annotations.history(image_id)), image_id)
+        return dict.fromkeys(tags_of(self.record.annotations.history(image_id)), image_id)
 
     def get_label_by_image_id(self, image_id: str, tag: str) -> str:
         """The image's id if it has the tag, else an empty text."""
@@ -180,7 +158,7 @@ class RecordDatastore(Datastore):
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         """A new ZIP file with the images, their current human masks and what is known of both; delete it after use."""
-        handle, name = tempfile.mkstemp(suffix=".zip", dir=self.settings.data / "tmp")
+        handle, name = tempfile.mkstemp(suffix=".zip", dir=self.settings.data / layout.TEMPORARY)
         ids = self.record.images.ids(Standing.LABELLED)[:limit_cases]
         listing: dict[str, Any] = {}
         with full_disk_told(self.settings.data), open(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
@@ -248,26 +226,27 @@ class RecordDatastore(Datastore):
             "label_tags": {tag: images for tag, images in tags.items() if images},
             "waiting": standings[Standing.WAITING],
             "quarantined": sum(n for place, n in counts.items() if place.state is ImageState.QUARANTINED),
+            "no_image": sum(n for place, n in counts.items() if place.state is ImageState.NO_IMAGE),
             "labelled_by_split": {split: splits[split] for split in Split},
         }
 
     def json(self) -> dict[str, Any]:
-        """All images with their tags, and those in quarantine with the reason."""
+        """All images with their tags, and the files that gave none with the reason."""
         histories = self.record.annotations.all_histories()
         objects = {
             image.id: {
                 "image": {"ext": suffix_of(image.source), "info": image_info(image)},
                 "labels": {
                     tag: {"ext": LABEL_SUFFIX, "info": annotation_info(annotation)}
-                    for tag, annotation in _tags(histories.get(image.id, [])).items()
+                    for tag, annotation in tags_of(histories.get(image.id, [])).items()
                 },
             }
             for image in self.record.images.every(ImageState.OK)
         }
-        quarantined = {
-            image.id: {"source": image.source, "reason": image.reason}
-            for image in self.record.images.every(ImageState.QUARANTINED)
-        }
+        quarantined, no_image = (
+            {image.id: {"source": image.source, "reason": image.reason} for image in self.record.images.every(state)}
+            for state in UNREAD
+        )
         return {
             "name": self.name(),
             "description": self.description(),
@@ -275,20 +254,8 @@ class RecordDatastore(Datastore):
             "labels_dir": "",
             "objects": objects,
             "quarantined": quarantined,
+            "no_image": no_image,
         }
-
-
-def _tags(history: list[Annotation]) -> dict[str, Annotation]:
-    """The tags of MONAI Label's protocol that an image has, with the newest version for each."""
-    tags: dict[str, Annotation] = {}
-    for annotation in in_force(history):
-        if annotation.role in (Role.MODEL, Role.RULE):
-            tags[TAG_ORIGINAL] = annotation
-        elif annotation.stage is Stage.REFINED:
-            tags[TAG_REFINED] = annotation
-        elif annotation.stage is Stage.EXPERT or tags.get(TAG_FINAL, annotation).stage is not Stage.EXPERT:
-            tags[TAG_FINAL] = annotation
-    return tags
 
 
 def image_info(image: Image) -> dict[str, Any]:

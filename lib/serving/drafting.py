@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lib.errors import NoModelYet, UnreadableImage
@@ -32,8 +32,21 @@ class StoredDraft:
     seconds: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Source:
+    """What makes drafts: a model version, or the task's rule before the first one.
+
+    Attributes:
+        author: as annotations name it.
+        model: ``None`` for a rule.
+    """
+
+    author: str
+    model: Model | None
+
+
 class Drafting:
-    """Makes drafts with the serving model and stores them."""
+    """Makes drafts by the serving model, or by the task's rule until there is one, and stores them."""
 
     def __init__(self, record: Record, library: Library, compute: Callable[[Order], Drafted], needed: int) -> None:
         self.record = record
@@ -41,88 +54,97 @@ class Drafting:
         self.compute = compute
         self.needed = needed
         self._guard = threading.Lock()
-        self._locks: dict[tuple[str, int], tuple[threading.Lock, int]] = {}
+        self._locks: dict[tuple[str, str], tuple[threading.Lock, int]] = {}
 
-    def serving_model(self) -> Model:
-        """The model that makes drafts.
+    def source(self) -> Source:
+        """What makes drafts now.
 
         Raises:
-            NoModelYet: if nothing has been trained so far.
+            NoModelYet: if nothing has been trained so far, and the task has no rule.
         """
+        task = self.record.task
         model = self.record.models.serving()
-        if model is None:
-            if self.record.jobs.count_open(JobKind.TRAIN):
-                raise NoModelYet("No model yet: the first training is running; GET /train/ tells how far it is.")
-            labelled = self.record.annotations.count_by_stage().get(Stage.EXPERT, 0)
-            missing = max(1, self.needed - labelled)
-            corrections = "1 correction" if missing == 1 else f"{missing} corrections"
-            raise NoModelYet(
-                f"No model yet: store {corrections} and train. {labelled} labelled so far; draw on the empty image and "
-                "submit it."
-            )
-        return model
+        if model is not None:
+            return Source(f"model:{task.name}@v{model.version}", model)
+        if task.draft_rule:
+            return Source(f"rule:{task.draft_rule}", None)
+        if self.record.jobs.count_open(JobKind.TRAIN):
+            raise NoModelYet("No model yet: the first training is running; GET /train/ tells how far it is.")
+        labelled = self.record.annotations.count_by_stage().get(Stage.EXPERT, 0)
+        missing = max(1, self.needed - labelled)
+        corrections = "1 correction" if missing == 1 else f"{missing} corrections"
+        raise NoModelYet(
+            f"No model yet: store {corrections} and train. {labelled} labelled so far; draw on the empty image and "
+            "submit it."
+        )
 
     def of_image(self, image_id: str) -> StoredDraft:
-        """The draft of an image by the serving model, computed only if the record does not hold it.
+        """The draft of an image by what makes drafts now, computed only if the record does not hold it.
 
         Raises:
             UnknownImage, UnreadableImage, NoModelYet, ComputationInterrupted: as the words say.
         """
         image = self.library.readable(image_id)
-        model = self.serving_model()
-        with self._only_one(image_id, model.version):
-            known = self._kept_draft(image_id, model)
+        source = self.source()
+        with self._only_one(image_id, source.author):
+            known = self._kept_draft(image_id, source)
             if known is not None:
                 return StoredDraft(known, {})
-            drafted = self._computed(image, model)
-            return StoredDraft(self._store(image, model, drafted), drafted.seconds)
+            drafted = self._computed(image, source)
+            return StoredDraft(self._store(image, source, drafted), drafted.seconds)
 
-    def of_file(self, kind: ImageKind, paths: list[Path]) -> tuple[Drafted, Model]:
+    def of_file(self, kind: ImageKind, paths: list[Path]) -> tuple[Drafted, Source]:
         """The draft of an image that is not in the record; nothing is stored."""
-        model = self.serving_model()
-        order = Order(paths[0].name, kind, tuple(paths), self.record.weights.path(model.weights))
-        return self.compute(order), model
+        source = self.source()
+        return self.compute(self._order(paths[0].name, kind, paths, source)), source
 
-    def _kept_draft(self, image_id: str, model: Model) -> Annotation | None:
+    def _order(self, name: str, kind: ImageKind, paths: list[Path], source: Source) -> Order:
+        weights = self.record.weights.path(source.model.weights) if source.model is not None else None
+        return Order(name, kind, tuple(paths), self.record.task, weights)
+
+    def _kept_draft(self, image_id: str, source: Source) -> Annotation | None:
         """The draft in the record, unless its mask was pruned while another version served."""
-        known = self.record.annotations.draft_of(image_id, model.version)
+        known = self.record.annotations.draft_of(image_id, source.author)
         is_kept = known is not None and known.mask is not None and self.record.masks.path(known.mask).is_file()
         return known if is_kept else None
 
-    def _computed(self, image: Image, model: Model) -> Drafted:
-        order = Order(image.id, image.kind, tuple(self.library.files(image)), self.record.weights.path(model.weights))
+    def _computed(self, image: Image, source: Source) -> Drafted:
         try:
-            return self.compute(order)
+            return self.compute(self._order(image.id, image.kind, self.library.files(image), source))
         except UnreadableImage as error:
             self.record.images.set_state(image.id, ImageState.QUARANTINED, str(error))
             raise
 
-    def _store(self, image: Image, model: Model, drafted: Drafted) -> Annotation:
-        digest = self.record.masks.put(drafted.content)
-        with self.record.database.transaction():
-            self.record.masks.keep(digest, drafted.content)
-            known = self._kept_draft(image.id, model)
+    def _store(self, image: Image, source: Source, drafted: Drafted) -> Annotation:
+        task = self.record.task
+        with self.record.storing_mask(drafted.content) as digest:
+            known = self._kept_draft(image.id, source)
             if known is not None:
                 return known
             return self.record.annotations.add(
                 NewAnnotation(
                     image=image.id,
                     stage=Stage.DRAFT,
-                    author=f"model:{self.record.task.name}@v{model.version}",
-                    role=Role.MODEL,
+                    author=source.author,
+                    role=Role.RULE if source.model is None else Role.MODEL,
                     mask=digest,
                     looked_at=tuple(drafted.voxels),
                     voxels=drafted.voxels,
-                    model_version=model.version,
-                    # 3D Slicer reads the names of a draft's segments here.
-                    info={"model": self.record.task.name, "params": {"label_names": self.record.task.values}},
+                    model_version=source.model.version if source.model is not None else None,
+                    rule=task.draft_rule if source.model is None else "",
+                    info={
+                        "model": task.name,
+                        # 3D Slicer reads the names of a draft's segments here.
+                        "params": {"label_names": task.values},
+                        "findings": asdict(drafted.findings),
+                    },
                 )
             )
 
     @contextmanager
-    def _only_one(self, image_id: str, version: int) -> Iterator[None]:
+    def _only_one(self, image_id: str, author: str) -> Iterator[None]:
         """Lets several requests for one draft wait for the first of them."""
-        key = (image_id, version)
+        key = (image_id, author)
         with self._guard:
             lock, users = self._locks.get(key, (threading.Lock(), 0))
             self._locks[key] = (lock, users + 1)

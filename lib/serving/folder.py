@@ -1,4 +1,4 @@
-"""What the indexer asks about a file: reads headers of NIfTI, NRRD and DICOM."""
+"""What the indexer asks about a file: reads headers of NIfTI, NRRD, pictures and DICOM."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.errors import UnreadableImage
+from lib.errors import NoImage, UnreadableImage
 from lib.patients import PatientRule
+from lib.picture import PICTURE_SUFFIXES
 from lib.series import DICOM_SUFFIXES, looks_like_dicom, read_header, read_series, series_grid
 from lib.store.images import ImageKind
 from lib.store.indexer import Described, Part
-from lib.volume import VOLUME_SUFFIXES, Volume, read_grid, read_volume, suffix_of
+from lib.suitability import refuse_other_kind
+from lib.task import Task
+from lib.volume import IMAGE_SUFFIXES, Volume, read_grid, read_volume, suffix_of
 
 STUDIES = "studies"
-UPLOADS = "uploads"
+"""Root, in the file table, of the folder of studies."""
+
+
+SEGMENTATION_SUFFIX = ".seg.nrrd"
+"""What 3D Slicer stores beside the image."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class FolderReader:
     """Reads headers; every image gets the modality of the task unless its file names one."""
 
     patients: PatientRule
-    modality: str
+    task: Task
 
     def id_of(self, relative: str) -> str:
         """The path without its extension, in Unicode NFC."""
@@ -34,28 +41,38 @@ class FolderReader:
         return self.patients.of_file(image_id)
 
     def describe_file(self, path: Path, image_id: str) -> Described | Part:
-        """Describes a NIfTI or NRRD file, or tells of which DICOM series a file is a slice.
+        """Describes a NIfTI, NRRD or picture file, or tells of which DICOM image a file is a part.
 
         Raises:
-            UnreadableImage: if the file is neither.
+            NoImage: if it is none and does not claim to be one.
+            UnreadableImage: if it is damaged, or the task works on something else.
         """
+        if path.name.lower().endswith(SEGMENTATION_SUFFIX):
+            raise NoImage(f"{path.name} is no image but a segmentation.")
+        if suffix_of(path.name) in PICTURE_SUFFIXES and not self.task.is_flat:
+            raise NoImage(f"{path.name} is a picture; the task {self.task.name} works on volumes.")
         if suffix_of(path.name):
-            return Described(read_grid(path), self.modality, self.patient_of(image_id))
-        if path.stat().st_size == 0:
-            raise UnreadableImage(f"{path.name} is empty (0 bytes).")
+            grid = read_grid(path)
+            refuse_other_kind(path.name, grid, "", self.task)
+            return Described(grid, self.task.modality, self.patient_of(image_id))
         if looks_like_dicom(path):
-            return Part(read_header(path).series_uid)
-        wanted = ", ".join([*VOLUME_SUFFIXES, *(suffix for suffix in DICOM_SUFFIXES if suffix)])
-        raise UnreadableImage(f"{path.name} is no image: neither DICOM nor one of {wanted}.")
+            return Part(read_header(path).image_id)
+        suffix, is_empty = path.suffix.lower(), path.stat().st_size == 0
+        if suffix in DICOM_SUFFIXES and (suffix or is_empty):
+            raise UnreadableImage(f"{path.name} {'is empty (0 bytes)' if is_empty else 'has no DICOM preamble'}.")
+        wanted = ", ".join([*IMAGE_SUFFIXES, *(suffix for suffix in DICOM_SUFFIXES if suffix)])
+        raise NoImage(f"{path.name} is no image: neither DICOM nor one of {wanted}.")
 
     def describe_series(self, paths: list[Path]) -> Described:
         """Describes the slices of one series.
 
         Raises:
-            UnreadableImage: if they do not make one evenly spaced volume.
+            UnreadableImage: if they do not make one evenly spaced volume, or the task works on something else.
         """
         slices = [read_header(path) for path in paths]
-        return Described(series_grid(slices), slices[0].modality, self.patients.of_series(slices[0].patient))
+        grid, first = series_grid(slices), slices[0]
+        refuse_other_kind(f"Series {first.series_uid}", grid, first.modality, self.task)
+        return Described(grid, first.modality, self.patients.of_series(first.patient))
 
 
 def read_image(kind: ImageKind, paths: list[Path]) -> Volume:

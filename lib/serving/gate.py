@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import MutableMapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from anyio import CapacityLimiter, to_thread
-from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lib.errors import LabelRefineryError, TooLarge
+from lib.errors import ForeignHost, ForeignOrigin, LabelRefineryError, NotAllowed, NotSignedIn, TooLarge
 from lib.serving.access import CHANGE, Access, needed_role
-from lib.serving.annotator import LONGEST_NAME, Annotator, annotator_of
+from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.hosts import is_loopback
-from lib.serving.measures import count_request
-from lib.serving.problem import problem, problem_of
+from lib.serving.log import log_refusal, log_request
+from lib.serving.measures import AUDIT_FAILURES, count_request
+from lib.serving.problem import problem_of, status_of
 from lib.serving.settings import Settings
 from lib.store.audit import Change
 from lib.store.record import Record
+from lib.store.schema import LONGEST_NAME
+
+LOG = logging.getLogger(__name__)
 
 FORM_BYTES = 2**20
 """Room for the other fields beside a file of the largest size, and for a request without a file."""
@@ -64,37 +68,48 @@ class Gate:
         counted = _counted(scope, send)
         limit = self._limit if headers.get("content-type", "").startswith("multipart/") else FORM_BYTES
         try:
-            refusal, person = await self._admitted(scope, headers)
+            person = await self._admitted(scope, headers)
             _refuse_larger(headers, limit)
         except LabelRefineryError as error:
-            refusal, person = problem_of(error), None
-        if refusal is not None:
-            await refusal(scope, receive, counted)
+            note_refusal(scope["method"], scope["path"], error)
+            await problem_of(error)(scope, receive, counted)
             return
         scope.setdefault("state", {})["person"] = person
         await self._app(scope, _limited(receive, limit), self._audited(scope, headers, person, counted))
 
-    async def _admitted(self, scope: Scope, headers: Headers) -> tuple[JSONResponse | None, Annotator | None]:
+    async def _admitted(self, scope: Scope, headers: Headers) -> Annotator | None:
         if self._access.is_open:
-            return _foreign(headers, self._origins), None
+            _refuse_foreign(headers, self._origins)
+            return None
         token, client = _bearer(headers), headers.get("user-agent", "")[:LONGEST_NAME]
         # An issuer's keys may have to be fetched: not in the event loop.
-        person = await to_thread.run_sync(
+        return await to_thread.run_sync(
             self._access.admit, token, scope["method"], scope["path"], client, limiter=self._signing_in
         )
-        return None, person
 
     def _audited(self, scope: Scope, headers: Headers, person: Annotator | None, send: Send) -> Send:
         if scope["method"] not in CHANGE or needed_role(scope["method"], scope["path"]) is None:
             return send
+        begin = time.perf_counter()
 
         async def audited(message: Message) -> None:
-            if message["type"] == "http.response.start" and message["status"] < 400:
+            if message["type"] == "http.response.start":
                 change = self._change(scope, headers, person, message["status"])
-                await run_in_threadpool(self._record.audit.add, change)
+                spent = time.perf_counter() - begin
+                log_request(change.method, change.path, change.status, seconds=spent, author=change.author)
+                if change.status < 400:
+                    await run_in_threadpool(self._write_down, change)
             await send(message)
 
         return audited
+
+    def _write_down(self, change: Change) -> None:
+        try:
+            self._record.audit.add(change)
+        # What the request asked for is done: a reply that says otherwise would make the client send it again.
+        except Exception:
+            AUDIT_FAILURES.inc()
+            LOG.exception("Missing in the audit: %r", change)
 
     def _change(self, scope: Scope, headers: Headers, person: Annotator | None, status: int) -> Change:
         # A route of the open server knows the person better: clients name themselves in their parameters.
@@ -177,14 +192,19 @@ def _bearer(headers: Headers) -> str | None:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-def _foreign(headers: Headers, allowed: Sequence[str]) -> JSONResponse | None:
+def note_refusal(method: str, path: str, error: LabelRefineryError) -> None:
+    """Writes into the log that somebody was not let in; other errors are the client's own business."""
+    if isinstance(error, NotSignedIn | NotAllowed):
+        log_refusal(method, path, status_of(error), str(error))
+
+
+def _refuse_foreign(headers: Headers, allowed: Sequence[str]) -> None:
     """Without sign-in, no web page of another host may use the server through somebody's browser."""
     host, origin = _hostname(f"//{headers.get('host', '')}"), headers.get("origin")
     if not is_loopback(host):
-        return problem(403, "ForeignHost", f"This server answers to localhost and 127.0.0.1 only, found Host {host!r}.")
+        raise ForeignHost(f"This server answers to localhost and 127.0.0.1 only, found Host {host!r}.")
     if origin is not None and not is_loopback(_hostname(origin)) and origin not in allowed:
-        return problem(403, "ForeignOrigin", f"Requests from pages of {origin} are refused.")
-    return None
+        raise ForeignOrigin(f"Requests from pages of {origin} are refused.")
 
 
 def _hostname(address: str) -> str | None:

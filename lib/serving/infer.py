@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,44 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from lib.serving.drafting import Drafting
 from lib.serving.requests import InferRequest
 from lib.serving.sessions import kind_of
+from lib.store.models import Model
 from lib.volume import read_volume, write_volume
 
 
+@dataclass(frozen=True)
+class Made:
+    """A draft on its way to a client.
+
+    Attributes:
+        path: temporary NIfTI file with the mask.
+        author: the model version or the rule.
+        model: ``None`` for a rule.
+        voxels: per structure.
+        findings: what the mask shows, see ``lib.metrics.findings``.
+        seconds: time of each step; empty if the draft was there already.
+        stored: whether it is in the record, and as which version.
+    """
+
+    path: Path
+    author: str
+    model: Model | None
+    voxels: dict[str, int]
+    findings: dict[str, Any]
+    seconds: dict[str, float]
+    stored: dict[str, Any]
+
+
 class DraftTask(InferTask):
-    """Drafts an image by the serving model."""
+    """Drafts an image by the serving model, or by the task's rule until there is one."""
 
     def __init__(self, drafting: Drafting, temporary: Path) -> None:
         task = drafting.record.task
         super().__init__(
             type=InferType.SEGMENTATION,
             labels=task.values,
-            dimension=3,
-            description=f"{task.description}: a draft by the serving model",
+            dimension=2 if task.is_flat else 3,
+            description=f"{task.description}: a draft by the serving model"
+            + (" or, until there is one, by a rule" if task.draft_rule else ""),
         )
         self._drafting = drafting
         self._temporary = temporary
@@ -34,11 +60,13 @@ class DraftTask(InferTask):
         return True
 
     def config(self) -> dict[str, Any]:
-        """What clients are told: whether there is a model, and which."""
+        """What clients are told: whether drafts can be made, and what makes them."""
         model = self._drafting.record.models.serving()
         if model is None:
             # Clients choose a widget by the type of each value and know none for null.
-            return {"ready": False, "model_version": 0}
+            rule = self._drafting.record.task.draft_rule
+            told = {"validated": False, "note": f"a rule drafts ({rule}); no model yet"} if rule else {}
+            return {"ready": bool(rule), "model_version": 0, **told}
         return {
             "ready": True,
             "model_version": model.version,
@@ -58,34 +86,43 @@ class DraftTask(InferTask):
             NoModelYet, UnknownImage, UnreadableImage, ComputationInterrupted: as the words say.
         """
         asked = InferRequest.from_monailabel(request)
-        task = self._drafting.record.task
-        if asked.files:
-            drafted, model = self._drafting.of_file(kind_of(asked.files), list(asked.files))
-            path = self._temporary_file(".nii.gz")
-            path.write_bytes(drafted.content)
-            told: dict[str, Any] = {"stored": False}
-            voxels, seconds, version = drafted.voxels, drafted.seconds, model.version
-        else:
-            draft = self._drafting.of_image(asked.image_id)
-            annotation = draft.annotation
-            path = self._temporary_file(".nii.gz")
-            # MONAI Label deletes the file that infer returns (endpoints/infer.py, send_response): give it a copy.
-            shutil.copyfile(self._drafting.record.masks.path(annotation.mask or ""), path)
-            told = {"stored": True, "annotation_version": annotation.version, "author": annotation.author}
-            voxels, seconds, version = annotation.voxels, draft.seconds, annotation.model_version or 0
-        path, voxel_ml = self._converted(path, asked)
-        model = self._drafting.record.models.get(version)
+        made = self._of_files(asked) if asked.files else self._of_image(asked.image_id)
+        path, voxel_ml = self._converted(made.path, asked)
         params = {
-            "label_names": task.values,
-            "latencies": _latencies(seconds),
-            "model_version": version,
-            "validated": model.is_validated,
-            "voxels": voxels,
-            "volume_ml": {name: round(count * voxel_ml, 3) for name, count in voxels.items()},
+            "label_names": self._drafting.record.task.values,
+            "latencies": _latencies(made.seconds),
+            "model_version": made.model.version if made.model is not None else 0,
+            "validated": made.model is not None and made.model.is_validated,
+            "author": made.author,
+            "voxels": made.voxels,
+            "volume_ml": {name: round(count * voxel_ml, 3) for name, count in made.voxels.items()},
+            **made.findings,
             "centroids": {},
-            **told,
+            **made.stored,
         }
         return str(path), params
+
+    def _of_files(self, asked: InferRequest) -> Made:
+        drafted, source = self._drafting.of_file(kind_of(asked.files), list(asked.files))
+        path = self._temporary_file(".nii.gz")
+        path.write_bytes(drafted.content)
+        return Made(
+            path, source.author, source.model, drafted.voxels, asdict(drafted.findings), drafted.seconds,
+            {"stored": False},
+        )  # fmt: skip
+
+    def _of_image(self, image_id: str) -> Made:
+        record = self._drafting.record
+        draft = self._drafting.of_image(image_id)
+        annotation = draft.annotation
+        path = self._temporary_file(".nii.gz")
+        # MONAI Label deletes the file that infer returns (endpoints/infer.py, send_response): give it a copy.
+        shutil.copyfile(record.masks.path(annotation.mask or ""), path)
+        model = record.models.get(annotation.model_version) if annotation.model_version is not None else None
+        return Made(
+            path, annotation.author, model, annotation.voxels, annotation.info.get("findings", {}), draft.seconds,
+            {"stored": True, "annotation_version": annotation.version},
+        )  # fmt: skip
 
     def _temporary_file(self, suffix: str) -> Path:
         handle, name = tempfile.mkstemp(prefix="draft-", suffix=suffix, dir=self._temporary)

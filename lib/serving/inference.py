@@ -18,19 +18,25 @@ import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from lib.errors import ComputationInterrupted, LabelRefineryError
 from lib.serving.folder import read_image
 from lib.serving.log import write_log
+from lib.serving.settings import Settings
 from lib.store.images import ImageKind
-from lib.volume import Volume, nifti_bytes
+from lib.suitability import refuse_other_kind, refuse_other_values
+from lib.task import Task
+from lib.volume import Array, Volume, nifti_bytes
 
 if TYPE_CHECKING:
+    from lib.metrics.findings import Findings
     from lib.predictor import Predictor
 
 LOG = logging.getLogger(__name__)
@@ -55,13 +61,15 @@ class Order:
         name: of the image, for messages.
         kind: a file, or the files of a series.
         paths: where it lies.
-        weights: checkpoint file.
+        task: what is to be found.
+        weights: checkpoint file; ``None``: the task's rule drafts.
     """
 
     name: str
     kind: ImageKind
     paths: tuple[Path, ...]
-    weights: Path
+    task: Task
+    weights: Path | None
 
 
 @dataclass(frozen=True)
@@ -70,12 +78,14 @@ class Drafted:
 
     Attributes:
         content: the mask as a gzipped NIfTI file on the image's grid.
-        voxels: voxels per structure.
+        voxels: voxels per structure that the draft covers.
+        findings: what the mask shows.
         seconds: time of each step.
     """
 
     content: bytes
     voxels: dict[str, int]
+    findings: Findings
     seconds: dict[str, float]
 
 
@@ -86,22 +96,45 @@ class Draftsman:
         self._predictors: OrderedDict[Path, Predictor] = OrderedDict()
 
     def draft(self, order: Order) -> Drafted:
-        """Reads the image, runs the network, packs the mask.
+        """Reads the image, finds the structures, packs the mask.
 
         Raises:
-            UnreadableImage: if the image's voxels cannot be read.
+            UnreadableImage: if the image's voxels cannot be read, or are not what the task works on.
         """
+        from lib.metrics.findings import findings
+
         begin = time.perf_counter()
         volume = read_image(order.kind, list(order.paths))
+        refuse_other_kind(order.name, volume.grid, "", order.task)
+        refuse_other_values(order.name, volume, order.task)
         read = time.perf_counter()
-        predictor = self._predictor(order.weights)
-        prediction = predictor.predict(volume)
+        mask, structures, steps = self._found(order, volume)
         packing = time.perf_counter()
-        content = nifti_bytes(Volume(prediction.mask, volume.affine))
-        voxels = {name: int((prediction.mask == value).sum()) for name, value in predictor.plan.structures.items()}
+        content = nifti_bytes(Volume(mask, volume.affine))
+        counts = np.bincount(mask.ravel(), minlength=256)
+        # What was not looked for is not absent.
+        covered = tuple(s for s in order.task.structures if s.name in structures)
+        shown = findings(mask, volume.grid, replace(order.task, structures=covered))
         end = time.perf_counter()
-        seconds = {"read": read - begin, **prediction.seconds, "write": end - packing, "total": end - begin}
-        return Drafted(content, voxels, {step: round(spent, 4) for step, spent in seconds.items()})
+        seconds = {"read": read - begin, **steps, "write": end - packing, "total": end - begin}
+        return Drafted(
+            content=content,
+            voxels={name: int(counts[value]) for name, value in structures.items()},
+            findings=shown,
+            seconds={step: round(spent, 4) for step, spent in seconds.items()},
+        )
+
+    def _found(self, order: Order, volume: Volume) -> tuple[Array, dict[str, int], dict[str, float]]:
+        """The mask, the label values of the structures that were looked for, and the time of each step."""
+        if order.weights is not None:
+            predictor = self._predictor(order.weights)
+            prediction = predictor.predict(volume)
+            return prediction.mask, predictor.plan.structures, prediction.seconds
+        from lib.drafts import RULES, looked_for
+
+        begin = time.perf_counter()
+        mask = RULES[order.task.draft_rule](volume, order.task)
+        return mask, looked_for(order.task), {"network": time.perf_counter() - begin}
 
     def _predictor(self, weights: Path) -> Predictor:
         from lib.networks.checkpoint import Checkpoint
@@ -122,9 +155,9 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def become_computing_process(data: Path) -> None:
+def become_computing_process(settings: Settings) -> None:
     """Steps back behind the HTTP process, which alone ends it; shares its log, and takes its share of the cores."""
-    write_log(data, is_server=False)
+    write_log(settings, is_server=False)
     # Ctrl-C and system services send these to all processes at once; the HTTP process knows what to do with a job.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -135,9 +168,9 @@ def become_computing_process(data: Path) -> None:
     torch.set_num_threads(computing_threads())
 
 
-def _serve(orders: Connection, data: Path) -> None:
+def _serve(orders: Connection, settings: Settings) -> None:
     """Main function of the inference process."""
-    become_computing_process(data)
+    become_computing_process(settings)
     # MONAI takes seconds to import: now, not when the first order comes.
     importlib.import_module("lib.predictor")
     draftsman = Draftsman()
@@ -163,8 +196,8 @@ def _serve(orders: Connection, data: Path) -> None:
 class Inference:
     """The HTTP process's side: takes orders from any thread, answers them in turn."""
 
-    def __init__(self, data: Path) -> None:
-        self._data = data
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._context = multiprocessing.get_context("spawn")
         self._queue: queue.Queue[tuple[Order, Future[Drafted]] | None] = queue.Queue()
         self._process: BaseProcess
@@ -209,7 +242,9 @@ class Inference:
 
     def _start_process(self) -> None:
         self._pipe, remote = self._context.Pipe()
-        self._process = self._context.Process(target=_serve, args=(remote, self._data), name="inference", daemon=True)
+        self._process = self._context.Process(
+            target=_serve, args=(remote, self._settings), name="inference", daemon=True
+        )
         self._process.start()
         remote.close()
         LOG.info("inference process %s started.", self._process.pid)

@@ -3,37 +3,44 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 
 from lib.errors import InvalidRequest, StageConflict, UnreadableImage
 from lib.patients import PATIENTS_FILE
-from lib.serving.folder import STUDIES, UPLOADS, FolderReader
+from lib.serving.folder import SEGMENTATION_SUFFIX, STUDIES, FolderReader
 from lib.serving.library import Library
 from lib.serving.settings import TASK_FILE
 from lib.store.files import full_disk_told
+from lib.store.folder import Skipped
 from lib.store.images import Image, ImageState
 from lib.store.indexer import Indexer
-from lib.volume import VOLUME_SUFFIXES, suffix_of
+from lib.store.layout import UPLOADS
+from lib.volume import IMAGE_SUFFIXES, suffix_of
 
-LONGEST_NAME, LONGEST_ID = 200, 1000
+LONGEST_PART, LONGEST_ID = 200, 1000
 """Bytes in UTF-8 of one part of an uploaded image's id, and of all of it; file systems end at 255 and 4096."""
 
 
 class Intake:
     """Brings the image table in step with what is there."""
 
-    def __init__(self, library: Library, reader: FolderReader) -> None:
+    def __init__(self, library: Library, reader: FolderReader, ignored: tuple[str, ...] = ()) -> None:
         self.images = library.record.images
         self.reader = reader
         library.folders[UPLOADS].mkdir(parents=True, exist_ok=True)
-        self.studies = Indexer(self.images, STUDIES, library.folders[STUDIES], reader, (TASK_FILE, PATIENTS_FILE))
+        skipped = Skipped(frozenset((TASK_FILE, PATIENTS_FILE)), ignored)
+        self.studies = Indexer(self.images, STUDIES, library.folders[STUDIES], reader, skipped)
         self.uploads = Indexer(self.images, UPLOADS, library.folders[UPLOADS], reader)
 
     def look(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Brings the record in step with the folders."""
         self.studies.look(report)
         self.uploads.look()
+
+    def look_at(self, paths: Collection[str]) -> None:
+        """Does so for some files and folders of the studies."""
+        self.studies.look(paths=paths)
 
     def upload(self, image_id: str, received: Path, name: str) -> Image:
         """Takes in an image that a client sent.
@@ -49,10 +56,13 @@ class Intake:
             UnreadableImage: if the file is no image; nothing is kept.
         """
         suffix = suffix_of(name)
-        if not suffix or suffix == ".seg.nrrd":
-            raise UnreadableImage(f"An image must be one of {', '.join(VOLUME_SUFFIXES)}; found {name!r}.")
+        if not suffix or suffix == SEGMENTATION_SUFFIX:
+            raise UnreadableImage(f"An image must be one of {', '.join(IMAGE_SUFFIXES)}; found {name!r}.")
         image_id = checked_id(image_id)
         known = self.images.find(image_id)
+        if known is not None and known.state is ImageState.NO_IMAGE:
+            # Notes that lie beside the studies give the id away.
+            known = None
         if known is not None and known.state is not ImageState.QUARANTINED:
             raise StageConflict(f"There is an image {image_id!r} already. Choose another id.")
         if known is not None and known.source != f"{image_id}{suffix}":
@@ -79,14 +89,14 @@ def checked_id(image_id: str) -> str:
     image_id = unicodedata.normalize("NFC", image_id)
     parts = PurePosixPath(image_id).parts
     is_plain = all(
-        not part.startswith(".") and 0 < len(part.encode(errors="replace")) <= LONGEST_NAME for part in parts
+        not part.startswith(".") and 0 < len(part.encode(errors="replace")) <= LONGEST_PART for part in parts
     )
     is_plain &= len(image_id.encode(errors="replace")) <= LONGEST_ID
     is_text = not any(unicodedata.category(letter).startswith("C") or letter == "\\" for letter in image_id)
     if not parts or image_id.startswith("/") or image_id != "/".join(parts) or not is_plain or not is_text:
         raise InvalidRequest(
             f"{image_id[:100]!r} cannot be an image id. Use letters, digits and signs other than control characters, "
-            f"with / between folders; no part may start with a dot or be longer than {LONGEST_NAME} bytes, "
+            f"with / between folders; no part may start with a dot or be longer than {LONGEST_PART} bytes, "
             f"and all together not longer than {LONGEST_ID}."
         )
     return image_id

@@ -44,6 +44,8 @@ class Reporter:
 def train(record: Record, library: Library, job: Job, reporter: Reporter) -> None:
     """Fine-tunes the serving version on all expert annotations, measures both, and publishes what passes the gate.
 
+    Where none serves, it goes on from the newest imported version, which then is no rival.
+
     Raises:
         NoAnnotationsYet: if there is no training case.
         LostLease: if the job was cancelled meanwhile; nothing is published.
@@ -53,7 +55,8 @@ def train(record: Record, library: Library, job: Job, reporter: Reporter) -> Non
     measured = record.annotations.expert_labels(Split.VALIDATION)
     if not learned:
         raise NoAnnotationsYet("There is no expert annotation to learn from. Submit a corrected mask first.")
-    parent = record.models.serving()
+    serving = record.models.serving()
+    parent = serving or record.models.imported()
     start = _checkpoint(record, parent) if parent is not None else None
     reporter.line(
         f"Training on {len(learned)} cases, measuring on {len(measured)}, "
@@ -70,7 +73,7 @@ def train(record: Record, library: Library, job: Job, reporter: Reporter) -> Non
     cases = [_case(record, library, annotation) for annotation in measured]
     reporter.line(f"Measuring on {len(cases)} validation cases.")
     scores = validate(checkpoint, cases, device(), reporter.check)
-    before = validate(start, cases, device(), reporter.check) if start is not None else []
+    before = validate(start, cases, device(), reporter.check) if start is not None and serving is not None else []
     decision = verdict(scores, before)
     weights = record.weights.put(checkpoint.to_bytes())
     new = NewModel(

@@ -10,7 +10,8 @@ import nibabel as nib
 import numpy as np
 
 from lib.errors import UnreadableImage
-from lib.serving.folder import STUDIES, UPLOADS, read_image
+from lib.serving.folder import STUDIES, read_image
+from lib.store import layout
 from lib.store.annotations import Annotation
 from lib.store.files import full_disk_told
 from lib.store.images import Image, ImageKind, ImageState
@@ -24,7 +25,7 @@ class Library:
     def __init__(self, record: Record, studies: Path, data: Path) -> None:
         self.record = record
         self.data = data
-        self.folders = {STUDIES: studies, UPLOADS: data / "uploads"}
+        self.folders = {STUDIES: studies, layout.UPLOADS: data / layout.UPLOADS}
 
     def files(self, image: Image) -> list[Path]:
         """Where an image's files lie.
@@ -45,13 +46,15 @@ class Library:
 
         Raises:
             UnknownImage: if there is none with this id.
-            UnreadableImage: if it is quarantined; with the reason.
+            UnreadableImage: if it is none, or quarantined; with the reason.
         """
         return self.readable_with_grid(image_id)[0]
 
     def readable_with_grid(self, image_id: str) -> tuple[Image, Grid]:
         """The same with its lattice, which every image that takes part has."""
         image = self.record.images.get(image_id)
+        if image.state is ImageState.NO_IMAGE:
+            raise UnreadableImage(image.reason)
         if image.state is not ImageState.OK or image.grid is None:
             raise UnreadableImage(f"Image {image_id!r} is quarantined: {image.reason}")
         return image, image.grid
@@ -86,9 +89,9 @@ class Library:
         if image.kind is ImageKind.FILE:
             return paths[0]
         changed = max(path.stat().st_mtime_ns for path in paths)
-        target = self.data / "cache" / f"{image.id}-{changed}.nii.gz"
+        target = self.data / layout.CACHE / f"{image.id}-{changed}.nii.gz"
         if not target.exists():
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             unfinished = target.with_name(f".{target.name}.{os.getpid()}")
             with full_disk_told(target.parent):
                 unfinished.write_bytes(nifti_bytes(read_image(image.kind, paths)))

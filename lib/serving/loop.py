@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -35,7 +35,9 @@ from lib.serving.sessions import Sessions
 from lib.serving.settings import Settings, configured, read_settings, studies_folder
 from lib.serving.strategies import strategies
 from lib.serving.train import FineTuneTask
+from lib.serving.watch import FolderWatch
 from lib.serving.worker import Worker, Workplace
+from lib.store import layout
 from lib.store.files import write_durably
 from lib.store.record import open_record
 from lib.task import Task
@@ -46,8 +48,11 @@ LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-RESCAN_SHARE = 20.0
-"""Pauses between two looks at the studies are at least this many times as long as a look."""
+WALK_SHARE = 20.0
+"""Pauses between two walks through the studies are at least this many times as long as a walk."""
+
+DIGEST_SECONDS, DIGEST_SHARE = 0.5, 9.0
+"""Files are digested for this long; the pause then is this many times as long as that took."""
 
 
 class LabelingLoop:
@@ -72,15 +77,16 @@ class LabelingLoop:
         folder = studies_folder(studies)
         task = configured(self.TASK, self.settings, folder)
         data = self.settings.data
-        self.temporary = _fresh_folder(data / "tmp")
+        self.temporary = _fresh_folder(data / layout.TEMPORARY)
         self.record = open_record(task, data, self.settings.store)
         # The server's lock keeps other servers away, and its worker is not started yet: nobody is writing.
         self.record.masks.sweep()
         self.record.weights.sweep()
         self.library = Library(self.record, folder, data)
-        patients = read_patient_rule(folder, self.settings.patient, _secret(data))
-        self.intake = Intake(self.library, FolderReader(patients, task.modality))
-        self.inference = Inference(data)
+        patients = read_patient_rule(folder, self.settings.patient, patient_key(data))
+        self.intake = Intake(self.library, FolderReader(patients, self.record.task), self.settings.ignored)
+        self.watch = FolderWatch(folder)
+        self.inference = Inference(self.settings)
         self.worker = Worker(self.record, Workplace(task, folder, self.settings))
         self.drafting = Drafting(self.record, self.library, self.inference.draft, needed=self.settings.train_after or 1)
         self._stopping = threading.Event()
@@ -96,7 +102,7 @@ class LabelingLoop:
             version=__version__,
             labels=list(self.record.task.values),
         )
-        self._sessions = Sessions(data / "sessions", self.settings.max_upload_mib * 2**20)
+        self._sessions = Sessions(data / layout.SESSIONS, self.settings.max_upload_mib * 2**20)
 
     # What MONAI Label's constructor asks for.
 
@@ -178,32 +184,68 @@ class LabelingLoop:
         self.intake.look(report)
 
     def start(self) -> None:
-        """Starts the processes that compute, and looks at the folder of studies from time to time."""
+        """Starts the processes that compute, and looks after the folder of studies."""
         self._sessions.remove_expired()
         self.inference.start()
         self.worker.start()
         if self.settings.rescan > 0:
-            threading.Thread(target=self._keep_looking, name="rescan", daemon=True).start()
+            threading.Thread(target=self._keep_looking, name="look", daemon=True).start()
+            threading.Thread(target=self._keep_digesting, name="digest", daemon=True).start()
 
     def stop(self) -> None:
         """Ends what ``start`` began."""
         self._stopping.set()
+        self.watch.stop()
         self.inference.stop()
         self.worker.stop()
         self.record.close()
 
     def _keep_looking(self) -> None:
+        """Walks through the studies now and then, and in between looks at what is said to have changed."""
+        due = soonest = time.monotonic()
+        while not self._stopping.is_set():
+            changed = self.watch.changes(max(0.0, due - time.monotonic()))
+            if changed is None:
+                due = min(due, soonest)
+            begin = time.monotonic()
+            if begin >= due:
+                self._has_looked(None)
+                end = time.monotonic()
+                # A walk past a hundred thousand files takes seconds: it must not be most of what this process does.
+                soonest = end + WALK_SHARE * (end - begin)
+                due = max(soonest, end + self.settings.rescan)
+            elif changed and not self._has_looked(changed):
+                due = min(due, soonest)
+        self.watch.stop()
+
+    def _has_looked(self, paths: Collection[str] | None) -> bool:
+        """Looks at some paths, or walks through all; tells whether that went well."""
+        try:
+            if paths is not None:
+                self.intake.look_at(paths)
+            else:
+                # First of all, so that nothing that comes during the walk is missed.
+                self.watch.renew()
+                self.look()
+                self._sessions.remove_expired()
+        # A folder on the network may be away for a while; the next walk may find it again.
+        except Exception:
+            LOG.exception("Looking at the studies failed; trying again later.")
+            return False
+        return True
+
+    def _keep_digesting(self) -> None:
+        """Digests the studies little by little, so that copies are known again."""
         pause = self.settings.rescan
         while not self._stopping.wait(pause):
             begin = time.monotonic()
             try:
-                self.look()
-                self._sessions.remove_expired()
-            # A folder on the network may be away for a while; the next look may find it again.
+                digested = self.intake.studies.digest_some(DIGEST_SECONDS)
             except Exception:
-                LOG.exception("Looking at the studies failed; trying again in %s s.", pause)
-            # A look at a hundred thousand files takes seconds: it must not be most of what this process does.
-            pause = max(self.settings.rescan, RESCAN_SHARE * (time.monotonic() - begin))
+                LOG.exception("Digesting the studies failed; trying again in %s s.", self.settings.rescan)
+                digested = 0
+            share = DIGEST_SHARE * (time.monotonic() - begin)
+            pause = share if digested else max(self.settings.rescan, share)
 
 
 def _named(tasks: dict[str, T], name: Any, what: str, error: type[NotFound]) -> T:
@@ -220,9 +262,9 @@ def _fresh_folder(folder: Path) -> Path:
     return folder
 
 
-def _secret(data: Path) -> bytes:
+def patient_key(data: Path) -> bytes:
     """The key that hides patient ids, made at the first start."""
-    path = data / "patient.key"
+    path = data / layout.PATIENT_KEY
     if not path.exists():
         write_durably(path, secrets.token_bytes(32))
     return path.read_bytes()

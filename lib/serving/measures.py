@@ -28,6 +28,10 @@ REQUEST_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120),
 )  # fmt: skip
 
+AUDIT_FAILURES = Counter(
+    f"{PREFIX}_audit_failures", "Changes that are missing in the audit; the log tells them", registry=REQUESTS
+)
+
 ROUTES = frozenset(
     "activelearning audit auth batch datastore health infer info jobs logs metrics model ohif scoring session"
     " train".split()

@@ -15,8 +15,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, Key, KeySet
 
 from lib.errors import ComputationInterrupted, NotAllowed, NotSignedIn
-from lib.serving.annotator import LONGEST_NAME
 from lib.stages import PEOPLE, Role
+from lib.store.schema import LONGEST_NAME
 
 ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
 """Signatures with a key pair; never ``none``, never a shared secret."""

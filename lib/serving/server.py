@@ -22,7 +22,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from lib import __version__, errors
 from lib.serving.access import Access
-from lib.serving.gate import SECURITY_HEADERS, Gate, SecurityHeaders
+from lib.serving.gate import SECURITY_HEADERS, Gate, SecurityHeaders, note_refusal
 from lib.serving.loop import LabelingLoop
 from lib.serving.problem import problem, problem_of
 from lib.serving.routes import (
@@ -85,8 +85,9 @@ def create_server(loop: LabelingLoop) -> FastAPI:
     return server
 
 
-async def _told(_request: Request, error: Exception) -> JSONResponse:
+async def _told(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.LabelRefineryError)
+    note_refusal(request.method, request.scope["path"], error)
     return problem_of(error)
 
 

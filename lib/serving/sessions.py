@@ -90,7 +90,7 @@ def kind_of(files: Sequence[Path]) -> ImageKind:
     if files and all(looks_like_dicom(path) for path in files):
         return ImageKind.SERIES
     names = ", ".join(path.name for path in files[:3]) or "nothing"
-    raise UnreadableImage(f"Send one NIfTI or NRRD file, or the DICOM files of one series; found {names}.")
+    raise UnreadableImage(f"Send one NIfTI, NRRD or picture file, or the DICOM files of one series; found {names}.")
 
 
 class Sessions:

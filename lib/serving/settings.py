@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tomllib
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,12 +29,18 @@ class Settings:
         modality: DICOM modality of images whose files name none.
         window: lower and upper HU for CT, as ``-160,240``; ``none`` for per-image normalisation.
         spacing: voxel edges in mm that the network works at, as ``1,1,3``; ``none``: median of the images.
+        network: what is trained from scratch, see ``lib.networks.segmenter.NETWORKS``; empty: as the app says.
+        encoder_weights: weight file of the frozen encoder of ``sam_vit_b`` and ``sam_vit_l``.
+        loss: what training minimises, see ``lib.losses.LOSSES``; empty: as the app says.
         train_after: new expert annotations after which training starts by itself; 0: never.
         train_seconds: time for one training, without its measuring.
         role: of people without a token: ``expert`` or ``annotator``.
         patient: regular expression that finds the patient in an image id.
         store: address of the record; empty: SQLite below ``data``.
-        rescan: seconds between two looks at the folder of studies; 0: only at the start.
+        ignore: shell patterns of paths, and of names of files and folders, in the studies that are no images,
+            separated by commas.
+        rescan: seconds between two walks through the whole folder of studies, which find what no event told; 0: the
+            folder is looked at only at the start.
         max_upload_mib: largest file that is accepted.
         assign_minutes: how long a case that was offered to somebody is kept from others.
         auth: who may use the server: ``none``: people at this machine; ``tokens``: people with a token of
@@ -43,6 +50,7 @@ class Settings:
         oidc_name: claim with the person's name.
         oidc_roles: claim with the list of roles; dots lead into objects.
         origins: addresses of pages elsewhere that may use the server, separated by commas.
+        log: form of the log's lines: ``text``, or ``json``: one object a line.
     """
 
     data: Path
@@ -50,12 +58,16 @@ class Settings:
     modality: str = ""
     window: str = ""
     spacing: str = ""
+    network: str = ""
+    encoder_weights: Path | None = None
+    loss: str = ""
     train_after: int = 4
     train_seconds: float = 120.0
     role: Role = Role.EXPERT
     patient: str = ""
     store: str = ""
-    rescan: float = 10.0
+    ignore: str = ""
+    rescan: float = 60.0
     max_upload_mib: int = 2048
     assign_minutes: float = 60.0
     auth: str = "none"
@@ -64,15 +76,31 @@ class Settings:
     oidc_name: str = "preferred_username"
     oidc_roles: str = "roles"
     origins: str = ""
+    log: str = "text"
 
     @property
     def allowed_origins(self) -> tuple[str, ...]:
         """``origins`` one by one."""
         return tuple(origin.strip().rstrip("/") for origin in self.origins.split(",") if origin.strip())
 
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """``ignore`` one by one, in Unicode NFC as image ids are."""
+        patterns = unicodedata.normalize("NFC", self.ignore).split(",")
+        return tuple(pattern.strip() for pattern in patterns if pattern.strip())
+
 
 AUTH = ("none", "tokens", "oidc")
 """Ways to sign in."""
+
+NETWORK_NAMES = ("residual_unet", "adapter_unet", "sam_vit_b", "sam_vit_l")
+"""The keys of ``lib.networks.segmenter.NETWORKS``, which loads PyTorch: settings are read before that."""
+
+LOSS_NAMES = ("dice_ce", "asymmetric_focal", "asymmetric_margin", "asymmetric", "position_aware")
+"""The keys of ``lib.losses.LOSSES``, which loads PyTorch: settings are read before that."""
+
+LOG_FORMS = ("text", "json")
+"""Forms of the log's lines."""
 
 
 def default_data(app: str) -> Path:
@@ -139,10 +167,13 @@ def _role(key: str, value: str) -> Role:
     return Role(value)
 
 
-def _auth(key: str, value: str) -> str:
-    if value not in AUTH:
-        raise InvalidSetting(f"--conf {key} is one of {', '.join(AUTH)}, found {value!r}.")
-    return value
+def _one_of(accepted: tuple[str, ...]) -> Callable[[str, str], str]:
+    def read(key: str, value: str) -> str:
+        if value not in accepted:
+            raise InvalidSetting(f"--conf {key} is one of {', '.join(accepted)}, found {value!r}.")
+        return value
+
+    return read
 
 
 READERS: dict[str, Callable[[str, str], Any]] = {
@@ -151,20 +182,25 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "modality": _text,
     "window": _text,
     "spacing": _text,
+    "network": _one_of(NETWORK_NAMES),
+    "encoder_weights": _path,
+    "loss": _one_of(LOSS_NAMES),
     "train_after": _number(int, 0),
     "train_seconds": _number(float, 1),
     "role": _role,
     "patient": _text,
     "store": _text,
+    "ignore": _text,
     "rescan": _number(float, 0),
     "max_upload_mib": _number(int, 1),
     "assign_minutes": _number(float, 0),
-    "auth": _auth,
+    "auth": _one_of(AUTH),
     "oidc_issuer": _text,
     "oidc_audience": _text,
     "oidc_name": _text,
     "oidc_roles": _text,
     "origins": _text,
+    "log": _one_of(LOG_FORMS),
 }
 """How the text behind each key is read."""
 
@@ -186,11 +222,32 @@ def configured(task: Task, settings: Settings, studies: Path | None) -> Task:
         task = replace(task, window_hu=_bounds("--conf window", settings.window))
     if settings.spacing:
         task = replace(task, spacing_mm=_spacing("--conf spacing", settings.spacing))
+    task = _with_network(task, settings)
+    if settings.loss:
+        task = replace(task, loss=settings.loss)
     if not task.structures:
         raise InvalidSetting(
             f"No structures to label: name them by --conf labels liver,spleen or in a {TASK_FILE} beside the studies."
         )
+    if not task.draft_rule and any(structure.range for structure in task.structures):
+        task = replace(task, draft_rule="threshold")
     return task
+
+
+def _with_network(task: Task, settings: Settings) -> Task:
+    """The task with the network that is asked for; one with a frozen encoder and its weight file go together."""
+    if settings.network:
+        task = replace(task, network=settings.network)
+    weights = settings.encoder_weights
+    if task.network.startswith("sam_") != (weights is not None):
+        raise InvalidSetting(
+            "--conf network sam_vit_b or sam_vit_l and --conf encoder_weights FILE go together; one of them is missing."
+        )
+    if weights is None:
+        return task
+    if not weights.is_file():
+        raise InvalidSetting(f"--conf encoder_weights {weights} is no file. Name a weight file of Segment Anything.")
+    return replace(task, encoder_weights=str(weights))
 
 
 CT_WINDOW_HU = (-160.0, 240.0)
@@ -198,8 +255,14 @@ CT_WINDOW_HU = (-160.0, 240.0)
 
 
 def _with_modality(task: Task, modality: str) -> Task:
-    window = CT_WINDOW_HU if modality.upper() == "CT" else None
-    return replace(task, modality=modality.upper(), window_hu=window)
+    """The task for images of a modality; one that was made for certain modalities keeps its own window."""
+    modality = modality.upper()
+    if not task.modalities:
+        window = CT_WINDOW_HU if modality == "CT" else None
+        return replace(task, modality=modality, window_hu=window)
+    if modality not in task.modalities:
+        raise InvalidSetting(f"The task {task.name} works on {' or '.join(task.modalities)}, found {modality!r}.")
+    return replace(task, modality=modality)
 
 
 def _structures(labels: str) -> tuple[Structure, ...]:
@@ -276,7 +339,10 @@ def _structure(entry: Mapping[str, Any], file: str) -> Structure:
     try:
         value = int(entry["value"])
         red, green, blue = entry.get("colour", PALETTE[(value - 1) % len(PALETTE)])
-        return Structure(str(entry["name"]), value, (int(red), int(green), int(blue)), str(entry.get("code", "")))
+        colour = int(red), int(green), int(blue)
+        bounds = entry.get("range_hu")
+        range_hu = None if bounds is None else _bounds(f"range_hu in {file}", bounds)
+        return Structure(str(entry["name"]), value, colour, str(entry.get("code", "")), range_hu)
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidSetting(
             f"A structure in {file} needs name and value, and may have colour = [red, green, blue]; found {entry!r}"

@@ -15,6 +15,7 @@ from typing import Any
 from lib.errors import InvalidSetting
 from lib.stages import PEOPLE, Role
 from lib.store.files import write_durably
+from lib.store.schema import LONGEST_NAME
 
 TOKEN_BYTES = 32
 """Random bytes of a token: too many to guess, so a plain hash of it is enough."""
@@ -52,8 +53,10 @@ class TokenFile:
         Raises:
             InvalidSetting: if the name is empty or has a token, or the role is no person's.
         """
-        if not name.strip() or name != name.strip() or len(name) > 200 or not name.isprintable():
-            raise InvalidSetting(f"A name has 1 to 200 printable characters, none of them a blank at an end: {name!r}.")
+        if not name.strip() or name != name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+            raise InvalidSetting(
+                f"A name has 1 to {LONGEST_NAME} printable characters, none of them a blank at an end: {name!r}."
+            )
         if role not in PEOPLE:
             raise InvalidSetting(f"A role is one of {', '.join(PEOPLE)}, found {role!r}.")
         holders = self.holders()

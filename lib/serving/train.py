@@ -47,8 +47,8 @@ class FineTuneTask(TrainTask):
         return {"seconds": self._settings.train_seconds}
 
     def stats(self) -> dict[str, Any]:
-        """What OHIF's panel shows: the newest training and its best validation Dice."""
-        job = self._record.jobs.newest(JobKind.TRAIN)
+        """What OHIF's panel shows: the open or last training and the best validation Dice."""
+        job = self._record.jobs.open_or_last(JobKind.TRAIN)
         if job is None:
             return {}
         progress = job.progress

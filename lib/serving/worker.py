@@ -70,7 +70,7 @@ def _work(workplace: Workplace, owner: str, server: int) -> None:
 
     with contextlib.suppress(ServerGone):
         check_server()
-        become_computing_process(workplace.settings.data)
+        become_computing_process(workplace.settings)
         record, library = open_workplace(workplace)
         try:
             while True:
@@ -95,11 +95,13 @@ def run_job(record: Record, library: Library, job: Job, check_server: Callable[[
     try:
         with diary.keeping_lease():
             WORK[job.kind](record, library, job, diary)
+        LOG.info("Job %s (%s): %s", job.id, job.kind, record.jobs.get(job.id).log[-1])
     except LostLease:
         LOG.info("Job %s was cancelled or taken over.", job.id)
     except ServerGone:
         raise
     except LabelRefineryError as error:
+        LOG.warning("Job %s (%s) failed: %s", job.id, job.kind, error)
         _fail(record, job, str(error))
     # A job may stumble over anything; it fails with its reason and the worker goes on.
     except Exception as error:

@@ -98,8 +98,12 @@ class Annotations:
         self.task = task
         self.images = images
 
-    def add(self, new: NewAnnotation) -> Annotation:
+    def add(self, new: NewAnnotation, *, is_from_scratch: bool = False) -> Annotation:
         """Appends a version and renews where its image stands.
+
+        Args:
+            new: what to append.
+            is_from_scratch: no earlier version was at hand, so that none is its parent unless it names one.
 
         Raises:
             UnknownImage: if there is no such image, or it was removed.
@@ -110,7 +114,7 @@ class Annotations:
             if image is None or image.state in (ImageState.HIDDEN, ImageState.ERASED):
                 raise UnknownImage(f"There is no image {new.image!r}, so nothing was stored.")
             history = self.history(new.image)
-            parent = _parent(new, history)
+            parent = _parent(new, history, is_from_scratch)
             drafted_by = next((before.model_version for before in history if before.version == parent), None)
             values = {
                 "stage": new.stage,
@@ -222,31 +226,18 @@ class Annotations:
             UnknownAnnotation: if the image has none.
         """
         history = self.history(image_id)
-        found = self._by_tag(history, tag)
+        found = _by_tag(history, tag)
         if found is None:
             versions = ", ".join(f"version_{a.version} ({a.stage} by {a.author})" for a in history) or "none"
             raise UnknownAnnotation(f"{image_id!r} has no annotation tagged {tag!r}; it has {versions}.")
         return found
 
-    def _by_tag(self, history: Sequence[Annotation], tag: str) -> Annotation | None:
-        valid = in_force(history)
-        if tag == TAG_FINAL:
-            return current([annotation for annotation in valid if annotation.role in PEOPLE])
-        if tag == TAG_ORIGINAL:
-            return current([annotation for annotation in valid if annotation.role in (Role.MODEL, Role.RULE)])
-        if tag == TAG_REFINED:
-            return current([annotation for annotation in valid if annotation.stage is Stage.REFINED])
-        if tag.startswith(TAG_VERSION) and tag.removeprefix(TAG_VERSION).isdecimal():
-            number = int(tag.removeprefix(TAG_VERSION))
-            return next((a for a in history if a.version == number and a.mask is not None), None)
-        return current(valid) if not tag else current([a for a in valid if a.tag == tag])
-
-    def draft_of(self, image_id: str, model_version: int) -> Annotation | None:
-        """The draft that a model version made of an image, unless it was withdrawn or its mask is no longer kept."""
+    def draft_of(self, image_id: str, author: str) -> Annotation | None:
+        """The draft that a model version or a rule made of an image, unless it was withdrawn or its mask is gone."""
         drafts = [
             annotation
             for annotation in in_force(self.history(image_id))
-            if annotation.role is Role.MODEL and annotation.model_version == model_version and annotation.mask
+            if annotation.role in (Role.MODEL, Role.RULE) and annotation.author == author and annotation.mask
         ]
         return drafts[-1] if drafts else None
 
@@ -310,7 +301,27 @@ class Annotations:
         )
 
 
-def _parent(new: NewAnnotation, history: Sequence[Annotation]) -> int | None:
+def tags_of(history: Sequence[Annotation]) -> dict[str, Annotation]:
+    """The fixed tags of MONAI Label's protocol that an image has, with the version that each stands for."""
+    found = {tag: _by_tag(history, tag) for tag in (TAG_ORIGINAL, TAG_REFINED, TAG_FINAL)}
+    return {tag: annotation for tag, annotation in found.items() if annotation is not None}
+
+
+def _by_tag(history: Sequence[Annotation], tag: str) -> Annotation | None:
+    valid = in_force(history)
+    if tag == TAG_FINAL:
+        return current([annotation for annotation in valid if annotation.role in PEOPLE])
+    if tag == TAG_ORIGINAL:
+        return current([annotation for annotation in valid if annotation.role in (Role.MODEL, Role.RULE)])
+    if tag == TAG_REFINED:
+        return current([annotation for annotation in valid if annotation.stage is Stage.REFINED])
+    if tag.startswith(TAG_VERSION) and tag.removeprefix(TAG_VERSION).isdecimal():
+        number = int(tag.removeprefix(TAG_VERSION))
+        return next((a for a in history if a.version == number and a.mask is not None), None)
+    return current(valid) if not tag else current([a for a in valid if a.tag == tag])
+
+
+def _parent(new: NewAnnotation, history: Sequence[Annotation], is_from_scratch: bool) -> int | None:
     """What the client names, else the newest draft or refined version that is in force."""
     versions = {annotation.version for annotation in in_force(history)}
     if new.parent is not None:
@@ -319,7 +330,7 @@ def _parent(new: NewAnnotation, history: Sequence[Annotation]) -> int | None:
                 f"{new.image!r} has no version {new.parent} to correct; it has {sorted(versions) or 'none'}."
             )
         return new.parent
-    if new.role not in PEOPLE:
+    if new.role not in PEOPLE or is_from_scratch:
         return None
     drafts = [a.version for a in in_force(history) if a.stage in (Stage.DRAFT, Stage.REFINED)]
     return drafts[-1] if drafts else None

@@ -11,14 +11,14 @@ from pathlib import Path
 from sqlalchemy import insert, select
 
 from lib.errors import SetupError
-from lib.store import schema
+from lib.store import layout, schema
 from lib.store.database import Database
 from lib.store.files import full_disk_told
 from lib.store.record import Record, default_url
 
 ROWS = 1000
 
-OTHER_FILES = ("patient.key", "tokens.json", "uploads")
+OTHER_FILES = (layout.PATIENT_KEY, layout.TOKENS, layout.UPLOADS)
 """Beside the record and the content-named files."""
 
 

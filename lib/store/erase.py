@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import delete, exists, select, update
+from sqlalchemy import delete, select, update
 
 from lib.errors import UnknownImage
-from lib.store import schema
+from lib.store import layout, schema
 from lib.store.images import ImageState
 from lib.store.record import Record
-
-UPLOADS = "uploads"
-"""Root, in the file table, of what clients sent; all else belongs to the folder of studies."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +64,14 @@ def erase_patient(record: Record, data: Path, keys: Sequence[str]) -> Erased:
             connection.execute(
                 update(schema.image).where(record.images.is_one(image_id)).values(info={}, shape=None, affine=None)
             )
-        of_uploads = (file.task == record.task.name) & file.image.in_(ids) & (file.root == UPLOADS)
+        of_uploads = (file.task == record.task.name) & file.image.in_(ids) & (file.root == layout.UPLOADS)
         connection.execute(delete(schema.file).where(of_uploads))
-        masks = [d for d in digests if not connection.scalar(select(exists().where(annotation.mask == d)))]
-        deleted_masks = _delete([record.masks.path(digest) for digest in masks])
-        kept = [data / "uploads" / path for root, path in files if root == UPLOADS]
-        kept += [path for image_id in ids for path in (data / "cache").glob(f"{glob.escape(image_id)}-*")]
+        deleted_masks = record.delete_unused_masks(digests)
+        kept = [data / layout.UPLOADS / path for root, path in files if root == layout.UPLOADS]
+        kept += [path for image_id in ids for path in (data / layout.CACHE).glob(f"{glob.escape(image_id)}-*")]
         deleted_files = _delete(kept)
     models = [m.version for m in record.models.every() if any(image_id in ids for image_id, _ in m.training)]
-    studies = [path for root, path in files if root != UPLOADS]
+    studies = [path for root, path in files if root != layout.UPLOADS]
     return Erased(ids, deleted_masks, deleted_files, models, studies)
 
 

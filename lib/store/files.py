@@ -36,7 +36,7 @@ class FileStore:
         Raises:
             StorageFull: if there is no room; nothing is left behind.
         """
-        digest = hashlib.sha256(content).hexdigest()
+        digest = digest_of(content)
         target = self.path(digest)
         if not target.exists():
             with full_disk_told(self.folder):
@@ -72,6 +72,11 @@ class FileStore:
             return self.path(digest).read_bytes()
         except FileNotFoundError as error:
             raise UnknownAnnotation(f"The file {digest[:12]}… is missing below {self.folder.name}.") from error
+
+
+def digest_of(content: bytes) -> str:
+    """The name of a file with these bytes."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def write_durably(target: Path, content: bytes) -> None:

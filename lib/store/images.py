@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,8 +29,13 @@ class ImageState(StrEnum):
 
     OK = "ok"
     QUARANTINED = "quarantined"
+    NO_IMAGE = "no_image"
     HIDDEN = "hidden"
     ERASED = "erased"
+
+
+UNREAD = (ImageState.QUARANTINED, ImageState.NO_IMAGE)
+"""States of files that gave no image: damaged ones, and what lies beside images and is none."""
 
 
 class ImageKind(StrEnum):
@@ -48,7 +53,7 @@ class Image:
         id: given at first sight and kept.
         kind: one file, or a DICOM series.
         source: path of the file, or of the folder of the series, below its root.
-        grid: ``None`` while quarantined.
+        grid: ``None`` if the file never was read.
         modality: DICOM modality where the file tells it.
         patient: key that all images of one person share.
         split: side of the patient, ``None`` before the first offer.
@@ -76,7 +81,7 @@ class Image:
 
 @dataclass(frozen=True)
 class NewImage:
-    """What the indexer found out about an image."""
+    """What the indexer found out about a file or series; a reason says why it does not take part."""
 
     id: str
     kind: ImageKind
@@ -85,6 +90,14 @@ class NewImage:
     modality: str
     patient: str
     reason: str = ""
+    is_image: bool = True
+
+    @property
+    def state(self) -> ImageState:
+        """Where it stands at first."""
+        if not self.is_image:
+            return ImageState.NO_IMAGE
+        return ImageState.QUARANTINED if self.reason else ImageState.OK
 
 
 @dataclass(frozen=True)
@@ -105,19 +118,12 @@ class Images:
 
     def put(self, new: NewImage) -> None:
         """Adds an image, or renews what is known of one; ids, split, annotations and being hidden stay."""
-        found: dict[str, Any] = {
-            "kind": new.kind,
-            "source": new.source,
-            "shape": list(new.grid.shape) if new.grid else None,
-            "affine": np.asarray(new.grid.affine).tolist() if new.grid else None,
-            "modality": new.modality,
-            "reason": new.reason,
-            "state": ImageState.QUARANTINED if new.reason else ImageState.OK,
-        }
+        found = _found(new)
         with self.database.transaction() as connection, self.tallied(connection, self.is_one(new.id)):
             known = connection.execute(self._one(new.id)).one_or_none()
             if known is None:
-                connection.execute(insert(schema.image).values(**self._first_values(connection, new), **found))
+                split = self._splits(connection, {new.patient}).get(new.patient)
+                connection.execute(insert(schema.image).values(**self._first_values(new, split), **found))
                 return
             if known.state == ImageState.ERASED:
                 return
@@ -125,28 +131,47 @@ class Images:
                 found["state"] = ImageState.HIDDEN
             # What cannot be read does not say whose it is.
             if known.split is None and not new.reason:
-                found |= {"patient": new.patient, "split": self._split_of_patient(connection, new.patient)}
+                split = self._splits(connection, {new.patient}).get(new.patient)
+                found |= {"patient": new.patient, "split": split}
             connection.execute(self._update(new.id).values(**found))
 
-    def _first_values(self, connection: Connection, new: NewImage) -> dict[str, Any]:
+    def put_new(self, several: Sequence[NewImage]) -> None:
+        """Adds images of which none is known yet, in a few statements for all of them."""
+        if not several:
+            return
+        with self.database.transaction() as connection:
+            splits = self._splits(connection, {new.patient for new in several})
+            rows = [{**self._first_values(new, splits.get(new.patient)), **_found(new)} for new in several]
+            connection.execute(insert(schema.image), rows)
+            for place, images in Counter(_place(row["state"], row["standing"], row["split"]) for row in rows).items():
+                self._add_to_tally(connection, place, images)
+
+    def known(self, ids: Collection[str]) -> set[str]:
+        """Those of the ids that are taken, in whatever state."""
+        with self.database.reading() as connection:
+            return set(connection.scalars(select(schema.image.c.id).where(self._is_mine, schema.image.c.id.in_(ids))))
+
+    def _first_values(self, new: NewImage, split: str | None) -> dict[str, Any]:
         # The order of random offers is drawn here, once, from the id alone, so that it can be replayed.
         draw = int.from_bytes(hashlib.sha256(new.id.encode()).digest()[:6]) / 2**48
         return {
             "task": self.task,
             "id": new.id,
             "patient": new.patient,
-            "split": self._split_of_patient(connection, new.patient),
+            "split": split,
             "standing": Standing.UNTOUCHED,
             "draw": draw,
             "info": {},
             "added": schema.now(),
         }
 
-    def _split_of_patient(self, connection: Connection, patient: str) -> str | None:
-        """The side that another image of the patient has, if any."""
+    def _splits(self, connection: Connection, patients: Collection[str]) -> dict[str, str]:
+        """The sides of those patients of whom another image has one."""
         image = schema.image.c
-        side = select(image.split).where(self._is_mine, image.patient == patient, image.split.is_not(None)).limit(1)
-        return connection.scalar(side)
+        sides = select(image.patient, image.split).distinct()
+        # Named one by one, so that the index of sides is used: there are few rows in it at first.
+        rows = connection.execute(sides.where(self._is_mine, image.split.in_(Split), image.patient.in_(patients)))
+        return {row.patient: row.split for row in rows}
 
     def get(self, image_id: str) -> Image:
         """The image with this id.
@@ -186,8 +211,9 @@ class Images:
         """Root and path below it of each file of an image, sorted."""
         file = schema.file.c
         query = select(file.root, file.path).where(file.task == self.task, file.image == image_id)
+        # Sorted here: asked for this order, SQLite reads the files of all images along their primary key.
         with self.database.reading() as connection:
-            return [(root, path) for root, path in connection.execute(query.order_by(file.root, file.path))]
+            return sorted((root, path) for root, path in connection.execute(query))
 
     def counts(self) -> Counter[Place]:
         """How many images stand where; read from the running tally, so it costs the same for any number of images."""
@@ -242,7 +268,7 @@ class Images:
             exists().where(table.c.task == column.task, table.c.image == column.id)
             for table in (schema.file, schema.annotation, schema.score, schema.assignment)
         ]
-        unread = and_(image, column.state == ImageState.QUARANTINED, column.offered.is_(None), ~or_(*is_used))
+        unread = and_(image, column.state.in_(UNREAD), column.offered.is_(None), ~or_(*is_used))
         with self.database.transaction() as connection:
             if not (known := connection.execute(select(schema.image).where(unread)).one_or_none()) or known.shape:
                 return False
@@ -371,6 +397,21 @@ class Images:
 
     def _update(self, image_id: str) -> Any:
         return update(schema.image).where(self.is_one(image_id))
+
+
+def _found(new: NewImage) -> dict[str, Any]:
+    """What each reading of an image renews; the digest of another content is not known yet."""
+    return {
+        "kind": new.kind,
+        "source": new.source,
+        "shape": list(new.grid.shape) if new.grid else None,
+        "affine": np.asarray(new.grid.affine).tolist() if new.grid else None,
+        "modality": new.modality,
+        "reason": new.reason,
+        "state": new.state,
+        "size": None,
+        "content": None,
+    }
 
 
 def _place(state: str, standing: str, split: str | None) -> Place:

@@ -1,33 +1,39 @@
 """Keeps the image table in step with a folder that people change as they like.
 
-One look walks the folder and compares size, time and inode of each file with what is known. Only new and changed
-files are opened, and only their headers are read. What cannot be read is quarantined with its reason; it never
-stops the others.
+One look compares size, time and inode of each file with what is known: of all files, or of those that are said to
+have changed. Only new and changed files are opened, and only their headers are read; but a new file as large as one
+that is gone is compared with it byte by byte, by digests. What cannot be read is quarantined with its reason; it
+never stops the others.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 import re
+import time
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, update
 
-from lib.errors import UnreadableImage
+from lib.errors import NoImage, UnreadableImage
 from lib.store import schema
-from lib.store.images import Image, ImageKind, Images, ImageState, NewImage
+from lib.store.contents import Contents, Lost, digest_of
+from lib.store.folder import ALWAYS_SKIPPED, Folder, Seen, Skipped, shown
+from lib.store.images import UNREAD, Image, ImageKind, Images, ImageState, NewImage
 from lib.volume import Grid
-
-SKIPPED_FOLDERS = ("labels",)
-"""First-level folders that hold no images; MONAI Label puts its label files there."""
 
 BATCH = 200
 """Images that are written in one transaction."""
+
+
+INODES = 10_000
+"""Files that are asked for in one query."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +53,24 @@ class Described:
 
 @dataclass(frozen=True)
 class Part:
-    """A file that is one slice of a series."""
+    """A file that is one slice of a series, or a radiograph, which makes a series of its own."""
 
     series_uid: str
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Why a file gave no image; one that is none was never meant to."""
+
+    reason: str
+    is_image: bool = True
 
 
 class Reader(Protocol):
     """Reads headers for the indexer, which knows no file format itself."""
 
     def describe_file(self, path: Path, image_id: str) -> Described | Part:
-        """Describes an image file, or tells of which series it is a part; raises ``UnreadableImage``."""
+        """Describes an image file, or tells of which series it is a part; raises ``UnreadableImage`` or ``NoImage``."""
 
     def describe_series(self, paths: list[Path]) -> Described:
         """Describes the files of one series; raises ``UnreadableImage``."""
@@ -68,19 +82,8 @@ class Reader(Protocol):
         """The patient key of a file that cannot be read."""
 
 
-@dataclass(frozen=True)
-class Seen:
-    """A file as the folder shows it."""
-
-    path: str
-    size: int
-    modified_ns: int
-    inode: int
-
-    @property
-    def identity(self) -> tuple[int, int, int]:
-        """What a file keeps when it is renamed."""
-        return self.size, self.modified_ns, self.inode
+Read = tuple[Seen, str, "Described | Unread"]
+"""A file, the id it would have, and what it turned out to be."""
 
 
 @dataclass(frozen=True)
@@ -95,70 +98,103 @@ class Look:
 class Indexer:
     """Looks after one folder of images."""
 
-    def __init__(self, images: Images, root: str, folder: Path, reader: Reader, ignored: Iterable[str] = ()) -> None:
+    def __init__(
+        self, images: Images, root: str, folder: Path, reader: Reader, skipped: Skipped = ALWAYS_SKIPPED
+    ) -> None:
         self.images = images
         self.root = root
         self.folder = folder
+        self.files = Folder(folder, skipped)
         self.reader = reader
-        self.ignored = frozenset(ignored)
+        self.contents = Contents(images, root)
+        self._looking = Lock()
+        # What files were like that went since the start, with their images: a file may be on its way when one looks.
+        self._lately_gone: dict[tuple[int, int, int], str] = {}
+        self._undigested: list[tuple[str, Seen]] = []
 
-    def look(self, report: Callable[[int, int], None] = lambda done, total: None) -> Look:
+    def look(
+        self,
+        report: Callable[[int, int], None] = lambda done, total: None,
+        paths: Collection[str] | None = None,
+    ) -> Look:
         """Compares the folder with the record and brings the record up to date.
 
         Args:
             report: is told how many of the new and changed files are done, and how many there are.
+            paths: files and folders below the folder that may have changed; by default it is walked as a whole.
         """
-        # What is known is read first: a file that comes while the folder is walked is new then, not gone.
-        known = self._known()
-        present = {seen.path: seen for seen in self._walk()}
-        gone = {path: entry for path, entry in known.items() if path not in present}
-        new, to_read = self._follow_renames([seen for path, seen in present.items() if path not in known], gone)
-        changed = [seen for path, seen in present.items() if path in known and known[path][0] != seen]
-        series: dict[str, list[Seen]] = {}
-        self._forget({path: image for path, (_, image) in gone.items()}, series)
-        for seen in changed:
-            image = self.images.find(known[seen.path][1])
-            to_read.append((seen, self._kept_id(seen.path, image)))
-            if image is not None and image.kind is ImageKind.SERIES:
-                series.setdefault(image.id, [])
-        unchanged = {path: entry for path, entry in known.items() if present.get(path) == entry[0]}
-        to_read += self._next_in_line({image for _, image in gone.values()}, unchanged)
-        self._read([*((seen, self.reader.id_of(seen.path)) for seen in new), *to_read], series, report)
-        self._put_all_series(series, {*gone, *(seen.path for seen in changed)})
-        return Look(len(new), len(changed), len(gone))
+        with self._looking:
+            # What is known is read first: a file that comes while the folder is walked is new then, not gone.
+            known = self._known(paths)
+            present = {seen.path: seen for seen in self._present(paths)}
+            new = [seen for path, seen in present.items() if path not in known]
+            gone = {path: entry for path, entry in known.items() if path not in present} | self._former_names(new)
+            new, to_read = self._follow_renames(new, gone)
+            changed = [seen for path, seen in present.items() if path in known and known[path][0] != seen]
+            series: dict[str, list[Seen]] = {}
+            self._forget(gone, series)
+            new, returned = self._recognised(new)
+            for seen in changed:
+                image = self.images.find(known[seen.path][1])
+                to_read.append((seen, self._kept_id(seen.path, image)))
+                if image is not None and image.kind is ImageKind.SERIES:
+                    series.setdefault(image.id, [])
+            to_read += returned
+            to_read += self._next_in_line({image for _, image in gone.values()}, {seen.path for seen in changed})
+            self._read([*((seen, self.reader.id_of(seen.path)) for seen in new), *to_read], series, report)
+            self._put_all_series(series, {*gone, *(seen.path for seen in changed)})
+            if paths is None:
+                self._undigested = []
+            return Look(len(new), len(changed), len(gone))
 
     def add(self, path: str) -> str:
         """Reads one file below the folder at once and returns its image id."""
-        (seen,) = (seen for seen in (_seen(self.folder, self.folder / path),) if seen)
+        (seen,) = (seen for seen in (self.files.seen(path),) if seen)
         series: dict[str, list[Seen]] = {}
         self._read([(seen, self.reader.id_of(path))], series, lambda done, total: None)
         self._put_all_series(series, set())
-        (image_id,) = self._owners([path])
-        return image_id
+        return self._owners([path])[path]
+
+    def digest_some(self, seconds: float) -> int:
+        """Digests files whose bytes are not known yet, for about this long, and tells how many it could."""
+        waiting = self._undigested = self._undigested or self.contents.unknown()[::-1]
+        digested: list[tuple[str, Seen, str]] = []
+        end = time.monotonic() + seconds
+        while waiting and time.monotonic() < end and len(digested) < BATCH:
+            image_id, seen = waiting.pop()
+            digest = digest_of(self.folder / seen.path)
+            if digest is not None and self.files.seen(seen.path) == seen:
+                digested.append((image_id, seen, digest))
+        self.contents.note(digested)
+        return len(digested)
+
+    def _present(self, paths: Collection[str] | None) -> Iterator[Seen]:
+        return self._walk() if paths is None else (seen for path in paths for seen in self.files.at(path))
 
     def _walk(self) -> Iterator[Seen]:
-        stack = [self.folder]
-        while stack:
-            try:
-                entries = sorted(os.scandir(stack.pop()), key=lambda entry: entry.name)
-            except OSError:
-                continue
-            for entry in entries:
-                is_top = Path(entry.path).parent == self.folder
-                if entry.name.startswith(".") or (is_top and entry.name in {*self.ignored, *SKIPPED_FOLDERS}):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    stack.append(Path(entry.path))
-                elif seen := _seen(self.folder, Path(entry.path)):
-                    yield seen
+        return self.files.walk()
 
-    def _known(self) -> dict[str, tuple[Seen, str]]:
+    def _known(self, paths: Collection[str] | None) -> dict[str, tuple[Seen, str]]:
         file = schema.file.c
+        wanted = [None] if paths is None else [_at_or_below(shown(path)) for path in paths]
+        query = select(file.path, file.size, file.modified_ns, file.inode, file.image).where(*self._mine)
         with self.images.database.reading() as connection:
-            rows = connection.execute(
-                select(file.path, file.size, file.modified_ns, file.inode, file.image).where(*self._mine)
-            )
+            rows = (row for one in wanted for row in connection.execute(query if one is None else query.where(one)))
             return {row[0]: (Seen(*row[:4]), row.image) for row in rows}
+
+    def _former_names(self, new: list[Seen]) -> dict[str, tuple[Seen, str]]:
+        """The names that new files had before: renamed while one looked, or where one does not look this time."""
+        file, identities = schema.file.c, {seen.identity for seen in new}
+        inodes = sorted({seen.inode for seen in new})
+        query = select(file.path, file.size, file.modified_ns, file.inode, file.image).where(*self._mine)
+        found = {}
+        with self.images.database.reading() as connection:
+            for start in range(0, len(inodes), INODES):
+                for row in connection.execute(query.where(file.inode.in_(inodes[start : start + INODES]))):
+                    seen = Seen(*row[:4])
+                    if seen.identity in identities and self.files.seen(seen.path) is None:
+                        found[seen.path] = (seen, row.image)
+        return found
 
     def _follow_renames(
         self, new: list[Seen], gone: dict[str, tuple[Seen, str]]
@@ -179,7 +215,7 @@ class Indexer:
                 continue
             del gone[old], by_identity[seen.identity]
             self._move(old, seen, image)
-            if image.kind is ImageKind.FILE and image.state is ImageState.QUARANTINED:
+            if image.kind is ImageKind.FILE and image.state in UNREAD:
                 to_read.append((seen, image.id))
         return really_new, to_read
 
@@ -196,22 +232,73 @@ class Indexer:
             return self.reader.id_of(path)
         return image.id
 
-    def _next_in_line(self, freed: set[str], unchanged: dict[str, tuple[Seen, str]]) -> list[tuple[Seen, str]]:
+    def _recognised(self, new: list[Seen]) -> tuple[list[Seen], list[tuple[Seen, str]]]:
+        """Finds the images of files that were gone and are back under another name or as a copy.
+
+        Returns:
+            The files that are really new, and the others with the ids of their images, to be read under them.
+        """
+        lost = self.contents.lost() if new else {}
+        really_new, returned = [], []
+        for seen in new:
+            image_id = self._same_file(seen) or self._same_content(seen, lost.get(seen.size, []))
+            if image_id is None:
+                really_new.append(seen)
+            else:
+                returned.append((seen, image_id))
+        return really_new, returned
+
+    def _same_file(self, seen: Seen) -> str | None:
+        """The image whose file was this one when it went; a DICOM file tells its image itself."""
+        image_id = self._lately_gone.pop(seen.identity, None)
+        if image_id is None or self.images.files(image_id):
+            return None
+        image = self.images.find(image_id)
+        return image.id if image is not None and image.kind is ImageKind.FILE else None
+
+    def _same_content(self, seen: Seen, candidates: list[Lost]) -> str | None:
+        """The image among those of a file's size whose bytes it has, unless it has the name of an image itself."""
+        # Two looks never share the list, so whom it names is taken out.
+        if not candidates or self.images.known([self.reader.id_of(seen.path)]):
+            return None
+        digest = digest_of(self.folder / seen.path)
+        found = next((lost for lost in candidates if lost.content == digest), None)
+        if found is None or self.images.files(found.image):
+            return None
+        candidates.remove(found)
+        return found.image
+
+    def _next_in_line(self, freed: set[str], changed: set[str]) -> list[tuple[Seen, str]]:
         """The files whose own id was taken until now, to be read under it."""
         if not freed:
             return []
-        seconds = [(seen, path) for path, (seen, image) in unchanged.items() if self._is_second(image, path)]
-        return [(seen, self.reader.id_of(path)) for seen, path in seconds if self.reader.id_of(path) in freed]
+        file, image = schema.file.c, schema.image.c
+        unread = (
+            select(file.path, file.size, file.modified_ns, file.inode, file.image)
+            .join(schema.image, and_(image.task == file.task, image.id == file.image))
+            .where(*self._mine, image.state.in_(UNREAD))
+        )
+        with self.images.database.reading() as connection:
+            seconds = [(Seen(*row[:4]), row.image) for row in connection.execute(unread)]
+        return [
+            (seen, self.reader.id_of(seen.path))
+            for seen, image_id in seconds
+            if self.reader.id_of(seen.path) in freed
+            and self._is_second(image_id, seen.path)
+            and seen.path not in changed
+        ]
 
     def _is_second(self, image_id: str, path: str) -> bool:
         """Whether the id was only lent to a file because its own was taken."""
         return image_id != self.reader.id_of(path) and re.fullmatch(_lent_id(path), image_id) is not None
 
-    def _forget(self, gone: dict[str, str], series: dict[str, list[Seen]]) -> None:
+    def _forget(self, gone: dict[str, tuple[Seen, str]], series: dict[str, list[Seen]]) -> None:
         """Quarantines images whose files are gone; a series that still has some is noted for another reading."""
         lost: dict[str, set[str]] = {}
-        for path, image_id in gone.items():
+        for path, (seen, image_id) in gone.items():
             lost.setdefault(image_id, set()).add(path)
+            if not self._is_second(image_id, path):
+                self._lately_gone[seen.identity] = image_id
         ids = sorted(lost)
         for start in range(0, len(ids), BATCH):
             with self.images.database.transaction():
@@ -230,44 +317,64 @@ class Indexer:
             batch = [
                 (seen, image_id, self._describe(seen, image_id)) for seen, image_id in files[start : start + BATCH]
             ]
+            whole: list[Read] = []
+            for seen, image_id, described in batch:
+                if isinstance(described, Part):
+                    series.setdefault(described.series_uid, []).append(seen)
+                else:
+                    whole.append((seen, image_id, described))
             with self.images.database.transaction():
-                for seen, image_id, described in batch:
-                    if isinstance(described, Part):
-                        series.setdefault(described.series_uid, []).append(seen)
-                    else:
-                        self._put_file(seen, image_id, described)
+                for seen, image_id, described in self._put_new_files(whole):
+                    self._put_file(seen, image_id, described)
             report(min(start + BATCH, len(files)), len(files))
 
-    def _describe(self, seen: Seen, image_id: str) -> Described | Part | str:
+    def _describe(self, seen: Seen, image_id: str) -> Described | Part | Unread:
         """The image in a file, the series that it is a part of, or the reason why it is neither."""
         try:
             return self.reader.describe_file(self.folder / seen.path, image_id)
         except UnreadableImage as error:
-            return str(error)
+            return Unread(str(error), is_image=not isinstance(error, NoImage))
         except FileNotFoundError:
-            return f"{seen.path} is not there under this name: it was moved, or its name is not UTF-8. Rename it."
+            return Unread(
+                f"{seen.path} is not there under this name: it was moved, or its name is not UTF-8. Rename it."
+            )
         except OSError as error:
-            return f"{seen.path} cannot be read: {error.strerror or error}."
+            return Unread(f"{seen.path} cannot be read: {error.strerror or error}.")
 
-    def _put_file(self, seen: Seen, image_id: str, described: Described | str) -> None:
+    def _put_new_files(self, files: list[Read]) -> list[Read]:
+        """Adds at once the images of which nothing is known and that no other file would be, and returns the rest."""
+        claims = Counter(image_id for _, image_id, _ in files)
+        taken = self.images.known(claims)
+        owned = self._owners([seen.path for seen, _, _ in files])
+        is_new = [
+            claims[image_id] == 1 and image_id not in taken and seen.path not in owned for seen, image_id, _ in files
+        ]
+        new = [entry for entry, chosen in zip(files, is_new, strict=True) if chosen]
+        self.images.put_new([self._new_image(*entry) for entry in new])
+        self._insert_rows([(seen, image_id) for seen, image_id, _ in new])
+        return [entry for entry, chosen in zip(files, is_new, strict=True) if not chosen]
+
+    def _put_file(self, seen: Seen, image_id: str, described: Described | Unread) -> None:
         known = self.images.find(image_id)
         if known is not None and self._is_taken(image_id, seen.path):
-            if isinstance(described, Described) and known.state is ImageState.QUARANTINED:
+            if isinstance(described, Described) and known.state in UNREAD:
                 self._lend_other_id(known)
             else:
                 if isinstance(described, Described):
-                    described = (
+                    described = Unread(
                         f"{seen.path} would be image {image_id!r}, which {known.source} is already. Rename one of them."
                     )
                 image_id = self._free_id(seen.path)
-        if isinstance(described, str):
-            patient = self.reader.patient_of(image_id)
-            self.images.put(NewImage(image_id, ImageKind.FILE, seen.path, None, "", patient, described))
-        else:
-            self.images.put(
-                NewImage(image_id, ImageKind.FILE, seen.path, described.grid, described.modality, described.patient)
-            )
+        self.images.put(self._new_image(seen, image_id, described))
         self._assign([seen], image_id)
+
+    def _new_image(self, seen: Seen, image_id: str, described: Described | Unread) -> NewImage:
+        if isinstance(described, Unread):
+            patient = self.reader.patient_of(image_id)
+            return NewImage(
+                image_id, ImageKind.FILE, seen.path, None, "", patient, described.reason, described.is_image
+            )
+        return NewImage(image_id, ImageKind.FILE, seen.path, described.grid, described.modality, described.patient)
 
     def _is_taken(self, image_id: str, path: str) -> bool:
         """Whether another file is this image."""
@@ -286,7 +393,8 @@ class Indexer:
             for root, path in self.images.files(unreadable.id):
                 lent = self._free_id(path)
                 patient = self.reader.patient_of(lent)
-                self.images.put(NewImage(lent, ImageKind.FILE, path, None, "", patient, unreadable.reason))
+                is_image = unreadable.state is not ImageState.NO_IMAGE
+                self.images.put(NewImage(lent, ImageKind.FILE, path, None, "", patient, unreadable.reason, is_image))
                 this = (file.task == self.images.task, file.root == root, file.path == path)
                 connection.execute(update(schema.file).where(*this).values(image=lent))
 
@@ -318,24 +426,33 @@ class Indexer:
     def _paths_of(self, image_id: str) -> set[str]:
         return {path for root, path in self.images.files(image_id) if root == self.root}
 
-    def _owners(self, paths: Collection[str]) -> set[str]:
-        """The images to which these files belong so far."""
+    def _owners(self, paths: Collection[str]) -> dict[str, str]:
+        """The images to which these files belong so far, by path."""
+        file = schema.file.c
         with self.images.database.reading() as connection:
-            return set(connection.scalars(select(schema.file.c.image).where(*self._mine, self._among(paths))))
+            rows = connection.execute(select(file.path, file.image).where(*self._mine, self._among(paths)))
+            return {row.path: row.image for row in rows}
 
     def _assign(self, files: list[Seen], image_id: str) -> None:
         """Notes to which image files belong; an image that loses its last file by this is gone."""
         if not files:
             return
         paths = [seen.path for seen in files]
-        rows = [{"task": self.images.task, "root": self.root, "image": image_id, **asdict(seen)} for seen in files]
-        with self.images.database.transaction() as connection:
-            before = self._owners(paths)
+        with self.images.database.transaction():
+            before = set(self._owners(paths).values())
             if before:
                 self._delete_rows(paths)
-            connection.execute(insert(schema.file), rows)
+            self._insert_rows([(seen, image_id) for seen in files])
             for other in sorted(before - {image_id}):
                 self._note_gone(other)
+
+    def _insert_rows(self, files: list[tuple[Seen, str]]) -> None:
+        rows = [
+            {"task": self.images.task, "root": self.root, "image": image_id, **asdict(seen)} for seen, image_id in files
+        ]
+        if rows:
+            with self.images.database.transaction() as connection:
+                connection.execute(insert(schema.file), rows)
 
     def _delete_rows(self, paths: Collection[str]) -> None:
         with self.images.database.transaction() as connection:
@@ -361,19 +478,11 @@ class Indexer:
         return schema.file.c.task == self.images.task, schema.file.c.root == self.root
 
 
-def _seen(folder: Path, path: Path) -> Seen | None:
-    """The file as it is, or ``None`` for what is no regular file or leads out of the folder."""
-    try:
-        if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            return None
-        status = path.stat()
-    except OSError:
-        return None
-    if not path.is_file():
-        return None
-    # A name that is not UTF-8 cannot be stored as it is; its bytes are shown instead.
-    name = os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
-    return Seen(name, status.st_size, status.st_mtime_ns, status.st_ino)
+def _at_or_below(path: str) -> ColumnElement[bool]:
+    """The condition for the file at a path, and for all that lies in a folder there."""
+    file = schema.file.c
+    # "0" is what follows "/": one range of the index.
+    return or_(file.path == path, and_(file.path > f"{path}/", file.path < f"{path}0"))
 
 
 def _lent_id(path: str) -> str:

@@ -270,9 +270,9 @@ class Jobs:
             rows = connection.execute(self._all(kind).order_by(schema.job.c.number))
             return [_job(row) for row in rows]
 
-    def newest(self, kind: JobKind) -> Job | None:
-        """The job of a kind that runs, else the one asked for last."""
-        return self.running(kind) or self.last(kind)
+    def open_or_last(self, kind: JobKind) -> Job | None:
+        """The job of a kind that runs or is next, else the one that was asked for last."""
+        return self.first_open(kind) or self.last(kind)
 
     def count_open(self, kind: JobKind) -> int:
         """How many jobs of a kind run or wait."""
@@ -289,8 +289,8 @@ class Jobs:
             row = connection.execute(self._all(kind).order_by(schema.job.c.number.desc()).limit(1)).one_or_none()
         return _job(row) if row is not None else None
 
-    def running(self, kind: JobKind) -> Job | None:
-        """The job of a kind that runs or waits to, if any."""
+    def first_open(self, kind: JobKind) -> Job | None:
+        """The job of a kind that runs, else the one that waits longest, if any."""
         with self.database.reading() as connection:
             column = schema.job.c
             rows = connection.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -12,6 +13,9 @@ from sqlalchemy import Row, func, insert, select, update
 from lib.errors import UnknownModel
 from lib.store import schema
 from lib.store.database import Database
+
+BY_HAND = re.compile(r"; (served|retired) by hand by .*", re.DOTALL)
+"""The end of a reason that a person added."""
 
 
 class ModelState(StrEnum):
@@ -92,17 +96,23 @@ class Models:
                 )
             )
             if state is ModelState.SERVING:
-                return self.serve(newest + 1, reason)
+                self._put_in_service(newest + 1, reason)
             return self.get(newest + 1)
 
-    def serve(self, version: int, reason: str) -> Model:
-        """Makes one version the serving one; the one before is kept.
+    def serve(self, version: int, author: str) -> Model:
+        """Makes one version the serving one by hand; the one before is kept.
+
+        The reason goes on telling how the version was judged when it was made.
 
         Raises:
             UnknownModel: if there is no such version.
         """
+        with self.database.transaction():
+            self._put_in_service(version, _noted(self.get(version).reason, f"served by hand by {author}"))
+            return self.get(version)
+
+    def _put_in_service(self, version: int, reason: str) -> None:
         with self.database.transaction() as connection:
-            self.get(version)
             connection.execute(
                 update(schema.model)
                 .where(self._is_mine, schema.model.c.state == ModelState.SERVING)
@@ -113,10 +123,9 @@ class Models:
                 .where(self._is_mine, schema.model.c.version == version)
                 .values(state=ModelState.SERVING, reason=reason)
             )
-            return self.get(version)
 
-    def retire(self) -> Model:
-        """Takes the serving version out of service, without another in its place.
+    def retire(self, author: str) -> Model:
+        """Takes the serving version out of service by hand, without another in its place.
 
         Raises:
             UnknownModel: if none serves.
@@ -128,7 +137,7 @@ class Models:
             connection.execute(
                 update(schema.model)
                 .where(self._is_mine, schema.model.c.version == serving.version)
-                .values(state=ModelState.KEPT, reason="taken out of service")
+                .values(state=ModelState.KEPT, reason=_noted(serving.reason, f"retired by hand by {author}"))
             )
             return self.get(serving.version)
 
@@ -154,6 +163,11 @@ class Models:
             ).one_or_none()
         return _model(row) if row is not None else None
 
+    def imported(self) -> Model | None:
+        """The newest kept version that learned nothing here: imported weights, for the next training to go on from."""
+        kept = (model for model in reversed(self.every()) if model.state is ModelState.KEPT)
+        return next((model for model in kept if model.parent is None and not model.training), None)
+
     def every(self) -> list[Model]:
         """All versions, oldest first."""
         with self.database.reading() as connection:
@@ -163,6 +177,11 @@ class Models:
     @property
     def _is_mine(self) -> Any:
         return schema.model.c.task == self.task
+
+
+def _noted(reason: str, note: str) -> str:
+    """How a version was judged, with the last thing that a person did to it; the audit has all of them."""
+    return f"{BY_HAND.sub('', reason)}; {note}"
 
 
 def _model(row: Row[Any]) -> Model:

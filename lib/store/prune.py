@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, exists, select, update
+from sqlalchemy import ColumnElement, select, update
 
 from lib.stages import Role
 from lib.store import schema
@@ -33,13 +33,8 @@ def prune_drafts(record: Record) -> int:
     with record.database.transaction() as connection:
         digests = set(connection.scalars(select(annotation.mask).where(unused)))
         connection.execute(update(schema.annotation).where(unused).values(mask=None))
-    # Only now that no row of these drafts asks for a file any more, and as a writer: whoever stores the same mask
-    # meanwhile looks for its file as a writer, too.
-    with record.database.transaction() as connection:
-        unused_files = [d for d in digests if not connection.scalar(select(exists().where(annotation.mask == d)))]
-        for digest in unused_files:
-            record.masks.path(digest).unlink(missing_ok=True)
-    return len(unused_files)
+    # Only now that no row of these drafts asks for a file any more.
+    return record.delete_unused_masks(digests)
 
 
 def _is_current() -> ColumnElement[bool]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import URL
+from sqlalchemy import URL, exists, select
 
-from lib.errors import SetupError
+from lib.errors import LabelRefineryError, SetupError
+from lib.store import layout, schema
 from lib.store.annotations import Annotations
 from lib.store.assignments import Assignments
 from lib.store.audit import Audit
@@ -45,6 +48,43 @@ class Record:
     masks: FileStore
     weights: FileStore
 
+    @contextmanager
+    def storing_mask(self, content: bytes) -> Iterator[str]:
+        """A transaction that stores a row with a mask, whose digest it gives; a refused one leaves no file either.
+
+        The file is on the disk before the transaction begins, so that nobody waits for the disk while it holds the
+        writers' lock.
+
+        Raises:
+            StorageFull: if there is no room for the file.
+        """
+        digest = self.masks.put(content)
+        try:
+            with self.database.transaction():
+                # Erasing, pruning or somebody else's refusal may have deleted an equal one meanwhile.
+                self.masks.keep(digest, content)
+                yield digest
+        except BaseException:
+            # What refused the row may refuse this too: a file too many does no harm, the error must be told.
+            with suppress(LabelRefineryError, OSError):
+                self.delete_unused_masks([digest])
+            raise
+
+    def delete_unused_masks(self, digests: Iterable[str]) -> int:
+        """Deletes those of these mask files that no row names, and tells how many.
+
+        It does so as a writer: whoever stores an equal mask at that moment looks for its file as a writer, too.
+        """
+        mask = schema.annotation.c.mask
+        deleted = 0
+        with self.database.transaction() as connection:
+            for digest in digests:
+                path = self.masks.path(digest)
+                if path.exists() and not connection.scalar(select(exists().where(mask == digest))):
+                    path.unlink()
+                    deleted += 1
+        return deleted
+
     def close(self) -> None:
         """Gives the connections back."""
         self.database.close()
@@ -52,7 +92,7 @@ class Record:
 
 def default_url(data: Path) -> URL:
     """Where the record lies unless the settings say otherwise."""
-    return URL.create("sqlite", database=str(data / "record.sqlite"))
+    return URL.create("sqlite", database=str(data / layout.RECORD))
 
 
 def open_record(task: Task, data: Path, url: str = "") -> Record:
@@ -80,7 +120,7 @@ def open_existing(data: Path, url: str = "", name: str = "") -> Record:
     Raises:
         SetupError: if there is no record, or no such task.
     """
-    if not url and not (data / "record.sqlite").is_file():
+    if not url and not (data / layout.RECORD).is_file():
         raise SetupError(f"{data} holds no record. Name the folder that the server prints at its start as Data.")
     database = Database(url or default_url(data))
     database.migrate()
@@ -99,6 +139,6 @@ def _record(task: Task, database: Database, data: Path) -> Record:
         scores=Scores(database, task.name),
         assignments=assignments,
         audit=Audit(database, task.name),
-        masks=FileStore(data / "masks", ".nii.gz"),
-        weights=FileStore(data / "weights", ".pt"),
+        masks=FileStore(data / layout.MASKS, ".nii.gz"),
+        weights=FileStore(data / layout.WEIGHTS, ".pt"),
     )

@@ -53,8 +53,14 @@ class UtcTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+LONGEST_NAME = 256
+"""Letters of the name of a person or of a client's program."""
+
 IMAGE_ID = String(1024).with_variant(String(1024, collation="C"), "postgresql")
 """Ids are sorted by their code points: by a language's rules the same images would come in another order elsewhere."""
+
+FILE_PATH = String(2048).with_variant(String(2048, collation="C"), "postgresql")
+"""Paths too: what lies below a folder is one range of them."""
 
 
 def now() -> datetime:
@@ -82,7 +88,7 @@ image = Table(
     Column("modality", String(16), nullable=False, default=""),
     Column("patient", String(256), nullable=False),
     Column("split", String(16)),
-    Column("state", String(16), nullable=False),  # ok, quarantined, hidden
+    Column("state", String(16), nullable=False),  # ok, quarantined, no_image, hidden, erased
     Column("reason", Text, nullable=False, default=""),
     Column("standing", String(16), nullable=False),  # by the current annotation, see lib/stages.py
     Column("current", Integer),  # its version
@@ -90,6 +96,8 @@ image = Table(
     Column("offered", UtcTime),
     Column("info", JSON, nullable=False),
     Column("added", UtcTime, nullable=False),
+    Column("size", BigInteger),  # bytes of the file when it was digested
+    Column("content", String(64)),  # SHA-256 of the file; empty: not known, or a series
     Index("ix_image_next", "task", "state", "standing", "offered", "draw"),
     Index("ix_image_first", "task", "state", "standing", "id"),
     Index("ix_image_patient", "task", "patient"),
@@ -111,7 +119,7 @@ file = Table(
     metadata,
     Column("task", String(64), primary_key=True),
     Column("root", String(16), primary_key=True),  # studies, uploads
-    Column("path", String(2048), primary_key=True),
+    Column("path", FILE_PATH, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("modified_ns", BigInteger, nullable=False),
     Column("inode", BigInteger, nullable=False),
@@ -128,7 +136,7 @@ annotation = Table(
     Column("image", IMAGE_ID, nullable=False),
     Column("version", Integer, nullable=False),
     Column("stage", String(16), nullable=False),
-    Column("author", String(256), nullable=False),
+    Column("author", String(LONGEST_NAME), nullable=False),
     Column("role", String(16), nullable=False),
     Column("parent", Integer),
     Column("mask", String(64)),
@@ -137,7 +145,7 @@ annotation = Table(
     Column("tag", String(256), nullable=False, default=""),
     Column("model_version", Integer),
     Column("rule", String(64), nullable=False, default=""),
-    Column("client", String(256), nullable=False, default=""),
+    Column("client", String(LONGEST_NAME), nullable=False, default=""),
     Column("seconds", Float),
     Column("info", JSON, nullable=False),
     Column("created", UtcTime, nullable=False),
@@ -189,7 +197,7 @@ assignment = Table(
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("task", String(64), nullable=False),
     Column("image", IMAGE_ID, nullable=False),
-    Column("annotator", String(256), nullable=False),
+    Column("annotator", String(LONGEST_NAME), nullable=False),
     Column("purpose", String(16), nullable=False),  # label, review, second_reading
     Column("state", String(16), nullable=False),  # open, done
     Column("expires", UtcTime, nullable=False),
@@ -204,9 +212,9 @@ audit = Table(
     Column("id", Integer, primary_key=True, autoincrement=True),
     Column("time", UtcTime, nullable=False),
     Column("task", String(64), ForeignKey("task.name"), nullable=False),
-    Column("author", String(256), nullable=False),
+    Column("author", String(LONGEST_NAME), nullable=False),
     Column("role", String(16), nullable=False),
-    Column("client", String(256), nullable=False),
+    Column("client", String(LONGEST_NAME), nullable=False),
     Column("address", String(64), nullable=False),
     Column("method", String(8), nullable=False),
     Column("path", Text, nullable=False),

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import delete, insert, select
 
 from lib.store import schema
 from lib.store.database import Database
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number about an image.
+
+    Attributes:
+        kind: what it is, such as ``dice:liver``.
+        value: ``None`` where it is undefined for this image.
+        model_version: that it is about.
+        created: when it was kept, in UTC.
+    """
+
+    kind: str
+    value: float | None
+    model_version: int
+    created: datetime
 
 
 class Scores:
@@ -53,3 +72,14 @@ class Scores:
         )
         with self.database.reading() as connection:
             return {image: value for image, value in connection.execute(query)}
+
+    def of_image(self, image_id: str) -> list[Score]:
+        """All numbers about an image, newest model version first, then by kind."""
+        column = schema.score.c
+        query = (
+            select(column.kind, column.value, column.model_version, column.created)
+            .where(column.task == self.task, column.image == image_id)
+            .order_by(column.model_version.desc(), column.kind)
+        )
+        with self.database.reading() as connection:
+            return [Score(*row) for row in connection.execute(query)]

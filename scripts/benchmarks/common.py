@@ -93,12 +93,13 @@ class Served:
 
 
 @contextmanager
-def served(studies: Path, data: Path, conf: Mapping[str, str]) -> Iterator[Served]:
-    """Starts a server on a free port, waits for its first answer, and ends it afterwards."""
+def served(studies: Path, data: Path, conf: Mapping[str, str], app: str = "segmentation") -> Iterator[Served]:
+    """Starts a server with an app on a free port, waits for its first answer, and ends it afterwards."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "lib.serving", "--studies", str(studies), "--data", str(data), "--port", str(port)]
+    command = [sys.executable, "-m", "lib.serving", "--app", f"apps/{app}", "--studies", str(studies)]
+    command += ["--data", str(data), "--port", str(port)]
     for key, value in conf.items():
         command += ["--conf", key, value]
     data.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from lib.store import layout
 from lib.store.database import Database
 from lib.store.record import default_url, open_existing
 from lib.store.verify import verify
@@ -76,7 +77,7 @@ class RecordRounds:
                 image, version, digest = line.split()
                 self.acknowledged.add((image, int(version), digest))
         result = {"acknowledged": len(self.acknowledged) - before, "lost": 0, "unclean": 0, "failed_starts": 0}
-        if (self.data / "record.sqlite").exists() and (self.acknowledged or number % 10 == 9):
+        if (self.data / layout.RECORD).exists() and (self.acknowledged or number % 10 == 9):
             try:
                 result["lost"], result["unclean"] = lost_and_unclean(self.data, self.acknowledged)
             except Exception as error:

@@ -7,21 +7,31 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from lib.errors import InvalidSetting
 from lib.serving.routes.ohif import viewer_folder
 from lib.serving.server import create_server, load_app
+from lib.volume import Volume, write_volume
 from tests.serving.places import put_images
 
 APPS = sorted(path.parent for path in (Path(__file__).resolve().parents[2] / "apps").glob("*/main.py"))
 
 
+def put_flat_images(folder: Path, count: int) -> None:
+    """Fills a folder with images of one slice."""
+    for number in range(count):
+        write_volume(folder / f"film_{number}.nii.gz", Volume(np.full((30, 40, 1), number, np.uint8), np.eye(4)))
+
+
 @pytest.fixture(params=APPS, ids=lambda app: app.name)
 def client(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TestClient]:
     """A client of each app, loaded by MONAI Label's loader, on two images."""
-    put_images(tmp_path / "studies", 2)
+    (tmp_path / "studies").mkdir()
+    put = put_flat_images if request.param.name == "mass" else put_images
+    put(tmp_path / "studies", 2)
     conf = {"data": str(tmp_path / "data"), "labels": "liver,spleen"}
     app = load_app(request.param, str(tmp_path / "studies"), conf)
     app.look()
@@ -102,6 +112,36 @@ def test_the_page_of_requests_names_every_one(client):
 
     for path in client.get("/openapi.json").json()["paths"]:
         assert path in page
+
+
+def test_the_page_of_requests_names_what_their_bodies_hold(client):
+    rows = client.get("/docs").text.split("<tr>")
+
+    def row(request):
+        (found,) = [row for row in rows if f"<code>{request}</code>" in row]
+        return found
+
+    assert "form: label, params" in row("PUT /datastore/label")
+    assert "form: params, file, label" in row("POST /infer/{model}")
+    assert "form: files" in row("PUT /session/")
+    assert "JSON object" in row("POST /train/{model}")
+    assert "form" not in row("GET /datastore/label")
+
+
+def test_every_file_and_text_of_a_form_is_described(client):
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    forms = {name: schema["properties"] for name, schema in schemas.items() if name.startswith("Body_")}
+
+    assert len(forms) >= 7
+    sign_in = {"username", "password"}
+    assert [field for fields in forms.values() for field, about in fields.items()
+            if "description" not in about and field not in sign_in] == []  # fmt: skip
+
+
+def test_descriptions_are_markdown_and_their_code_is_shown_as_such(client):
+    assert "``" not in client.get("/openapi.json").text
+    page = client.get("/docs").text
+    assert "`" not in page and "<code>message</code>" in page
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.serving.__main__ import parser
+from lib.serving.__main__ import parser, reachable_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,6 +56,15 @@ def test_settings_are_pairs():
     options = parser().parse_args(["--conf", "labels", "liver", "--conf", "train_after", "0"])
 
     assert dict(options.conf) == {"labels": "liver", "train_after": "0"}
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("127.0.0.1", "127.0.0.1"), ("localhost", "localhost"), ("10.1.2.3", "10.1.2.3"), ("::1", "[::1]"),
+     ("0.0.0.0", socket.gethostname()), ("::", socket.gethostname())],
+)  # fmt: skip
+def test_the_address_that_is_told_is_one_that_others_can_ask(host, name):
+    assert reachable_name(host) == name
 
 
 def test_another_address_needs_people_to_sign_in(data):

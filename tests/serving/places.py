@@ -162,12 +162,19 @@ def is_alive(pid: int) -> bool:
 
 
 @contextmanager
-def server(studies: Path, data: Path, conf: Mapping[str, str]) -> Iterator[Server]:
-    """A running server with the segmentation app."""
-    with served(studies, data, {**CONF, **conf}) as process:
+def app_server(app: str, studies: Path, data: Path, conf: Mapping[str, str]) -> Iterator[Server]:
+    """A running server with one of the apps."""
+    with served(studies, data, conf, app) as process:
         base = str(process.client.base_url)
         with httpx.Client(base_url=base, timeout=120) as client:
             yield Server(client, process.process.pid, data, studies)
+
+
+@contextmanager
+def server(studies: Path, data: Path, conf: Mapping[str, str]) -> Iterator[Server]:
+    """A running server with the segmentation app and two structures."""
+    with app_server("segmentation", studies, data, {**CONF, **conf}) as running:
+        yield running
 
 
 @contextmanager

@@ -54,6 +54,7 @@ WANTED: dict[tuple[str, str], Role | None] = {
     ("PUT", "/datastore/label/info"): ANNOTATOR,
     ("GET", "/datastore/label/history"): VIEWER,
     ("PUT", "/datastore/updatelabelinfo"): ANNOTATOR,
+    ("GET", "/datastore/scores"): VIEWER,
     ("GET", "/datastore/dataset"): ANNOTATOR,
     ("PUT", "/session/"): ANNOTATOR,
     ("GET", "/session/{session_id}"): VIEWER,

@@ -64,16 +64,18 @@ def test_a_broken_file_is_listed_with_its_reason_and_stops_nothing(here: Here, n
     import re
 
     content, reason = BROKEN[name]
+    counted = "no_image" if name == "notes.txt" else "quarantined"
     (here.studies / name).write_bytes(content)
 
     here.look()
 
     listed = here.client.get("/datastore/?output=all").json()
-    (found,) = listed["quarantined"].values()
+    (found,) = listed[counted].values()
     assert found["source"] == name
     assert re.search(reason, found["reason"])
     assert sorted(listed["objects"]) == ["case_00", "case_01"]
-    assert here.client.get("/datastore/").json()["quarantined"] == 1
+    counts = here.client.get("/datastore/").json()
+    assert counts[counted] == counts["quarantined"] + counts["no_image"] == 1
 
 
 def test_a_request_for_a_quarantined_image_says_why(here: Here) -> None:
@@ -83,6 +85,34 @@ def test_a_request_for_a_quarantined_image_says_why(here: Here) -> None:
     refused(here.client.get("/datastore/image?image=empty"), 422, "'empty' is quarantined", "0 bytes")
     refused(put(here, mask_bytes(0), "empty"), 422, "'empty' is quarantined")
     refused(here.client.post("/infer/segmentation?image=empty"), 422, "'empty' is quarantined")
+
+
+def test_a_request_for_a_file_that_is_no_image_says_so(here: Here) -> None:
+    (here.studies / "readme.txt").write_text("About these images.")
+    here.look()
+
+    refused(here.client.get("/datastore/image?image=readme"), 422, "readme.txt is no image")
+
+
+def test_notes_beside_the_studies_give_their_id_to_an_upload(here: Here) -> None:
+    (here.studies / "new.txt").write_text("About an image that comes later.")
+    here.look()
+
+    assert upload(here, "new").status_code == 200
+
+    assert here.app.record.images.get("new").source == "new.nii.gz"
+    assert list(here.client.get("/datastore/?output=all").json()["no_image"]) == ["new.txt"]
+
+
+def test_patterns_keep_masks_beside_the_images_out(open_app: Callable[..., Here]) -> None:
+    here = open_app(ignore="*_mask.nii.gz, masks")
+    for name in ("case_00_mask.nii.gz", "masks/case_00.nii.gz", "derivatives/case_00.nii.gz"):
+        (here.studies / name).parent.mkdir(exist_ok=True)
+        (here.studies / name).write_bytes(mask_bytes(0))
+
+    here.look()
+
+    assert here.app.record.images.ids() == ["case_00", "case_01"]
 
 
 def test_a_repaired_file_takes_part_again(here: Here) -> None:

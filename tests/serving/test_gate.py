@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from lib.errors import StorageFull
 from lib.serving.annotator import system_user
 from lib.serving.gate import FORM_BYTES, SECURITY_HEADERS
+from lib.serving.measures import AUDIT_FAILURES
 from lib.serving.tokens import TokenFile
 from lib.stages import PEOPLE, Role
 from tests.serving.conftest import Here
@@ -250,6 +252,25 @@ def test_at_an_open_server_the_author_is_whom_the_client_names_else_the_system_u
         (system_user(), "expert", "/train/"),
         ("dr.kim", "expert", "/datastore/label"),
     ]
+
+
+def test_a_change_that_cannot_be_written_down_is_told_as_what_it_is_and_logged(
+    here: Here, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(change: object) -> None:
+        raise StorageFull("The disk that holds the record is full.")
+
+    before = AUDIT_FAILURES.collect()[0].samples[0].value
+    monkeypatch.setattr(here.app.record.audit, "add", full)
+
+    saved = put_label(here.client, "case_00", mask_bytes(0), client_id="dr.kim")
+
+    assert saved["version"] == 1
+    assert [entry["version"] for entry in here.client.get("/datastore/label/history?image=case_00").json()] == [1]
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert line.startswith("Missing in the audit: Change(author='dr.kim'")
+    assert "path='/datastore/label', query='image=case_00', status=200" in line
+    assert AUDIT_FAILURES.collect()[0].samples[0].value == before + 1
 
 
 def test_the_number_of_changes_that_are_shown_is_limited(guarded: Guarded) -> None:

@@ -54,7 +54,7 @@ def test_a_server_is_ready_if_record_processes_and_disk_are(
 def test_a_server_without_a_computing_process_is_not_ready(here: Here, running: dict[str, bool], process: str) -> None:
     running[process] = False
 
-    not_ready(here.client.get("/health/ready"), f"'{process}': False")
+    not_ready(here.client.get("/health/ready"), f"the {process} process does not run")
 
 
 def test_a_server_whose_disk_is_nearly_full_is_not_ready(
@@ -62,7 +62,7 @@ def test_a_server_whose_disk_is_nearly_full_is_not_ready(
 ) -> None:
     free(monkeypatch, health.LEAST_FREE_MIB - 1)
 
-    not_ready(here.client.get("/health/ready"), "'free_mib': 199", "at least 200 MiB must be free")
+    not_ready(here.client.get("/health/ready"), "199 MiB are free below the data folder, at least 200 must be")
 
 
 def test_a_server_whose_record_does_not_answer_is_not_ready(
@@ -77,4 +77,4 @@ def test_a_server_whose_record_does_not_answer_is_not_ready(
 
 
 def test_processes_that_were_not_started_are_not_alive(here: Here) -> None:
-    not_ready(here.client.get("/health/ready"), "'inference': False", "'worker': False")
+    not_ready(here.client.get("/health/ready"), "the inference process does not run; the worker process does not run")

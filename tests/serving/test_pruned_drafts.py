@@ -39,7 +39,7 @@ def test_scoring_passes_over_drafts_whose_mask_is_no_longer_kept(here: Here, wei
     put_label(here.client, "case_01", mask_bytes(1))
     draft_of_01 = here.client.post("/infer/segmentation?image=case_01&output=image")
     assert draft_of_01.status_code == 200
-    here.app.record.models.retire()
+    here.app.record.models.retire("dr.kim")
     prune_drafts(here.app.record)
 
     job = here.client.post("/scoring/dice", json={}).json()

@@ -245,7 +245,9 @@ def test_an_archive_without_one_image_or_series_is_refused(
     make: Callable[..., bytes],
     members: list[tuple[str, bytes]],
 ) -> None:
-    with pytest.raises(UnreadableImage, match=r"Send one NIfTI or NRRD file, or the DICOM files of one series; found"):
+    with pytest.raises(
+        UnreadableImage, match=r"Send one NIfTI, NRRD or picture file, or the DICOM files of one series; found"
+    ):
         unpack(make(*members))
 
     assert nothing_is_left(kept)

@@ -21,11 +21,15 @@ READ: dict[str, tuple[str, Any]] = {
     "modality": ("CT", "CT"),
     "window": ("-160,240", "-160,240"),
     "spacing": ("1,1,3", "1,1,3"),
+    "network": ("adapter_unet", "adapter_unet"),
+    "encoder_weights": ("/sam.pth", Path("/sam.pth")),
+    "loss": ("asymmetric", "asymmetric"),
     "train_after": ("8", 8),
     "train_seconds": ("2.5", 2.5),
     "role": ("annotator", Role.ANNOTATOR),
     "patient": (r"p\d+", r"p\d+"),
     "store": ("sqlite:///x.db", "sqlite:///x.db"),
+    "ignore": ("*_mask.nii.gz,derivatives/*", "*_mask.nii.gz,derivatives/*"),
     "rescan": ("0", 0.0),
     "max_upload_mib": ("10", 10),
     "assign_minutes": ("30", 30.0),
@@ -34,6 +38,7 @@ READ: dict[str, tuple[str, Any]] = {
     "oidc_name": ("email", "email"),
     "oidc_roles": ("realm.roles", "realm.roles"),
     "origins": ("https://a.example", "https://a.example"),
+    "log": ("json", "json"),
 }
 """A text for each key, and what it is read as."""
 
@@ -43,6 +48,12 @@ def test_every_key_is_read(key: str) -> None:
     text, value = READ[key]
 
     assert getattr(read_settings({key: text}, "segmentation"), key) == value
+
+
+def test_patterns_to_ignore_are_taken_apart_and_written_like_ids() -> None:
+    settings = read_settings({"ignore": " *_mask.nii.gz, ,Hu\u0308fte/* "}, "segmentation")
+
+    assert settings.ignored == ("*_mask.nii.gz", "Hüfte/*")
 
 
 def test_an_issuer_goes_with_its_way_to_sign_in() -> None:
@@ -63,7 +74,7 @@ def test_without_settings_the_data_lie_in_the_home_folder(monkeypatch: pytest.Mo
 
 
 def test_an_unknown_key_is_refused_with_the_accepted_ones() -> None:
-    with pytest.raises(InvalidSetting, match=r"--conf models is unknown\. Accepted are .*data, labels, .*window\."):
+    with pytest.raises(InvalidSetting, match=r"--conf models is unknown\. Accepted are .*data, .*labels, .*window\."):
         read_settings({"models": "deepedit"}, "segmentation")
 
 
@@ -79,6 +90,7 @@ def test_an_unknown_key_is_refused_with_the_accepted_ones() -> None:
         ("max_upload_mib", "0", "a number of 1 or more"),
         ("role", "admin", "expert or annotator, found 'admin'"),
         ("auth", "password", "none, tokens, oidc, found 'password'"),
+        ("log", "xml", "text, json, found 'xml'"),
     ],
 )
 def test_a_value_that_is_not_accepted_is_refused(key: str, value: str, wanted: str) -> None:
@@ -153,6 +165,18 @@ def test_a_file_beside_the_studies_declares_the_task(tmp_path: Path) -> None:
     assert (task.modality, task.window_hu, task.spacing_mm) == ("CT", (-100.0, 200.0), (2.0, 2.0, 4.0))
 
 
+def test_a_range_of_intensities_makes_drafts_by_threshold(tmp_path: Path) -> None:
+    (tmp_path / TASK_FILE).write_text(
+        '[[structures]]\nname = "liver"\nvalue = 1\nrange_hu = [60, 200]\n[[structures]]\nname = "spleen"\nvalue = 2\n'
+    )
+
+    task = task_of(folder=tmp_path)
+
+    assert [structure.range for structure in task.structures] == [(60.0, 200.0), None]
+    assert task.draft_rule == "threshold"
+    assert task_of(ORGANS).draft_rule == ""
+
+
 def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
     (tmp_path / TASK_FILE).write_text('modality = "CT"\n[[structures]]\nname = "liver"\nvalue = 1\n')
 
@@ -172,6 +196,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
         ('[[structures]]\nname = "liver"', "needs name and value"),
         ('[[structures]]\nname = "liver"\nvalue = "one"', "needs name and value"),
         ('[[structures]]\nname = "liver"\nvalue = 1\ncolour = "red"', "colour = "),
+        ('[[structures]]\nname = "liver"\nvalue = 1\nrange_hu = [200, 60]', "a lower and an upper bound"),
         ("structures = 5", "structures"),
         ('structures = ["liver"]', "needs name and value"),
     ],
@@ -181,3 +206,20 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str, wanted:
 
     with pytest.raises(InvalidSetting, match=wanted.replace("[", r"\[")):
         task_of(folder=tmp_path)
+
+
+def test_a_network_with_a_frozen_encoder_is_taken_together_with_its_weight_file(tmp_path: Path) -> None:
+    file = tmp_path / "sam.pth"
+    file.touch()
+
+    task = configured(ORGANS, Settings(tmp_path, network="sam_vit_b", encoder_weights=file), None)
+
+    assert (task.network, task.encoder_weights) == ("sam_vit_b", str(file))
+    for alone in (Settings(tmp_path, network="sam_vit_l"), Settings(tmp_path, encoder_weights=file)):
+        with pytest.raises(InvalidSetting, match="go together; one of them is missing"):
+            configured(ORGANS, alone, None)
+
+
+def test_a_weight_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"gone.pth is no file. Name a weight file of Segment Anything"):
+        configured(ORGANS, Settings(tmp_path, network="sam_vit_b", encoder_weights=tmp_path / "gone.pth"), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from lib.serving import learning
+from lib.serving.log import log_file
 from lib.store.models import ModelState
 from lib.training.validate import CaseScore
 from scripts.benchmarks.common import ROOT
@@ -66,6 +68,8 @@ def test_training_starts_by_itself_after_enough_corrections(process: Server) -> 
 
     assert process.ended()["status"] == "DONE"
     assert [version["state"] for version in versions(process)] == ["serving"]
+    outcome = r"Job [0-9a-f-]{36} \(train\): Version 1 is serving: "
+    until(lambda: re.search(outcome, log_file(process.data).read_text()), what="the outcome in the log")
 
 
 def test_the_next_draft_is_made_by_the_new_version_without_a_restart(process: Server) -> None:

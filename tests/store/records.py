@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import insert
 
 from lib.stages import Role, Stage, stage_of
+from lib.store import schema
 from lib.store.annotations import Annotation, Annotations, NewAnnotation
 from lib.store.database import Database
+from lib.store.folder import Seen
 from lib.store.images import ImageKind, Images, NewImage
 from lib.store.jobs import Jobs
 from lib.store.models import Models
@@ -34,10 +37,24 @@ ONLY_POSTGRESQL = pytest.mark.parametrize("backend", ["postgresql"], indirect=Tr
 """For tests of what SQLite does not have."""
 
 
-def put_image(record: Record, image_id: str, patient: str = "", reason: str = "") -> None:
+def new_image(image_id: str, patient: str = "", reason: str = "") -> NewImage:
     """An image of a patient, its own unless named; a reason quarantines it."""
     grid = None if reason else GRID
-    record.images.put(NewImage(image_id, ImageKind.FILE, f"{image_id}.nii", grid, "MR", patient or image_id, reason))
+    return NewImage(image_id, ImageKind.FILE, f"{image_id}.nii", grid, "MR", patient or image_id, reason)
+
+
+def put_image(record: Record, image_id: str, patient: str = "", reason: str = "") -> None:
+    """Puts such an image."""
+    record.images.put(new_image(image_id, patient, reason))
+
+
+def put_file(record: Record, image_id: str, size: int = 7) -> Seen:
+    """A file of an image that is there."""
+    seen = Seen(f"{image_id}.nii", size, 1, 1)
+    row = {"task": record.task.name, "root": "studies", "image": image_id, **asdict(seen)}
+    with record.database.transaction() as connection:
+        connection.execute(insert(schema.file).values(row))
+    return seen
 
 
 def new(image_id: str, role: Role, author: str = "", **more: Any) -> NewAnnotation:

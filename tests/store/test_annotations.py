@@ -12,6 +12,7 @@ from sqlalchemy import event
 from lib.errors import StageConflict, UnknownAnnotation, UnknownImage
 from lib.split import Split
 from lib.stages import Role, Stage, Standing
+from lib.store.annotations import tags_of
 from lib.store.images import ImageState
 from tests.store.records import MASK, Outside, add, new, put_image
 
@@ -37,6 +38,20 @@ def test_everything_that_was_said_of_an_annotation_is_kept(record):
     assert added == Outside(record).annotations.get("ct_017", 1)
     assert {name: getattr(added, name) for name in vars(said)} == vars(said)
     assert (added.version, added.created.tzinfo) == (1, UTC)
+
+
+def test_the_fixed_tags_of_an_image_stand_for_what_asking_for_them_finds(record):
+    roles = [Role.MODEL, Role.REFINER, Role.ANNOTATOR, Role.EXPERT, Role.ANNOTATOR, Role.MODEL]
+    for role in roles:
+        add(record, "ct_017", role)
+    add(record, "ct_018", Role.ANNOTATOR)
+
+    tags = tags_of(record.annotations.history("ct_017"))
+
+    assert {tag: annotation.version for tag, annotation in tags.items()} == {"original": 6, "refined": 2, "final": 4}
+    assert all(record.annotations.tagged("ct_017", tag) == annotation for tag, annotation in tags.items())
+    assert {tag: a.version for tag, a in tags_of(record.annotations.history("ct_018")).items()} == {"final": 1}
+    assert tags_of([]) == {}
 
 
 def test_versions_are_counted_for_each_image_by_itself(record):
@@ -241,13 +256,13 @@ def test_a_program_has_no_final_annotation(record):
 
 
 def test_a_draft_of_a_model_version_is_found_again_until_it_is_withdrawn(record):
-    add(record, "ct_017", Role.MODEL, model_version=3)
-    add(record, "ct_017", Role.EXPERT, model_version=3)
+    add(record, "ct_017", Role.MODEL, "model@v3", model_version=3)
+    add(record, "ct_017", Role.EXPERT, "model@v3", model_version=3)
 
-    assert record.annotations.draft_of("ct_017", 3).version == 1
-    assert record.annotations.draft_of("ct_017", 4) is None
+    assert record.annotations.draft_of("ct_017", "model@v3").version == 1
+    assert record.annotations.draft_of("ct_017", "model@v4") is None
     record.annotations.withdraw("ct_017", 1, "dr.kim", Role.EXPERT)
-    assert record.annotations.draft_of("ct_017", 3) is None
+    assert record.annotations.draft_of("ct_017", "model@v3") is None
 
 
 def test_expert_labels_are_the_current_ones_of_readable_images_on_one_side(record):
@@ -307,3 +322,13 @@ def test_images_are_counted_by_the_stage_of_their_current_annotation(record):
     add(record, "ct_018", Role.EXPERT)
 
     assert record.annotations.count_by_stage() == {Stage.DRAFT: 1, Stage.EXPERT: 1}
+
+
+@pytest.mark.parametrize("role", [Role.MODEL, Role.ANNOTATOR, Role.REFINER])
+def test_what_was_made_from_scratch_has_no_parent(record, role):
+    add(record, "ct_017", role, model_version=4)
+
+    added = record.annotations.add(new("ct_017", Role.EXPERT), is_from_scratch=True)
+
+    assert (added.parent, added.model_version) == (None, None)
+    assert Outside(record).annotations.get("ct_017", 2) == added

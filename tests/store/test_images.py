@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import event
 
 from lib.errors import UnknownImage
 from lib.split import Split
@@ -15,7 +17,7 @@ from lib.store import schema
 from lib.store.assignments import Purpose
 from lib.store.images import ImageState, Place
 from lib.store.record import open_record
-from tests.store.records import GRID, TASK, Outside, add, put_image
+from tests.store.records import GRID, ONLY_SQLITE, TASK, Outside, add, new_image, put_image
 
 THREE = ["ct_017", "ct_018", "ct_019"]
 
@@ -96,6 +98,55 @@ def test_an_erased_image_stays_a_tombstone_when_it_is_seen_again(record):
 
     after = record.images.find("ct_017")
     assert (after.state, after.patient, after.reason) == (before.state, before.patient, before.reason)
+
+
+def test_images_added_together_are_as_if_added_one_by_one(record, tmp_path):
+    twin = open_record(TASK, tmp_path / "twin")
+    for image_id in THREE:
+        put_image(twin, image_id)
+    several = [
+        new_image("mr_1"), new_image("mr_2", patient="ct_018"), new_image("mr_3", patient="ct_018", reason="cut off"),
+        new_image("mr_4", reason="cut off"), replace(new_image("mr_5", reason="words"), is_image=False),
+    ]  # fmt: skip
+    for each in (record, twin):
+        each.images.offer("ct_018")
+
+    record.images.put_new(several)
+    for one in several:
+        twin.images.put(one)
+
+    assert known_of(record) == known_of(twin)
+    assert [state for _, state, *_ in known_of(record)][-3:] == ["quarantined", "quarantined", "no_image"]
+    assert record.images.counts() == record.images.recounted() == twin.images.counts()
+
+
+def known_of(record):
+    """What is known of each image, as another connection sees it."""
+    every = Outside(record).images.every(*ImageState)
+    return [(i.id, i.state, i.reason, i.source, i.patient, i.split, i.standing, str(i.grid)) for i in every]
+
+
+def test_ids_that_are_taken_are_known_in_whatever_state(record):
+    record.images.set_state("ct_018", ImageState.HIDDEN)
+
+    assert record.images.known(["ct_018", "ct_019", "mr_1"]) == {"ct_018", "ct_019"}
+
+
+@ONLY_SQLITE
+def test_the_files_of_an_image_are_found_without_reading_those_of_others(record):
+    """Asked for an order, SQLite would read all files along their primary key."""
+    asked = []
+
+    @event.listens_for(record.database.engine, "before_cursor_execute")
+    def noted(connection, cursor, statement, parameters, context, many):
+        asked.append((statement, parameters))
+
+    record.images.files("ct_017")
+
+    statement, parameters = asked[-1]
+    with record.database.reading() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    assert [row[-1] for row in plan] == ["SEARCH file USING INDEX ix_file_image (task=? AND image=?)"]
 
 
 def test_an_unknown_image_is_refused_and_not_found(record):

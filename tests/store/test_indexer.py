@@ -10,24 +10,30 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
-from lib.errors import UnreadableImage
+from lib.errors import NoImage, UnreadableImage
 from lib.patients import PatientRule
+from lib.phantoms.breast import BreastParameters, draw_mammogram
+from lib.phantoms.dicom_mammogram import write_mammogram
 from lib.phantoms.dicom_series import write_dicom_series
 from lib.phantoms.scanner import oriented_grid
 from lib.serving.folder import FolderReader
 from lib.stages import Role, Standing
+from lib.store.folder import Skipped
 from lib.store.images import ImageState
 from lib.store.indexer import Described, Indexer, Look, Part
 from lib.store.record import open_record
+from lib.task import Task
 from lib.volume import Volume, write_volume
 from tests.store.records import GRID, TASK, Outside, add
 
 OK, QUARANTINED, HIDDEN = ImageState.OK, ImageState.QUARANTINED, ImageState.HIDDEN
+NO_IMAGE = ImageState.NO_IMAGE
 
 
 class TinyReader:
-    """Reads files of our own: ``image``, ``slice of UID`` or anything else, which is no image."""
+    """Reads files of our own: ``image``, ``slice of UID``, ``notes``, or anything else, which is damaged."""
 
     def __init__(self):
         self.read = []
@@ -43,6 +49,8 @@ class TinyReader:
         content = path.read_text()
         if content.startswith("slice of "):
             return Part(content.removeprefix("slice of ").split()[0])
+        if content.startswith("notes"):
+            raise NoImage(f"{path.name} holds notes.")
         if not content.startswith("image"):
             raise UnreadableImage(f"{path.name} is no image.")
         return Described(GRID, "MR", self.patient_of(image_id))
@@ -57,12 +65,12 @@ class TinyReader:
 class Folder:
     """A folder of studies, its indexer, and short ways to change and to see both."""
 
-    def __init__(self, path, reader, tmp_path):
+    def __init__(self, path, reader, data):
         path.mkdir()
         self.path = path
         self.reader = reader
-        self.record = open_record(TASK, tmp_path / "data")
-        self.indexer = Indexer(self.record.images, "studies", path, reader, ("patients.csv",))
+        self.record = open_record(TASK, data)
+        self.indexer = Indexer(self.record.images, "studies", path, reader, Skipped(frozenset({"patients.csv"})))
 
     def put(self, name, content="image", **format_values):
         file = self.path / name.format(**format_values)
@@ -81,22 +89,50 @@ class Folder:
         return {image.id: image.state for image in Outside(self.record).images.every(*ImageState)}
 
     def reasons(self):
-        return {image.id: image.reason for image in Outside(self.record).images.every(QUARANTINED)}
+        return {image.id: image.reason for image in Outside(self.record).images.every(QUARANTINED, NO_IMAGE)}
+
+    def digest(self):
+        """Digests all that is left to digest."""
+        while self.indexer.digest_some(60):
+            pass
+
+    def copied(self, name, to):
+        """Another file with the same bytes takes the place of one, as after a restore from a backup."""
+        content = (self.path / name).read_bytes()
+        (self.path / name).unlink()
+        self.put("anything in between", content)
+        copy = self.put(to, content)
+        (self.path / "anything in between").unlink()
+        os.utime(copy, ns=(1, 1))
+        return copy
 
     def files(self, image_id):
         return [path for _, path in Outside(self.record).images.files(image_id)]
 
 
+@pytest.fixture(scope="module")
+def blank(tmp_path_factory):
+    """The data folder of a closed record without images, to be copied."""
+    data = tmp_path_factory.mktemp("blank") / "data"
+    open_record(TASK, data).close()
+    return data
+
+
 @pytest.fixture
-def tiny(tmp_path):
+def data(tmp_path, blank):
+    return Path(shutil.copytree(blank, tmp_path / "data"))
+
+
+@pytest.fixture
+def tiny(tmp_path, data):
     """A folder whose files are words."""
-    return Folder(tmp_path / "studies", TinyReader(), tmp_path)
+    return Folder(tmp_path / "studies", TinyReader(), data)
 
 
 @pytest.fixture
-def real(tmp_path):
+def real(tmp_path, data):
     """A folder of NIfTI, NRRD and DICOM files, read as the server reads them."""
-    return Folder(tmp_path / "studies", FolderReader(PatientRule(b"secret"), "MR"), tmp_path)
+    return Folder(tmp_path / "studies", FolderReader(PatientRule(b"secret"), Task("t", "Anything on MR")), data)
 
 
 # --- one look after the other ----------------------------------------------------------------------------------------
@@ -289,6 +325,282 @@ def test_an_erased_image_stays_a_tombstone_when_its_file_is_still_there(tiny):
     assert tiny.images() == {"a": ImageState.ERASED}
 
 
+# --- copies, and files on their way ----------------------------------------------------------------------------------
+
+
+def test_a_copy_of_a_file_that_is_gone_keeps_the_id_and_the_annotations(tiny):
+    tiny.put("a.img", "image of 17 bytes")
+    tiny.look()
+    add(tiny.record, "a", Role.EXPERT)
+    tiny.digest()
+
+    tiny.copied("a.img", to="restored/b.img")
+    tiny.look()
+
+    assert tiny.images() == {"a": OK}
+    assert (tiny.files("a"), tiny.record.images.get("a").source) == (["restored/b.img"], "restored/b.img")
+    assert tiny.record.images.get("a").standing is Standing.LABELLED
+
+
+def test_a_copy_that_comes_back_after_a_restart_keeps_the_id(tiny, tmp_path):
+    file = tiny.put("a.img", "image of 17 bytes")
+    tiny.look()
+    tiny.digest()
+    file.unlink()
+    tiny.look()
+    assert tiny.images() == {"a": QUARANTINED}
+
+    tiny.put("b.img", "image of 17 bytes")
+    Indexer(tiny.record.images, "studies", tiny.path, tiny.reader).look()
+
+    assert (tiny.images(), tiny.files("a")) == ({"a": OK}, ["b.img"])
+
+
+def test_without_a_digest_a_copy_is_a_new_image(tiny):
+    tiny.put("a.img")
+    tiny.look()
+
+    tiny.copied("a.img", to="b.img")
+    tiny.look()
+
+    assert tiny.images() == {"a": QUARANTINED, "b": OK}
+
+
+def test_a_file_of_the_same_size_with_other_bytes_is_a_new_image(tiny):
+    file = tiny.put("a.img", "image 1")
+    tiny.look()
+    tiny.digest()
+    file.unlink()
+    tiny.put("b.img", "image 2")
+
+    tiny.look()
+
+    assert tiny.images() == {"a": QUARANTINED, "b": OK}
+
+
+def test_a_copy_beside_the_file_is_another_image(tiny):
+    tiny.put("a.img")
+    tiny.look()
+    tiny.digest()
+
+    tiny.put("b.img")
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "b": OK}
+
+
+def test_two_equal_files_that_are_gone_come_back_as_themselves(tiny):
+    for name in ("a.img", "b.img"):
+        tiny.put(name)
+    tiny.look()
+    tiny.digest()
+    tiny.copied("b.img", to="elsewhere")
+    tiny.copied("a.img", to="b.img")
+
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "b": OK}
+    assert (tiny.files("a"), tiny.files("b")) == (["elsewhere"], ["b.img"])
+
+
+def test_of_two_equal_files_the_annotated_one_comes_back_first(tiny):
+    for name in ("a.img", "b.img"):
+        tiny.put(name)
+    tiny.look()
+    add(tiny.record, "b", Role.EXPERT)
+    tiny.digest()
+    for name in ("a.img", "b.img"):
+        (tiny.path / name).unlink()
+    tiny.look()
+
+    tiny.put("c.img")
+    tiny.look()
+
+    assert tiny.images() == {"a": QUARANTINED, "b": OK}
+
+
+@pytest.mark.parametrize("state", [HIDDEN, ImageState.ERASED])
+def test_a_copy_of_what_was_taken_out_does_not_come_back(tiny, state):
+    tiny.put("a.img")
+    tiny.look()
+    tiny.digest()
+    tiny.record.images.set_state("a", state, "taken out")
+
+    tiny.copied("a.img", to="b.img")
+    tiny.look()
+
+    assert tiny.images() == {"a": state}
+
+
+def test_only_files_of_the_size_of_a_lost_one_are_digested(tiny, monkeypatch):
+    file = tiny.put("a.img", "image 1")
+    tiny.look()
+    tiny.digest()
+    file.unlink()
+    tiny.look()
+    digested = []
+    monkeypatch.setattr("lib.store.indexer.digest_of", lambda path: digested.append(path.name))
+
+    tiny.put("longer.img", "image of another size")
+    tiny.put("alike.img", "image 2")
+    tiny.look()
+
+    assert digested == ["alike.img"]
+
+
+def test_a_changed_file_is_digested_anew(tiny):
+    file = tiny.put("a.img", "image 1")
+    tiny.look()
+    tiny.digest()
+    file.write_text("image, but another")
+    tiny.look()
+    tiny.digest()
+
+    tiny.copied("a.img", to="b.img")
+    tiny.look()
+
+    assert tiny.images() == {"a": OK}
+
+
+def test_what_changes_while_it_is_digested_is_not_noted(tiny, monkeypatch):
+    file = tiny.put("a.img")
+    tiny.look()
+
+    def slow_digest(path):
+        file.write_text("image, but a longer one")
+        return "ab" * 32
+
+    monkeypatch.setattr("lib.store.indexer.digest_of", slow_digest)
+
+    assert tiny.indexer.digest_some(60) == 0
+
+
+def test_annotated_images_are_digested_first(tiny, monkeypatch):
+    for name in ("a", "b", "c"):
+        tiny.put(f"{name}.img")
+    tiny.look()
+    add(tiny.record, "c", Role.EXPERT)
+    digested = []
+    monkeypatch.setattr("lib.store.indexer.digest_of", lambda path: digested.append(path.name))
+
+    tiny.indexer.digest_some(60)
+
+    assert digested == ["c.img", "a.img", "b.img"]
+
+
+def test_a_file_that_leaves_the_folder_and_returns_under_another_name_keeps_its_id(tiny, tmp_path):
+    file = tiny.put("a.img")
+    tiny.look()
+    add(tiny.record, "a", Role.EXPERT)
+    outside = file.rename(tmp_path / "outside.img")
+    tiny.look()
+    assert tiny.images() == {"a": QUARANTINED}
+
+    outside.rename(tiny.path / "b.img")
+    tiny.look()
+
+    assert (tiny.images(), tiny.files("a")) == ({"a": OK}, ["b.img"])
+
+
+# --- only some paths -------------------------------------------------------------------------------------------------
+
+
+def test_a_look_at_some_paths_sees_nothing_else(tiny):
+    for name in ("a.img", "p1/b.img", "p1/q/c.img", "p2/d.img"):
+        tiny.put(name)
+
+    assert tiny.indexer.look(paths=["p1", "a.img"]) == Look(added=3, changed=0, gone=0)
+    assert tiny.images() == {"a": OK, "p1/b": OK, "p1/q/c": OK}
+    (tiny.path / "a.img").write_text("image, but a longer one")
+    (tiny.path / "p1/b.img").unlink()
+    assert tiny.indexer.look(paths=["p2"]) == Look(added=1, changed=0, gone=0)
+    assert tiny.indexer.look(paths=["a.img", "p1"]) == Look(added=0, changed=1, gone=1)
+    assert tiny.images() == {"a": OK, "p1/b": QUARANTINED, "p1/q/c": OK, "p2/d": OK}
+
+
+def test_neighbours_of_a_folder_are_not_taken_for_gone(tiny):
+    for name in ("p/a.img", "p0/a.img", "p-1/a.img", "p.img", "pp/a.img", "P/a.img", "p_/a.img", "p%/a.img"):
+        tiny.put(name)
+    tiny.look()
+
+    assert tiny.indexer.look(paths=["p"]) == Look(0, 0, 0)
+    shutil.rmtree(tiny.path / "p")
+    assert tiny.indexer.look(paths=["p"]) == Look(added=0, changed=0, gone=1)
+
+
+def test_a_rename_seen_by_its_two_paths_keeps_the_id(tiny):
+    for name in ("p1/a.img", "p1/b.img"):
+        tiny.put(name)
+    tiny.look()
+    (tiny.path / "p1").rename(tiny.path / "p2")
+
+    assert tiny.indexer.look(paths=["p1", "p2"]) == Look(0, 0, 0)
+    assert tiny.files("p1/a") == ["p2/a.img"]
+
+
+@pytest.mark.parametrize("order", [("p1", "p2"), ("p2", "p1")])
+def test_a_rename_seen_in_two_looks_keeps_the_id(tiny, order):
+    tiny.put("p1/a.img")
+    tiny.look()
+    (tiny.path / "p1").rename(tiny.path / "p2")
+
+    for path in order:
+        tiny.indexer.look(paths=[path])
+
+    assert (tiny.images(), tiny.files("p1/a")) == ({"p1/a": OK}, ["p2/a.img"])
+
+
+def test_deleting_the_first_of_two_files_makes_the_second_the_image_also_if_only_one_path_is_told(tiny):
+    first = tiny.put("a.img")
+    tiny.put("a.other")
+    tiny.look()
+
+    first.unlink()
+    tiny.indexer.look(paths=["a.img"])
+
+    assert (tiny.images(), tiny.files("a")) == ({"a": OK}, ["a.other"])
+
+
+def test_paths_that_are_skipped_or_behind_a_link_are_not_looked_at(tiny, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.img").write_text("image")
+    (tiny.path / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("labels/final/a.img", ".git/a.img", "patients.csv"):
+        tiny.put(name)
+
+    tiny.indexer.look(paths=["link", "link/b.img", "labels/final", ".git/a.img", "patients.csv", "nowhere", "../x"])
+
+    assert tiny.images() == {}
+
+
+# --- what is left out ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "left"),
+    [("*_mask.img", {"a", "p1/b", "derivatives2/c"}), ("derivatives2/*", {"a", "a_mask", "p1/b", "p1/b_mask"}),
+     ("p1", {"a", "a_mask", "derivatives2/c"}), ("b.img", {"a", "a_mask", "p1/b_mask", "derivatives2/c"})],
+)  # fmt: skip
+def test_patterns_leave_out_paths_and_names(tiny, pattern, left):
+    for name in ("a.img", "a_mask.img", "p1/b.img", "p1/b_mask.img", "derivatives2/c.img"):
+        tiny.put(name)
+
+    Indexer(tiny.record.images, "studies", tiny.path, tiny.reader, Skipped(patterns=(pattern,))).look()
+
+    assert set(tiny.images()) == left
+
+
+def test_images_that_are_left_out_later_are_gone(tiny):
+    for name in ("a.img", "a_mask.img"):
+        tiny.put(name)
+    tiny.look()
+
+    Indexer(tiny.record.images, "studies", tiny.path, tiny.reader, Skipped(patterns=("*_mask*",))).look()
+
+    assert tiny.images() == {"a": OK, "a_mask": QUARANTINED}
+    assert tiny.reasons() == {"a_mask": "a_mask.img is gone. Put it back, or remove the image."}
+
+
 # --- two files, one id -----------------------------------------------------------------------------------------------
 
 
@@ -338,17 +650,18 @@ def test_deleting_the_first_file_makes_the_second_the_image(tiny):
 
 @pytest.mark.parametrize("order", ["notes first", "image first", "together"])
 @pytest.mark.parametrize("notes", ["a.aaa", "a.zzz", "a"])
-def test_notes_beside_an_image_never_take_its_id(tiny, order, notes):
+@pytest.mark.parametrize(("words", "state"), [("only words", QUARANTINED), ("notes", NO_IMAGE)])
+def test_notes_beside_an_image_never_take_its_id(tiny, order, notes, words, state):
     """Data sets often keep ``scan.json`` beside ``scan.nii.gz``."""
-    for name, content in [(notes, "only words"), ("a.img", "image")][:: -1 if order == "image first" else 1]:
+    for name, content in [(notes, words), ("a.img", "image")][:: -1 if order == "image first" else 1]:
         tiny.put(name, content)
         if order != "together":
             tiny.look()
     tiny.look()
 
     other = f"{notes} (2)" if notes == "a" else notes
-    assert tiny.images() == {"a": OK, other: QUARANTINED}
-    assert tiny.reasons()[other] == f"{notes} is no image."
+    assert tiny.images() == {"a": OK, other: state}
+    assert tiny.reasons()[other] in (f"{notes} is no image.", f"{notes} holds notes.")
     assert tiny.files("a") == ["a.img"]
     assert tiny.look() == Look(0, 0, 0)
 
@@ -382,9 +695,22 @@ def test_what_cannot_be_read_is_quarantined_with_its_reason_and_the_rest_is_inde
     assert tiny.reasons()["b"] == "b.img is no image."
 
 
-def test_a_file_that_was_never_an_image_is_forgotten_when_it_is_gone(tiny):
+def test_what_never_was_meant_to_be_an_image_is_not_in_quarantine(tiny):
     tiny.put("a.img")
-    notes = tiny.put("notes.txt", "letters")
+    tiny.put("notes.txt", "notes")
+    tiny.put("damaged.img", "letters")
+
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "notes": NO_IMAGE, "damaged": QUARANTINED}
+    assert tiny.reasons()["notes"] == "notes.txt holds notes."
+    assert Outside(tiny.record).images.counts() == Outside(tiny.record).images.recounted()
+
+
+@pytest.mark.parametrize("content", ["letters", "notes"])
+def test_a_file_that_was_never_an_image_is_forgotten_when_it_is_gone(tiny, content):
+    tiny.put("a.img")
+    notes = tiny.put("notes.txt", content)
     tiny.look()
 
     notes.unlink()
@@ -397,7 +723,7 @@ def test_a_new_name_may_cure_an_unreadable_file(real):
     write_volume(real.path / "a.nii", Volume(np.zeros((4, 3, 2), np.uint8), np.eye(4)))
     (real.path / "a.nii").rename(real.path / "scan.dat")
     real.look()
-    assert real.images() == {"scan": QUARANTINED}
+    assert real.images() == {"scan": NO_IMAGE}
 
     (real.path / "scan.dat").rename(real.path / "scan.nii")
     real.look()
@@ -430,6 +756,7 @@ def test_a_link_out_of_the_folder_is_ignored_and_one_inside_is_an_image(tiny, tm
     (tiny.path / "folder").symlink_to(tmp_path / "elsewhere")
     (tiny.path / "nowhere.img").symlink_to(tmp_path / "missing.img")
     (tiny.path / "inside.img").symlink_to(tiny.path / "a.img")
+    (tiny.path / "circle.img").symlink_to("circle.img")
 
     tiny.look()
 
@@ -437,8 +764,8 @@ def test_a_link_out_of_the_folder_is_ignored_and_one_inside_is_an_image(tiny, tm
 
 
 def test_label_folders_dot_files_and_ignored_names_are_skipped(tiny):
-    for name in ("labels/final/a.img", ".hidden.img", ".git/a.img", "p1/.DS_Store", "patients.csv", "a.img",
-                 "p1/labels/b.img", "p1/patients.csv"):  # fmt: skip
+    for name in ("labels/a.img", "derivatives/a.img", ".hidden.img", ".git/a.img", "p1/.DS_Store", "patients.csv",
+                 "a.img", "p1/labels/b.img", "p1/patients.csv"):  # fmt: skip
         tiny.put(name)
 
     tiny.look()
@@ -503,6 +830,51 @@ def test_a_file_that_appears_while_the_walk_goes_on_is_found_by_the_next_look_at
     tiny.look()
 
     assert tiny.images() == {"a": OK, "late": OK}
+
+
+def test_a_file_that_is_renamed_while_the_walk_goes_on_and_seen_twice_keeps_its_id(tiny, monkeypatch):
+    tiny.put("a.img")
+    tiny.look()
+    walk = tiny.indexer._walk
+
+    def slow_walk():
+        yield from list(walk())
+        (tiny.path / "a.img").rename(tiny.path / "b.img")
+        yield from (seen for seen in walk() if seen.path == "b.img")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny.indexer, "_walk", slow_walk)
+        tiny.look()
+    tiny.look()
+
+    assert (tiny.images(), tiny.files("a")) == ({"a": OK}, ["b.img"])
+
+
+def test_a_file_that_is_renamed_while_the_walk_goes_on_and_not_seen_keeps_its_id(tiny, monkeypatch):
+    file = tiny.put("a.img")
+    tiny.look()
+    walk = tiny.indexer._walk
+
+    def slow_walk():
+        file.rename(tiny.path / "b.img")
+        return (seen for seen in walk() if seen.path != "b.img")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny.indexer, "_walk", slow_walk)
+        tiny.look()
+    tiny.look()
+
+    assert (tiny.images(), tiny.files("a")) == ({"a": OK}, ["b.img"])
+
+
+def test_a_second_name_of_a_file_is_another_image(tiny):
+    file = tiny.put("a.img")
+    tiny.look()
+    (tiny.path / "b.img").hardlink_to(file)
+
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "b": OK}
 
 
 def test_an_upload_that_arrives_while_the_walk_goes_on_is_not_taken_for_gone(tiny, monkeypatch):
@@ -709,7 +1081,10 @@ def test_a_folder_of_all_sorts_gives_its_images_and_names_the_rest(real):
 
     images = real.images()
     assert {image_id for image_id, state in images.items() if state is OK} == {"p1/a", "p1/b", "p2/c", "p2/D", uid}
-    assert set(real.reasons()) == {"cut", "empty", "letter", "readme", "noise", "nothing"}
+    assert {image_id for image_id, state in images.items() if state is NO_IMAGE} == {"readme", "noise"}
+    assert {image_id for image_id, state in images.items() if state is QUARANTINED} == {
+        "cut", "empty", "letter", "nothing"
+    }  # fmt: skip
     assert "cut.nii.gz is" in real.reasons()["cut"]
     assert real.reasons()["empty"] == "empty.nii is empty (0 bytes)."
     assert "readme.txt is no image: neither DICOM nor one of .nii.gz" in real.reasons()["readme"]
@@ -774,22 +1149,53 @@ def test_two_series_in_one_folder_are_two_images(real):
 
 
 @pytest.mark.parametrize(
-    ("attributes", "reason"),
-    [({"SamplesPerPixel": 3}, "is a colour image (3 samples a pixel)"),
-     ({"Modality": "SEG"}, "is no image but a segmentation (DICOM SEG)"),
-     ({"Modality": "RTSTRUCT"}, "is no image but a set of contours (DICOM RTSTRUCT)"),
-     ({"Modality": "SR"}, "is no image but a report (DICOM SR)"),
-     ({"NumberOfFrames": 9}, "holds 9 frames in one file")],
+    ("attributes", "state", "reason"),
+    [({"SamplesPerPixel": 3}, QUARANTINED, "is a colour image (3 samples a pixel"),
+     ({"NumberOfFrames": 9}, QUARANTINED, "holds 9 frames in one file"),
+     ({"Modality": "SEG"}, NO_IMAGE, "is no image but a segmentation (DICOM SEG)"),
+     ({"Modality": "RTSTRUCT"}, NO_IMAGE, "is no image but a set of contours (DICOM RTSTRUCT)"),
+     ({"Modality": "SR"}, NO_IMAGE, "is no image but a report (DICOM SR)")],
 )  # fmt: skip
-def test_other_objects_beside_a_series_are_quarantined_and_the_series_is_an_image(real, attributes, reason):
+def test_other_objects_beside_a_series_are_named_and_the_series_is_an_image(real, attributes, state, reason):
     uid = write_series(real.path / "ct")
     write_series(real.path / "other", seed=2, shape=(6, 5, 1))
     changed(real.path / "other" / "slice_001.dcm", **attributes)
 
     real.look()
 
-    assert real.images() == {uid: OK, "other/slice_001": QUARANTINED}
+    assert real.images() == {uid: OK, "other/slice_001": state}
     assert reason in real.reasons()["other/slice_001"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "state", "reason"),
+    [("scan.dcm", b"x" * 200, QUARANTINED, "scan.dcm has no DICOM preamble."),
+     ("scan", b"", QUARANTINED, "scan is empty (0 bytes)."),
+     ("scan.nii.gz", b"", QUARANTINED, "scan.nii.gz is empty (0 bytes)."),
+     ("scan.seg.nrrd", b"NRRD0004", NO_IMAGE, "scan.seg.nrrd is no image but a segmentation."),
+     ("scan.json", b"{}", NO_IMAGE, "scan.json is no image: neither DICOM nor one of .nii.gz"),
+     ("scan.txt", b"", NO_IMAGE, "scan.txt is no image: neither DICOM nor one of .nii.gz"),
+     ("LICENSE", b"Apache", NO_IMAGE, "LICENSE is no image: neither DICOM nor one of .nii.gz")],
+)  # fmt: skip
+def test_a_file_is_damaged_only_if_its_name_claims_an_image(real, name, content, state, reason):
+    real.put(name, content)
+
+    real.look()
+
+    (found,) = real.reasons().values()
+    assert found.startswith(reason) and list(real.images().values()) == [state]
+
+
+def test_the_directory_of_a_disc_is_no_image(real):
+    uid = write_series(real.path / "ct")
+    listing = pydicom.dcmread(real.path / "ct" / "slice_001.dcm")
+    listing.file_meta.MediaStorageSOPClassUID = pydicom.uid.MediaStorageDirectoryStorage
+    listing.save_as(real.path / "DICOMDIR")
+
+    real.look()
+
+    assert real.images() == {uid: OK, "DICOMDIR": NO_IMAGE}
+    assert real.reasons() == {"DICOMDIR": "DICOMDIR is no image but the list of files on a disc (DICOMDIR)."}
 
 
 def test_copies_of_a_series_are_noticed(real):
@@ -800,3 +1206,60 @@ def test_copies_of_a_series_are_noticed(real):
 
     assert "slices 1 and 2 lie at the same place" in real.reasons()[uid]
     assert Path(real.files(uid)[0]).parent.name == "copy"
+
+
+# --- mammograms ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def films(tmp_path, data):
+    """A folder of mammograms, read as the server reads them."""
+    task = Task("t", "Masses", modality="MG", is_flat=True)
+    return Folder(tmp_path / "studies", FolderReader(PatientRule(b"secret"), task), data)
+
+
+MAMMOGRAM = draw_mammogram(BreastParameters(seed=1, shape=(64, 80), masses=()))
+
+
+def view(films, laterality, name):
+    return write_mammogram(films.path / "p1", MAMMOGRAM, laterality=laterality, view=name, patient_id="p1", seed=1)
+
+
+def test_every_view_of_a_mammogram_series_is_an_image_of_its_own_and_keeps_its_id(films):
+    first = view(films, "L", "CC")
+    films.look()
+    assert films.images() == {first: OK}
+
+    second = view(films, "R", "MLO")
+    films.look()
+
+    assert films.images() == {first: OK, second: OK}
+    assert films.files(first) == ["p1/L_CC.dcm"] and films.files(second) == ["p1/R_MLO.dcm"]
+    assert len({image.patient for image in films.record.images.every(OK)}) == 1
+
+
+def test_a_view_that_is_written_again_stays_the_same_image(films):
+    first, second = view(films, "L", "CC"), view(films, "R", "CC")
+    films.look()
+    os.utime(films.path / "p1" / "L_CC.dcm", ns=(1, 1))
+    films.look()
+
+    assert films.images() == {first: OK, second: OK}
+    assert films.files(first) == ["p1/L_CC.dcm"]
+
+
+def test_a_grey_picture_is_an_image_and_a_coloured_one_is_quarantined_with_the_reason(films):
+    Image.fromarray(np.zeros((5, 4), np.uint8)).save(films.path / "film.png")
+    Image.fromarray(np.full((5, 4, 3), (9, 8, 7), np.uint8)).save(films.path / "photo.png")
+    films.look()
+
+    assert films.images() == {"film": OK, "photo": QUARANTINED}
+    assert "is a colour picture" in films.reasons()["photo"]
+
+
+def test_a_picture_beside_volumes_is_no_image(real):
+    Image.fromarray(np.zeros((5, 4), np.uint8)).save(real.path / "preview.png")
+    real.look()
+
+    assert real.images() == {"preview": NO_IMAGE}
+    assert real.reasons()["preview"] == "preview.png is a picture; the task t works on volumes."

@@ -336,19 +336,23 @@ def test_a_stopped_job_is_not_tried_again(record, clock):
 
 
 def test_jobs_are_found_by_kind_and_by_what_they_do(record):
-    assert (record.jobs.newest(TRAIN), record.jobs.last(TRAIN), record.jobs.running(TRAIN)) == (None, None, None)
+    assert (record.jobs.open_or_last(TRAIN), record.jobs.last(TRAIN), record.jobs.first_open(TRAIN)) == (
+        None,
+        None,
+        None,
+    )
     first = record.jobs.ask(TRAIN, {"n": 1})
     second = record.jobs.ask(TRAIN, {"n": 2})
     other = record.jobs.ask(DRAFT, {})
 
-    assert record.jobs.running(TRAIN).id == first.id
+    assert record.jobs.first_open(TRAIN).id == first.id
     record.jobs.finish(record.jobs.claim("worker"), JobState.DONE, {}, "done")
     record.jobs.claim("worker")
 
-    assert record.jobs.running(TRAIN).id == record.jobs.newest(TRAIN).id == second.id
+    assert record.jobs.first_open(TRAIN).id == record.jobs.open_or_last(TRAIN).id == second.id
     assert record.jobs.count_open(TRAIN) == 1
     record.jobs.finish(record.jobs.get(second.id), JobState.FAILED, {}, "failed")
-    assert (record.jobs.running(TRAIN), record.jobs.last(TRAIN).id) == (None, second.id)
+    assert (record.jobs.first_open(TRAIN), record.jobs.last(TRAIN).id) == (None, second.id)
     assert [job.id for job in record.jobs.every(DRAFT)] == [other.id]
 
 

@@ -53,29 +53,50 @@ def test_a_version_that_does_not_serve_leaves_the_serving_one_alone(record, stat
     assert states(record) == {1: ModelState.SERVING, 2: state}
 
 
+def test_an_imported_version_is_a_kept_one_that_learned_nothing_here(record):
+    imported = NewModel(None, WEIGHTS, {}, [], [], {})
+    add(record, ModelState.KEPT)
+    assert record.models.imported() is None
+
+    for state in (ModelState.KEPT, ModelState.KEPT, ModelState.REJECTED, ModelState.SERVING):
+        record.models.add(imported, state, "imported")
+
+    assert Outside(record).models.imported().version == 3
+
+
 def test_rolling_back_is_one_call_and_keeps_every_version(record):
     add(record)
     add(record)
 
-    served = record.models.serve(1, "version 2 misses the tail")
+    served = record.models.serve(1, "dr.kim")
 
-    assert (served.version, served.state, served.reason) == (1, ModelState.SERVING, "version 2 misses the tail")
+    assert (served.version, served.state) == (1, ModelState.SERVING)
     assert states(record) == {1: ModelState.SERVING, 2: ModelState.KEPT}
 
 
 def test_serving_what_serves_already_changes_nothing_but_the_reason(record):
     add(record)
 
-    record.models.serve(1, "once more")
+    record.models.serve(1, "dr.kim")
 
     assert states(record) == {1: ModelState.SERVING}
+
+
+def test_what_a_person_did_to_a_version_is_told_behind_how_it_was_judged(record):
+    add(record)
+    add(record)
+
+    assert record.models.serve(1, "dr.kim").reason == "better than version 0; served by hand by dr.kim"
+    assert record.models.retire("dr. lee; junior").reason == "better than version 0; retired by hand by dr. lee; junior"
+    assert record.models.serve(1, "dr.kim").reason == "better than version 0; served by hand by dr.kim"
+    assert record.models.get(2).reason == "better than version 0"
 
 
 def test_an_unknown_version_is_refused_and_the_serving_one_goes_on(record):
     add(record)
 
     with pytest.raises(UnknownModel, match=r"hippocampus has no model version 5"):
-        record.models.serve(5, "typo")
+        record.models.serve(5, "dr.kim")
 
     assert states(record) == {1: ModelState.SERVING}
 
@@ -83,10 +104,10 @@ def test_an_unknown_version_is_refused_and_the_serving_one_goes_on(record):
 def test_the_serving_version_can_be_taken_out_without_another_in_its_place(record):
     add(record)
 
-    assert record.models.retire().state is ModelState.KEPT
+    assert record.models.retire("dr.kim").state is ModelState.KEPT
     assert record.models.serving() is None
     with pytest.raises(UnknownModel, match=r"No model of hippocampus serves"):
-        record.models.retire()
+        record.models.retire("dr.kim")
 
 
 def test_the_database_itself_refuses_two_serving_versions(record):

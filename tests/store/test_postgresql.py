@@ -15,6 +15,7 @@ from lib.stages import Role
 from lib.store import schema
 from lib.store.database import Database
 from lib.store.images import ImageState
+from lib.store.indexer import Indexer
 from tests.postgresql import cluster
 from tests.store.records import ONLY_POSTGRESQL, Outside, add, put_image
 
@@ -114,6 +115,16 @@ def test_large_numbers_of_a_file_are_kept(record):
     with record.database.reading() as connection:
         row = connection.execute(schema.file.select()).mappings().one()
     assert {name: row[name] for name in seen} == seen
+
+
+def test_what_lies_in_a_folder_is_found_by_its_path_whatever_the_language_of_the_database(record, tmp_path):
+    inside = ["p/a", "p/ä/b", "p/_", "p/é", "p"]
+    with record.database.transaction() as connection:
+        for path in (*inside, "P/a", "p-1/a", "p0", "p.nii", "pp/a", "p_/a", "q"):
+            row = {"path": path, "size": 1, "modified_ns": 1, "inode": 1, "image": "ct_017"}
+            connection.execute(schema.file.insert().values(task=record.task.name, root="studies", **row))
+
+    assert set(Indexer(record.images, "studies", tmp_path, None)._known(["p"])) == set(inside)
 
 
 @ONLY_POSTGRESQL

@@ -89,7 +89,7 @@ def test_nothing_but_drafts_of_models_is_ever_pruned(trained, role):
 def test_without_a_serving_version_only_drafts_in_use_are_kept(trained):
     draft(trained, "ct_017", 1, b"old")
     draft(trained, "ct_017", 2, b"new")
-    trained.models.retire()
+    trained.models.retire("dr.kim")
 
     assert prune_drafts(trained) == 1
     assert masks(trained) == [None, True]
@@ -99,11 +99,11 @@ def test_after_going_back_to_a_version_its_pruned_draft_is_computed_again(traine
     draft(trained, "ct_017", 1, b"old")
     draft(trained, "ct_017", 2, b"new")
     prune_drafts(trained)
-    trained.models.serve(1, "rolled back")
+    trained.models.serve(1, "dr.kim")
 
-    assert trained.annotations.draft_of("ct_017", 1) is None
+    assert trained.annotations.draft_of("ct_017", "model@v1") is None
     again = draft(trained, "ct_017", 1, b"old")
-    assert trained.annotations.draft_of("ct_017", 1) == again
+    assert trained.annotations.draft_of("ct_017", "model@v1") == again
     assert masks(trained) == [None, True, True]
     assert verify(trained) == []
 

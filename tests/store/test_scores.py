@@ -46,3 +46,17 @@ def test_a_score_of_an_unknown_image_is_refused_and_the_others_stay_as_they_were
         record.scores.put(3, KIND, {"ct_017": 0.9, "ct_999": 0.9})
 
     assert record.scores.of(3, KIND) == {"ct_017": 0.5}
+
+
+def test_all_numbers_about_an_image_are_told_the_newest_version_first(record):
+    record.scores.put(3, "dice:posterior", {"ct_017": None, "ct_018": 0.5})
+    record.scores.put(3, KIND, {"ct_017": 0.25})
+    record.scores.put(4, KIND, {"ct_017": 0.75})
+
+    told = record.scores.of_image("ct_017")
+
+    assert [(score.model_version, score.kind, score.value) for score in told] == [
+        (4, KIND, 0.75), (3, KIND, 0.25), (3, "dice:posterior", None),
+    ]  # fmt: skip
+    assert all(score.created.utcoffset() is not None for score in told)
+    assert record.scores.of_image("ct_019") == []

@@ -14,13 +14,14 @@ from lib.stages import Role
 from lib.store import schema
 from lib.store.assignments import Purpose
 from lib.store.audit import Change
+from lib.store.contents import Contents
 from lib.store.images import ImageState
 from lib.store.jobs import JobKind, JobState
 from lib.store.models import ModelState, NewModel
 from lib.store.record import Record
 from lib.store.tasks import open_task
 from lib.task import Structure, Task
-from tests.store.records import TASK, Outside, add, put_image
+from tests.store.records import TASK, Outside, add, new_image, put_file, put_image
 
 MODEL = NewModel(None, "cd" * 32, {}, [("ct_017", 1)], [], {})
 CHANGE = Change("dr.kim", "expert", "Slicer", "127.0.0.1", "PUT", "/datastore/label", "image=ct_017", 200)
@@ -50,6 +51,7 @@ WRITES = {
     "open_task": Write(lambda record, _: open_task(record.database, LARGER)),
     "images.put a new one": Write(lambda record, _: put_image(record, "ct_020")),
     "images.put a known one": Write(lambda record, _: put_image(record, "ct_017", reason="damaged")),
+    "images.put_new": Write(lambda record, _: record.images.put_new([new_image("ct_020"), new_image("ct_021")])),
     "images.set_state": Write(lambda record, _: record.images.set_state("ct_017", ImageState.HIDDEN, "removed")),
     "images.note": Write(lambda record, _: record.images.note("ct_017", {"remark": "blurred"})),
     "images.offer": Write(lambda record, _: record.images.offer("ct_017")),
@@ -68,11 +70,12 @@ WRITES = {
     "models.add a candidate": Write(lambda record, _: record.models.add(MODEL, ModelState.CANDIDATE, "waits")),
     "models.add one that serves": Write(lambda record, _: record.models.add(MODEL, ModelState.SERVING, "better")),
     "models.serve": Write(
-        lambda record, _: record.models.serve(1, "chosen"),
+        lambda record, _: record.models.serve(1, "dr.kim"),
         lambda record: record.models.add(MODEL, ModelState.KEPT, "worse"),
     ),
     "models.retire": Write(
-        lambda record, _: record.models.retire(), lambda record: record.models.add(MODEL, ModelState.SERVING, "first")
+        lambda record, _: record.models.retire("dr.kim"),
+        lambda record: record.models.add(MODEL, ModelState.SERVING, "first"),
     ),
     "jobs.ask": Write(lambda record, _: record.jobs.ask(JobKind.TRAIN, {"seconds": 1})),
     "jobs.claim": Write(
@@ -90,6 +93,10 @@ WRITES = {
     "assignments.finish": Write(
         lambda record, _: record.assignments.finish("ct_017", "dr.kim"),
         lambda record: record.assignments.assign("ct_017", "dr.kim", Purpose.LABEL, timedelta(hours=1)),
+    ),
+    "contents.note": Write(
+        lambda record, seen: Contents(record.images, "studies").note([("ct_017", seen, "ab" * 32)]),
+        lambda record: put_file(record, "ct_017"),
     ),
     "audit.add": Write(lambda record, _: record.audit.add(CHANGE)),
 }
@@ -154,11 +161,12 @@ def test_every_writing_method_is_in_the_table():
     """A method that opens a transaction writes; the table above must know it."""
     import inspect
 
-    from lib.store import annotations, assignments, audit, images, jobs, models, scores
+    from lib.store import annotations, assignments, audit, contents, images, jobs, models, scores
 
     owners = {
         "annotations": annotations.Annotations, "assignments": assignments.Assignments, "audit": audit.Audit,
-        "images": images.Images, "jobs": jobs.Jobs, "models": models.Models, "scores": scores.Scores,
+        "contents": contents.Contents, "images": images.Images, "jobs": jobs.Jobs,
+        "models": models.Models, "scores": scores.Scores,
     }  # fmt: skip
     writing = {
         f"{name}.{method}"

@@ -17,7 +17,7 @@ Params = Annotated[dict[str, Any] | None, Body()]
 
 @router.post("/{strategy}")
 def next_sample(strategy: str, app: App, who: Who, params: Params = None) -> dict[str, Any]:
-    """The image to label next, or a ``message`` when nothing is left for this person."""
+    """The image to label next, or a `message` when nothing is left for this person."""
     asked = params or {}
     annotator = who(asked.get("client_id"))
     result = app.next_sample({**asked, "strategy": strategy, "annotator": annotator})

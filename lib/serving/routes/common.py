@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, Request, UploadFile
+from fastapi import Depends, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
-from lib.errors import TooLarge
+from lib.errors import InvalidRequest, TooLarge
 from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.loop import LabelingLoop
 from lib.store.files import full_disk_told
@@ -50,6 +50,25 @@ def _who_of(request: Request) -> Callable[[Any], Annotator]:
 
 Who = Annotated[Callable[[Any], Annotator], Depends(_who_of)]
 """Tells who asks, given the ``client_id`` of the request."""
+
+
+JsonText = Annotated[str, Form(description="JSON object; the keys stand in docs/clients.md")]
+"""A form field with everything that MONAI Label's clients say beside a file."""
+
+OneFile = Annotated[UploadFile, File(description="one file")]
+
+
+def _refuse_json(request: Request) -> None:
+    """Refuses what would otherwise be read as a form without fields."""
+    if request.headers.get("content-type", "").lower().startswith("application/json"):
+        raise InvalidRequest(
+            "This request takes no JSON body: send a form (multipart/form-data) whose field params, or info, holds "
+            "the JSON text. All else stands in the query, as ?image=ID."
+        )
+
+
+FormBody = Depends(_refuse_json)
+"""For routes whose body is a form, all of whose fields may be missing."""
 
 
 def received(app: LabelingLoop, upload: UploadFile) -> Path:

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
 from lib.errors import InvalidRequest, NotFound
 from lib.serving.datastore import LABEL_SUFFIX, annotation_info
 from lib.serving.requests import Submission, read_params
-from lib.serving.routes.common import App, Who, received, sent
+from lib.serving.routes.common import App, FormBody, JsonText, OneFile, Who, received, sent
 from lib.store.annotations import TAG_FINAL
 from lib.volume import suffix_of
 
 router = APIRouter(prefix="/datastore", tags=["Datastore"])
 
-JsonText = Annotated[str, Form()]
-OneFile = Annotated[UploadFile, File()]
-
 
 class Output(StrEnum):
-    """What ``GET /datastore/`` tells."""
+    """What `GET /datastore/` tells."""
 
     STATS = "stats"
     ALL = "all"
@@ -41,7 +39,7 @@ def datastore(app: App, output: Output = Output.STATS) -> Any:
 @router.put("/", include_in_schema=False)
 @router.put("/image")
 def add_image(app: App, who: Who, file: OneFile, image: str = "", params: JsonText = "{}") -> dict[str, str]:
-    """Takes in an image; its id is ``image``, or the file's name without extension."""
+    """Takes in an image; its id is `image`, or the file's name without extension."""
     info = read_params(params)
     annotator = who(info.get("client_id"))
     name = Path(file.filename or "").name
@@ -71,7 +69,7 @@ def image(app: App, image: str) -> FileResponse:
 
 @router.head("/image")
 def check_image(app: App, image: str, check_sum: str = "") -> dict[str, str]:
-    """200 if there is such an image, and if it has this checksum (``SHA256:…``, ``MD5:…``)."""
+    """200 if there is such an image, and if it has this checksum (`SHA256:…`, `MD5:…`)."""
     path = app.library.image_file(app.library.readable(image))
     if check_sum and not _has_checksum(path, check_sum):
         raise NotFound(f"{image!r} has another checksum than {check_sum}.")
@@ -94,7 +92,7 @@ def get_image_info(app: App, image: str) -> dict[str, Any]:
     return found
 
 
-@router.put("/image/info")
+@router.put("/image/info", dependencies=[FormBody])
 def put_image_info(app: App, who: Who, image: str, info: JsonText = "{}") -> None:
     """Notes something about an image, and who did."""
     app.datastore().update_image_info(image, {**read_params(info), "user": who(None).name})
@@ -161,15 +159,15 @@ def get_label_info(app: App, label: str, tag: str = TAG_FINAL) -> dict[str, Any]
     return found
 
 
-@router.put("/label/info")
+@router.put("/label/info", dependencies=[FormBody])
 def put_label_info(app: App, who: Who, label: str, tag: str = TAG_FINAL, info: JsonText = "{}") -> None:
     """Notes something about a label, and who did."""
     app.datastore().update_label_info(label, tag, {**read_params(info), "user": who(None).name})
 
 
-@router.put("/updatelabelinfo", include_in_schema=False)
+@router.put("/updatelabelinfo", include_in_schema=False, dependencies=[FormBody])
 def put_label_params(app: App, who: Who, label: str, tag: str = TAG_FINAL, params: JsonText = "{}") -> None:
-    """The older name of ``PUT /datastore/label/info``."""
+    """The older name of `PUT /datastore/label/info`."""
     put_label_info(app, who, label, tag, params)
 
 
@@ -178,6 +176,13 @@ def history(app: App, image: str) -> list[dict[str, Any]]:
     """All versions of an image's annotation, oldest first, withdrawn ones included."""
     app.record.images.get(image)
     return [annotation_info(annotation) for annotation in app.record.annotations.history(image)]
+
+
+@router.get("/scores")
+def scores(app: App, image: str) -> list[dict[str, Any]]:
+    """All numbers kept about an image, newest model version first; `value` is null where a kind is undefined for it."""
+    app.record.images.get(image)
+    return [{**asdict(score), "created": score.created.isoformat()} for score in app.record.scores.of_image(image)]
 
 
 @router.get("/dataset")

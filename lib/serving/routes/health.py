@@ -6,11 +6,11 @@ import shutil
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from lib.errors import ComputationInterrupted
 from lib.serving.measures import exposition
+from lib.serving.problem import problem
 from lib.serving.routes.common import App
 
 router = APIRouter(tags=["Health"])
@@ -25,14 +25,17 @@ def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/health/ready")
-def ready(app: App) -> dict[str, Any]:
+@router.get("/health/ready", response_model=None)
+def ready(app: App) -> dict[str, Any] | JSONResponse:
     """200 if the record answers, the computing processes run and the disk has room; else 503 with the reason."""
     app.record.images.counts()
     free_mib = shutil.disk_usage(app.settings.data).free // 2**20
     state = {"inference": app.inference.is_alive, "worker": app.worker.is_alive, "free_mib": free_mib}
-    if not (state["inference"] and state["worker"]) or free_mib < LEAST_FREE_MIB:
-        raise ComputationInterrupted(f"Not ready: {state}; at least {LEAST_FREE_MIB} MiB must be free.")
+    missing = [f"the {name} process does not run" for name in ("inference", "worker") if not state[name]]
+    if free_mib < LEAST_FREE_MIB:
+        missing.append(f"{free_mib} MiB are free below the data folder, at least {LEAST_FREE_MIB} must be")
+    if missing:
+        return problem(503, "NotReady", f"Not ready: {'; '.join(missing)}.")
     return {"status": "ok", **state}
 
 

@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import APIRouter, File, UploadFile
 from fastapi.responses import JSONResponse, Response
 from requests_toolbelt import MultipartEncoder
 from starlette.background import BackgroundTask
@@ -17,7 +17,7 @@ from starlette.background import BackgroundTask
 from lib.errors import InvalidRequest
 from lib.serving.loop import LabelingLoop
 from lib.serving.requests import read_params, refuse_redirection
-from lib.serving.routes.common import BYTES, App, received, sent
+from lib.serving.routes.common import BYTES, App, FormBody, JsonText, received, sent
 from lib.volume import suffix_of
 
 router = APIRouter(prefix="/infer", tags=["Infer"])
@@ -35,15 +35,15 @@ class Output(StrEnum):
     DICOM_SEG = "dicom_seg"
 
 
-@router.post("/{model}", response_model=None)
+@router.post("/{model}", response_model=None, dependencies=[FormBody])
 async def infer(  # noqa: PLR0913 - MONAI Label's own parameters
     model: str,
     app: App,
     image: str = "",
     session_id: str = "",
-    params: Annotated[str, Form()] = "{}",
-    file: Annotated[UploadFile | None, File()] = None,
-    label: Annotated[UploadFile | None, File()] = None,
+    params: JsonText = "{}",
+    file: Annotated[UploadFile | None, File(description="an image that only comes for this")] = None,
+    label: Annotated[UploadFile | None, File(description="not used so far")] = None,
     output: Output = Output.ALL,
 ) -> Response:
     """Drafts an image of the data set (the draft is stored), an uploaded file, or a session's image."""

@@ -32,16 +32,16 @@ Params = Annotated[dict[str, Any] | None, Body()]
 
 
 def _status(app: LabelingLoop, kind: JobKind, all: bool, check_if_running: bool) -> Any:
-    """The newest job, or all of them; MONAI Label's clients read 404 as "nothing is running"."""
+    """The open or last job, or all of them; MONAI Label's clients read 404 as "nothing is running"."""
     if check_if_running:
-        running = app.record.jobs.running(kind)
-        if running is None:
-            raise UnknownJob(f"No {kind} job is running.")
-        return shown(running)
+        first = app.record.jobs.first_open(kind)
+        if first is None:
+            raise UnknownJob(f"No {kind} job is running or waiting.")
+        return shown(first)
     if all:
         return [shown(job) for job in app.record.jobs.every(kind)]
-    newest = app.record.jobs.newest(kind)
-    return shown(newest) if newest is not None else IDLE
+    job = app.record.jobs.open_or_last(kind)
+    return shown(job) if job is not None else IDLE
 
 
 def _stopped(app: LabelingLoop, kind: JobKind) -> dict[str, Any] | None:
@@ -56,7 +56,7 @@ def _refuse_sync(run_sync: bool) -> None:
 
 @train.get("/")
 def train_status(app: App, all: bool = False, check_if_running: bool = False) -> Any:
-    """The newest training."""
+    """The training that runs or waits, else the last one; `check_if_running=true` answers 404 if none does."""
     return _status(app, JobKind.TRAIN, all, check_if_running)
 
 
@@ -132,7 +132,7 @@ STANDINGS: dict[Images, tuple[Standing, ...]] = {
 
 @batch.get("/infer")
 def batch_status(app: App, all: bool = False, check_if_running: bool = False) -> Any:
-    """The newest batch of drafts."""
+    """The batch of drafts that runs or waits, else the last one."""
     return _status(app, JobKind.BATCH_INFER, all, check_if_running)
 
 
@@ -143,7 +143,7 @@ def batch_infer(
     """Queues drafts of many images; those that have one are not computed again."""
     _refuse_sync(run_sync)
     app.find_infer(model)
-    app.drafting.serving_model()
+    app.drafting.source()
     ids = app.record.images.ids(*STANDINGS[images])
     limit = (params or {}).get("max_batch_size") or 0
     if not isinstance(limit, int) or limit < 0:
@@ -172,7 +172,7 @@ def score_all(app: App, params: Params = None, run_sync: bool = False) -> dict[s
 
 @scoring.post("/{method}")
 def score(method: str, app: App, params: Params = None, run_sync: bool = False) -> dict[str, Any]:
-    """Queues a comparison of two tags, ``y`` and ``y_pred``, of all labelled images."""
+    """Queues a comparison of two tags, `y` and `y_pred`, of all labelled images."""
     _refuse_sync(run_sync)
     if method not in METHODS:
         raise UnknownMethod(f"There is no scoring method {method!r}; accepted are {', '.join(METHODS)}.")

@@ -26,7 +26,7 @@ PAGE = Template("""<!doctype html>
 
 @router.get("/", response_model=None)
 def logs(app: App, lines: int = 300, html: bool = True, text: bool = False, refresh: int = 0) -> Response:
-    """The log as a page or as plain text; ``lines=0`` is the whole file."""
+    """The log as a page or as plain text; `lines=0` is the whole file."""
     if lines < 0 or refresh < 0:
         raise InvalidRequest(f"lines and refresh must be 0 or more, found {lines} and {refresh}.")
     path = log_file(app.settings.data)
@@ -42,7 +42,7 @@ def logs(app: App, lines: int = 300, html: bool = True, text: bool = False, refr
 
 @router.get("/gpu", response_class=PlainTextResponse)
 def gpu() -> str:
-    """What ``nvidia-smi`` says."""
+    """What `nvidia-smi` says."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return "This machine has no NVIDIA GPU (nvidia-smi is not installed); the CPU computes.\n"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, File, UploadFile
+from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
 from lib.errors import UnknownModel
 from lib.serving.importing import import_weights
 from lib.serving.loop import LabelingLoop
-from lib.serving.routes.common import App, received, sent
+from lib.serving.routes.common import App, OneFile, Who, received, sent
 from lib.store.models import Model
 
 router = APIRouter(prefix="/model", tags=["Model"])
@@ -60,10 +60,10 @@ def versions(model: str, app: App) -> list[dict[str, Any]]:
 
 
 @router.post("/serve/{model}")
-def serve(model: str, version: int, app: App) -> dict[str, Any]:
+def serve(model: str, version: int, app: App, who: Who) -> dict[str, Any]:
     """Makes a version the serving one, for example to go back to an earlier one."""
     app.find_infer(model)
-    return _weights_info(app.record.models.serve(version, "chosen by hand"))
+    return _weights_info(app.record.models.serve(version, who(None).name))
 
 
 @router.get("/{model}")
@@ -73,7 +73,7 @@ def download(model: str, app: App) -> FileResponse:
 
 
 @router.put("/{model}")
-def upload(model: str, app: App, file: Annotated[UploadFile, File()]) -> dict[str, Any]:
+def upload(model: str, app: App, file: OneFile) -> dict[str, Any]:
     """Takes in weights as a new version that serves; the one before is kept."""
     app.find_infer(model)
     path = received(app, file)
@@ -84,8 +84,8 @@ def upload(model: str, app: App, file: Annotated[UploadFile, File()]) -> dict[st
 
 
 @router.delete("/{model}")
-def retire(model: str, app: App) -> dict[str, Any]:
+def retire(model: str, app: App, who: Who) -> dict[str, Any]:
     """Takes the serving version out of service; it is kept."""
     _serving(app, model)
-    app.record.models.retire()
+    app.record.models.retire(who(None).name)
     return {}

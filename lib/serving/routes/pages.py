@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from string import Template
 from typing import Any
@@ -36,7 +37,7 @@ HOME = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><t
 
 DOCS = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Requests</title>$style</head><body>
 <h1>Requests</h1><p>The same in machine-readable form: <a href="openapi.json">openapi.json</a>.</p>
-<table><tr><th>request<th>what it does<th>parameters</tr>$rows</table></body></html>
+<table><tr><th>request<th>what it does<th>in the address<th>in the body</tr>$rows</table></body></html>
 """)
 
 
@@ -69,18 +70,33 @@ def _progress(app: LabelingLoop) -> str:
 @router.get("/docs", include_in_schema=False)
 def docs(request: Request) -> HTMLResponse:
     """All requests in a table."""
-    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    described: dict[str, Any] = request.app.openapi()
+    schemas = described["components"]["schemas"]
     rows = "".join(
-        f"<tr><td><code>{method.upper()} {escape(path)}</code><td>{escape(operation.get('description', ''))}"
-        f"<td>{escape(_parameters(operation))}</tr>"
-        for path, operations in paths.items()
+        f"<tr><td><code>{method.upper()} {escape(path)}</code><td>{_marked_up(operation.get('description', ''))}"
+        f"<td>{escape(', '.join(_parameters(operation)))}<td>{escape(', '.join(_fields(operation, schemas)))}</tr>"
+        for path, operations in described["paths"].items()
         for method, operation in operations.items()
     )
     return HTMLResponse(DOCS.substitute(style=STYLE, rows=rows))
 
 
-def _parameters(operation: dict[str, Any]) -> str:
-    return ", ".join(parameter["name"] for parameter in operation.get("parameters", []))
+def _marked_up(text: str) -> str:
+    """Descriptions are Markdown, of which they use code marks alone."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def _parameters(operation: dict[str, Any]) -> list[str]:
+    return [parameter["name"] for parameter in operation.get("parameters", [])]
+
+
+def _fields(operation: dict[str, Any], schemas: dict[str, Any]) -> list[str]:
+    """The fields of a form, or that the body is a JSON object."""
+    (kind, content), *_ = operation.get("requestBody", {}).get("content", {"": {}}).items()
+    if not kind:
+        return []
+    fields = schemas.get(content["schema"].get("$ref", "").rpartition("/")[2], {}).get("properties")
+    return [f"form: {', '.join(fields)}"] if fields else ["JSON object"]
 
 
 ICON = (

@@ -13,7 +13,7 @@ from lib.serving.routes.common import App, received, sent
 
 router = APIRouter(prefix="/session", tags=["Session"])
 
-Files = Annotated[list[UploadFile], File()]
+Files = Annotated[list[UploadFile], File(description="one image, the slices of a series, or an archive")]
 
 
 @router.put("/")

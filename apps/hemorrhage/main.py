@@ -1,0 +1,29 @@
+"""Intracranial hemorrhage on head CT: five types, drafted by a rule until the first model is trained."""
+
+from lib.serving.loop import LabelingLoop, MONAILabelApp
+from lib.task import Structure, Task
+
+
+class HemorrhageApp(LabelingLoop, MONAILabelApp):
+    """Labels bleeds on head CT.
+
+    Types and label values are those of the BHSD data set (Wu et al., MLMI 2023), as is the window.
+    """
+
+    TASK = Task(
+        name="hemorrhage",
+        description="Intracranial hemorrhage on head CT",
+        structures=(
+            Structure("EDH", 1, (230, 180, 90), code="68752002"),
+            Structure("IPH", 2, (216, 101, 79), code="274100004"),
+            Structure("IVH", 3, (111, 184, 210), code="23276006"),
+            Structure("SAH", 4, (183, 156, 220), code="21454007"),
+            Structure("SDH", 5, (144, 238, 144), code="35486000"),
+        ),
+        modality="CT",
+        modalities=("CT",),
+        window_hu=(-40.0, 120.0),
+        region="largest",
+        draft_rule="hemorrhage",
+        flag_ml=1.0,
+    )

@@ -1,0 +1,36 @@
+"""What lies where below the data folder: the only place that spells these names."""
+
+from __future__ import annotations
+
+RECORD = "record.sqlite"
+"""Tables, unless they are in PostgreSQL."""
+
+MASKS = "masks"
+"""Mask files, named by their content."""
+
+WEIGHTS = "weights"
+"""Checkpoints, named by their content."""
+
+UPLOADS = "uploads"
+"""Images that clients sent; also the name of this root in the file table."""
+
+CACHE = "cache"
+"""DICOM series as NIfTI; may be deleted at any time."""
+
+TEMPORARY = "tmp"
+"""What a request needs for itself; emptied at each start."""
+
+SESSIONS = "sessions"
+"""Images that clients sent for a while."""
+
+LOG = "logs/server.log"
+"""The log of all processes."""
+
+PATIENT_KEY = "patient.key"
+"""The secret that hides patient ids."""
+
+TOKENS = "tokens.json"
+"""Hashes of people's tokens."""
+
+LOCK = "server.lock"
+"""Held by the server that uses the folder."""

@@ -1,0 +1,28 @@
+"""Names in the data folder are spelled in one file."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from lib.store import layout
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = {value for name, value in vars(layout).items() if name.isupper()}
+SOURCES = [path for folder in ("lib", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
+USUAL_WORDS = {layout.WEIGHTS}
+"""Names that are columns and keys elsewhere, too."""
+
+
+def test_no_two_things_lie_in_one_place():
+    assert len(NAMES) == len([name for name in vars(layout) if name.isupper()])
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_other_file_spells_a_name_of_the_data_folder(path):
+    texts = {node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+             if isinstance(node, ast.Constant) and isinstance(node.value, str)}  # fmt: skip
+
+    assert path.name == "layout.py" or texts & NAMES <= USUAL_WORDS

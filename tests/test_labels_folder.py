@@ -1,0 +1,202 @@
+"""Folders of masks: which file shows which structure of which image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.errors import GridMismatch, InvalidRequest, UnknownStructure
+from lib.labels_folder import Masks, Meaning, find_masks, place
+from lib.task import Task, numbered
+from lib.volume import Grid, Volume, write_volume
+from tests.drawn import drawn
+
+TASK = Task("organs", "", numbered(["liver", "spleen", "left kidney"]))
+LIVER, SPLEEN, KIDNEY = TASK.structures
+GRID = Grid((2, 3, 1), np.eye(4))
+NAMES = {"ct_1": "ct_1", "ct_2": "ct_2", "site/ct_3": "site/ct_3", "s0001/ct": "s0001/ct", "series_a": "1.2.3"}
+
+
+def found(*names, label_map=""):
+    return find_masks([Path(name) for name in names], NAMES, TASK, Meaning.read(label_map, TASK))
+
+
+def parts(*names, label_map=""):
+    return {each.image_id: [(s.name, path.as_posix()) for s, path in each.parts] for each in
+            found(*names, label_map=label_map).masks}  # fmt: skip
+
+
+# --- layouts ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".seg.nrrd", ".bin", ".NII.GZ"])
+def test_a_file_named_as_the_image_holds_all_structures(suffix):
+    assert found(f"ct_1{suffix}").masks == [Masks("ct_1", whole=Path(f"ct_1{suffix}"))]
+
+
+def test_an_image_in_a_folder_has_its_mask_in_such_a_folder():
+    assert found("site/ct_3.nii.gz").masks[0].image_id == "site/ct_3"
+
+
+def test_a_dicom_series_goes_by_the_name_of_its_folder():
+    assert found("series_a.nii.gz").masks[0].image_id == "1.2.3"
+
+
+@pytest.mark.parametrize(
+    ("name", "image_id"),
+    [
+        ("ct_1/liver.nii.gz", "ct_1"),
+        ("ct_1/Liver.nrrd", "ct_1"),
+        ("liver/ct_1.nii.gz", "ct_1"),
+        ("site/ct_3/liver.nii.gz", "site/ct_3"),
+        ("liver/site/ct_3.nii.gz", "site/ct_3"),
+        ("ct_1/segmentations/liver.nii.gz", "ct_1"),
+        ("s0001/segmentations/liver.nii.gz", "s0001/ct"),
+    ],
+)
+def test_a_file_of_one_structure_names_it_and_the_image(name, image_id):
+    assert parts(name) == {image_id: [("liver", name)]}
+
+
+def test_the_files_of_an_image_are_taken_together():
+    assert parts("ct_1/liver.nii.gz", "ct_1/spleen.nii.gz", "ct_2/liver.nii.gz") == {
+        "ct_1": [("liver", "ct_1/liver.nii.gz"), ("spleen", "ct_1/spleen.nii.gz")],
+        "ct_2": [("liver", "ct_2/liver.nii.gz")],
+    }
+
+
+def test_names_of_files_may_be_mapped():
+    assert parts("ct_1/kidney_left.nii.gz", label_map="kidney_left=left kidney") == {
+        "ct_1": [("left kidney", "ct_1/kidney_left.nii.gz")]
+    }
+
+
+def test_other_files_are_passed_over():
+    assert found("readme.txt", "ct_1.json") == found()
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("ct_9.nii.gz", "no image is called 'ct_9'"),
+        ("ct_9/liver.nii.gz", "no image is called 'ct_9' or 'liver'"),
+        ("ct_1/aorta.nii.gz", "'aorta' is none of the structures liver=1, spleen=2, left kidney=3"),
+        ("aorta/ct_1.nii.gz", "'aorta' is none of the structures"),
+    ],
+)
+def test_what_belongs_to_nothing_is_left_with_a_reason(name, reason):
+    ((path, told),) = found(name).left
+
+    assert path == Path(name)
+    assert told.startswith(reason)
+
+
+def test_a_second_file_for_an_image_is_left_with_a_reason():
+    assert found("ct_1.nii.gz", "ct_1.nrrd").left == [(Path("ct_1.nrrd"), "it shows image 'ct_1' a second time")]
+    assert (
+        found("ct_1.nii.gz", "ct_1/liver.nii.gz").left[0][1].startswith("its image also has a file of all structures")
+    )
+
+
+@pytest.mark.parametrize("text", ["liver", "1=", "=liver", "1=liver,2"])
+def test_a_label_map_of_another_form_is_refused(text):
+    with pytest.raises(InvalidRequest, match=r"A label map is 1=liver,kidney_left=kidney, found"):
+        Meaning.read(text, TASK)
+
+
+def test_a_label_map_to_an_unknown_structure_is_refused():
+    with pytest.raises(UnknownStructure, match=r"'1=aorta': this task has liver=1"):
+        Meaning.read("1=aorta", TASK)
+
+
+# --- content ---------------------------------------------------------------------------------------------------------
+
+BOTH = drawn("""
+    . 1 1
+    . 2 2
+""")
+UPPER = drawn("""
+    . # #
+    . . .
+""")
+RIGHT = drawn("""
+    . . #
+    . . #
+""")
+
+
+def placed(folder, files, label_map=""):
+    for name, mask in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_volume(folder / name, Volume(mask, np.eye(4)))
+    meaning = Meaning.read(label_map, TASK)
+    (masks,) = find_masks([Path(name) for name in files], NAMES, TASK, meaning).masks
+    return place(masks, folder, GRID, TASK, meaning)
+
+
+def test_a_file_of_all_structures_speaks_about_all_of_them(tmp_path):
+    found = placed(tmp_path, {"ct_1.nii.gz": BOTH})
+
+    np.testing.assert_array_equal(found.mask, BOTH)
+    assert found.looked_at == ("liver", "spleen", "left kidney")
+
+
+def test_mapped_numbers_speak_about_their_structures_only(tmp_path):
+    found = placed(tmp_path, {"ct_1.nii.gz": BOTH}, label_map="1=spleen,2=liver")
+
+    np.testing.assert_array_equal(found.mask, np.choose(BOTH, [0, 2, 1]))
+    assert found.looked_at == ("liver", "spleen")
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_files_of_one_structure_speak_about_theirs_only(tmp_path, value):
+    found = placed(tmp_path, {"ct_1/spleen.nii.gz": UPPER * np.uint8(value)})
+
+    np.testing.assert_array_equal(found.mask, 2 * UPPER)
+    assert found.looked_at == ("spleen",)
+
+
+def test_an_empty_file_says_that_its_structure_is_absent(tmp_path):
+    found = placed(tmp_path, {"ct_1/liver.nii.gz": UPPER, "ct_1/spleen.nii.gz": 0 * UPPER})
+
+    assert found.looked_at == ("liver", "spleen")
+    assert (found.mask == 2).sum() == 0
+
+
+def test_where_two_structures_overlap_the_larger_value_wins_and_it_is_told(tmp_path):
+    found = placed(tmp_path, {"ct_1/spleen.nii.gz": RIGHT, "ct_1/liver.nii.gz": UPPER})
+
+    expected = drawn("""
+        . 1 2
+        . . 2
+    """)
+    np.testing.assert_array_equal(found.mask, expected)
+    assert found.overlaps == ("1 voxels of liver are spleen too, and became that",)
+
+
+def test_two_files_of_one_structure_are_joined(tmp_path):
+    found = placed(
+        tmp_path, {"ct_1/left.nii.gz": UPPER, "ct_1/right.nii.gz": RIGHT}, label_map="left=liver,right=liver"
+    )
+
+    np.testing.assert_array_equal(found.mask, UPPER | RIGHT)
+    assert (found.looked_at, found.overlaps) == (("liver",), ())
+
+
+def test_a_file_of_one_structure_with_two_values_is_refused(tmp_path):
+    with pytest.raises(
+        UnknownStructure, match=r"liver.nii.gz is to show one structure, but holds the values \[1.0, 2.0\]"
+    ):
+        placed(tmp_path, {"ct_1/liver.nii.gz": BOTH})
+
+
+def test_a_mask_on_another_grid_is_refused(tmp_path):
+    with pytest.raises(GridMismatch, match=r"The mask of ct_1 is 3x3x1 .* the image is 2x3x1"):
+        placed(tmp_path, {"ct_1/liver.nii.gz": np.ones((3, 3, 1), np.uint8)})
+
+
+def test_an_unknown_number_is_refused(tmp_path):
+    with pytest.raises(UnknownStructure, match=r"label values \[9\]"):
+        placed(tmp_path, {"ct_1.nii.gz": 9 * UPPER})
