@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lib.drafts import RULES, looked_for
 from lib.errors import NoAnnotationsYet
 from lib.networks.checkpoint import Checkpoint
 from lib.serving.inference import device
@@ -21,9 +22,12 @@ from lib.store.record import Record
 from lib.training.cases import TrainingCase
 from lib.training.finetune import FinetuneOptions, Progress, finetune
 from lib.training.gate import verdict
-from lib.training.validate import CaseScore, mean_dice, validate
+from lib.training.validate import CaseScore, mean_dice, scores_of, validate
 
 LOG = logging.getLogger(__name__)
+
+RULE = "the rule "
+"""How a rule is called in reasons, before its name."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,9 @@ class Reporter:
 
 
 def train(record: Record, library: Library, job: Job, reporter: Reporter) -> None:
-    """Fine-tunes the serving version on all expert annotations, measures both, and publishes what passes the gate.
+    """Fine-tunes on all expert annotations, measures the result and what drafts now, and lets the better one serve.
 
-    Where none serves, it goes on from the newest imported version, which then is no rival.
+    What drafts now is the serving version, or the task's rule until there is one.
 
     Raises:
         NoAnnotationsYet: if there is no training case.
@@ -55,8 +59,7 @@ def train(record: Record, library: Library, job: Job, reporter: Reporter) -> Non
     measured = record.annotations.expert_labels(Split.VALIDATION)
     if not learned:
         raise NoAnnotationsYet("There is no expert annotation to learn from. Submit a corrected mask first.")
-    serving = record.models.serving()
-    parent = serving or record.models.imported()
+    parent = record.models.start()
     start = _checkpoint(record, parent) if parent is not None else None
     reporter.line(
         f"Training on {len(learned)} cases, measuring on {len(measured)}, "
@@ -73,8 +76,8 @@ def train(record: Record, library: Library, job: Job, reporter: Reporter) -> Non
     cases = [_case(record, library, annotation) for annotation in measured]
     reporter.line(f"Measuring on {len(cases)} validation cases.")
     scores = validate(checkpoint, cases, device(), reporter.check)
-    before = validate(start, cases, device(), reporter.check) if start is not None and serving is not None else []
-    decision = verdict(scores, before)
+    rival, before = _rival(record, cases, reporter)
+    decision = verdict(scores, before, rival, is_rule=rival.startswith(RULE))
     weights = record.weights.put(checkpoint.to_bytes())
     new = NewModel(
         parent=parent.version if parent is not None else None,
@@ -82,12 +85,24 @@ def train(record: Record, library: Library, job: Job, reporter: Reporter) -> Non
         network=checkpoint.plan.to_json(),
         training=_pairs(learned),
         validation=_pairs(measured),
-        metrics=_metrics(scores, before, time.monotonic() - begin),
+        metrics=_metrics(scores, rival, before, time.monotonic() - begin),
     )
     with record.database.transaction():
         model = record.models.add(new, ModelState(decision.state), decision.reason)
         line = f"Version {model.version} is {model.state}: {decision.reason}."
         record.jobs.finish(job, JobState.DONE, {"model_version": model.version, "reason": decision.reason}, line)
+
+
+def _rival(record: Record, cases: Sequence[TrainingCase], reporter: Reporter) -> tuple[str, list[CaseScore]]:
+    """What drafts now, and how it does on the cases; nothing and no scores if nothing does."""
+    serving, task = record.models.serving(), record.task
+    if serving is not None:
+        return f"version {serving.version}", validate(_checkpoint(record, serving), cases, device(), reporter.check)
+    if task.draft_rule:
+        rule = RULES[task.draft_rule]
+        scores = scores_of(lambda volume: rule(volume, task), looked_for(task), cases, reporter.check)
+        return f"{RULE}{task.draft_rule}", scores
+    return "", []
 
 
 def _checkpoint(record: Record, model: Model) -> Checkpoint:
@@ -136,10 +151,11 @@ def _stopped(reporter: Reporter) -> bool:
     return False
 
 
-def _metrics(scores: Sequence[CaseScore], before: Sequence[CaseScore], seconds: float) -> dict[str, Any]:
+def _metrics(scores: Sequence[CaseScore], rival: str, before: Sequence[CaseScore], seconds: float) -> dict[str, Any]:
     return {
         "mean_dice": _rounded(mean_dice(scores)),
-        "parent_mean_dice": _rounded(mean_dice(before)),
+        "rival": rival,
+        "rival_mean_dice": _rounded(mean_dice(before)),
         "cases": [asdict(score) for score in scores],
         "seconds": round(seconds, 1),
     }

@@ -163,10 +163,14 @@ class Models:
             ).one_or_none()
         return _model(row) if row is not None else None
 
-    def imported(self) -> Model | None:
-        """The newest kept version that learned nothing here: imported weights, for the next training to go on from."""
+    def start(self) -> Model | None:
+        """The version that the next training goes on from.
+
+        The serving one; where none serves, the newest kept one that nobody took out of service by hand: imported
+        weights, or what was not yet better than a rule.
+        """
         kept = (model for model in reversed(self.every()) if model.state is ModelState.KEPT)
-        return next((model for model in kept if model.parent is None and not model.training), None)
+        return self.serving() or next((model for model in kept if not BY_HAND.search(model.reason)), None)
 
     def every(self) -> list[Model]:
         """All versions, oldest first."""

@@ -22,39 +22,46 @@ class Verdict:
     reason: str
 
 
-def verdict(candidate_scores: Sequence[CaseScore], serving_scores: Sequence[CaseScore]) -> Verdict:
-    """Lets a candidate serve unless its mean Dice is below the serving version's.
+def verdict(
+    candidate_scores: Sequence[CaseScore], rival_scores: Sequence[CaseScore], rival: str = "", *, is_rule: bool = False
+) -> Verdict:
+    """Lets a candidate serve unless its mean Dice is below that of what drafts now.
 
     Both are compared on the cases and structures that both were measured on, so a structure that was just added or
     a case that came later does not count against either. Where only one of them found something that is not there,
     the other one's agreement counts as 1.
 
+    Without a validation case a candidate serves and says so, but not in the place of a rule: rare lesions take many
+    corrections to learn, and a rule finds some from the first case on.
+
     Args:
         candidate_scores: of the new version.
-        serving_scores: of the version that serves, on the same cases; empty if none serves.
+        rival_scores: of what drafts now, on the same cases; empty if nothing does.
+        rival: what drafts now, for the reason, such as ``version 3``.
+        is_rule: it is a rule.
     """
+    candidate, before = _comparable(candidate_scores, rival_scores)
+    new, old = mean_dice(candidate), mean_dice(before)
+    if is_rule and (new is None or old is None):
+        return Verdict("kept", f"not validated: no validation case that shows a difference; {rival} goes on drafting")
     if not candidate_scores:
         return Verdict("serving", "not validated: no validation case so far")
-    candidate, serving = _comparable(candidate_scores, serving_scores)
-    new, old = mean_dice(candidate), mean_dice(serving)
     if new is None or old is None:
         mean = mean_dice(candidate_scores)
         found = "no Dice is defined" if mean is None else f"mean Dice {mean:.3f}"
         return Verdict("serving", f"first one measured: {found} on {_cases(candidate_scores)}")
     if new < old:
-        return Verdict("kept", f"mean Dice {new:.3f} is below the serving version's {old:.3f} on {_cases(candidate)}")
-    return Verdict("serving", f"mean Dice {new:.3f}, the version before had {old:.3f}, on {_cases(candidate)}")
+        return Verdict("kept", f"mean Dice {new:.3f} is below the {old:.3f} of {rival} on {_cases(candidate)}")
+    return Verdict("serving", f"mean Dice {new:.3f}, {rival} had {old:.3f}, on {_cases(candidate)}")
 
 
 def _cases(scores: Sequence[CaseScore]) -> str:
     return f"{len(scores)} validation case{'' if len(scores) == 1 else 's'}"
 
 
-def _comparable(
-    candidate: Sequence[CaseScore], serving: Sequence[CaseScore]
-) -> tuple[list[CaseScore], list[CaseScore]]:
+def _comparable(candidate: Sequence[CaseScore], rival: Sequence[CaseScore]) -> tuple[list[CaseScore], list[CaseScore]]:
     """Both lists cut to their common cases and structures."""
-    earlier = {score.image_id: score for score in serving}
+    earlier = {score.image_id: score for score in rival}
     pairs = [(score, earlier[score.image_id]) for score in candidate if score.image_id in earlier]
     cut = [_cut(new, old) for new, old in pairs]
     return [new for new, _ in cut], [old for _, old in cut]

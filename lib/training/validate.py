@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lib.metrics.detection import false_positive_ml
@@ -13,6 +13,7 @@ from lib.metrics.surface import hd95_mm
 from lib.networks.checkpoint import Checkpoint
 from lib.predictor import Predictor
 from lib.training.cases import TrainingCase, checked_mask
+from lib.volume import Array, Volume
 
 LOG = logging.getLogger(__name__)
 
@@ -56,11 +57,28 @@ def validate(
         UnacceptableFile: if the weights do not fit the plan.
     """
     predictor = Predictor(checkpoint, device)
+    return scores_of(predictor.mask, predictor.plan.structures, cases, check)
+
+
+def scores_of(
+    find: Callable[[Volume], Array],
+    structures: Mapping[str, int],
+    cases: Sequence[TrainingCase],
+    check: Callable[[], None] = lambda: None,
+) -> list[CaseScore]:
+    """The same for anything that finds structures in an image, such as a rule.
+
+    Args:
+        find: gives uint8 (I, J, K) of label values on the image's grid.
+        structures: label value by name of what it looks for.
+        cases: a case that cannot be read, or that ``find`` refuses, is left out and logged.
+        check: called before each case; may raise to stop.
+    """
     scores = []
     for case in cases:
         check()
         try:
-            scores.append(_score(predictor, case))
+            scores.append(_score(find, structures, case))
         # A case is read by functions of the caller: whatever they stumble over concerns this case only.
         except Exception as error:
             LOG.warning("Validation case %s is left out: %s", case.image_id, error)
@@ -78,14 +96,14 @@ def mean_dice(scores: Sequence[CaseScore]) -> float | None:
     return sum(means) / len(means) if means else None
 
 
-def _score(predictor: Predictor, case: TrainingCase) -> CaseScore:
+def _score(find: Callable[[Volume], Array], structures: Mapping[str, int], case: TrainingCase) -> CaseScore:
     volume = case.load_volume()
     truth = checked_mask(case, volume)
-    prediction = predictor.mask(volume)
+    prediction = find(volume)
     overlaps: dict[str, float | None] = {}
     distances: dict[str, float | None] = {}
     false_ml: dict[str, float] = {}
-    for name, value in predictor.plan.structures.items():
+    for name, value in structures.items():
         if value in case.looked_at:
             masks = truth == value, prediction == value
             overlaps[name] = _defined(dice(*masks))

@@ -53,15 +53,24 @@ def test_a_version_that_does_not_serve_leaves_the_serving_one_alone(record, stat
     assert states(record) == {1: ModelState.SERVING, 2: state}
 
 
-def test_an_imported_version_is_a_kept_one_that_learned_nothing_here(record):
-    imported = NewModel(None, WEIGHTS, {}, [], [], {})
+def test_training_goes_on_from_the_newest_kept_version_until_one_serves(record):
+    assert record.models.start() is None
+
+    for state in (ModelState.KEPT, ModelState.KEPT, ModelState.REJECTED):
+        add(record, state)
+    assert Outside(record).models.start().version == 2
+
+    record.models.serve(1, "kim")
+    assert Outside(record).models.start().version == 1
+
+
+def test_training_does_not_go_on_from_what_somebody_took_out_of_service(record):
     add(record, ModelState.KEPT)
-    assert record.models.imported() is None
+    add(record)
 
-    for state in (ModelState.KEPT, ModelState.KEPT, ModelState.REJECTED, ModelState.SERVING):
-        record.models.add(imported, state, "imported")
+    record.models.retire("kim")
 
-    assert Outside(record).models.imported().version == 3
+    assert Outside(record).models.start().version == 1
 
 
 def test_rolling_back_is_one_call_and_keeps_every_version(record):

@@ -19,18 +19,29 @@ def test_without_validation_cases_a_candidate_serves_and_says_so():
 
 
 def test_a_worse_candidate_is_kept_with_both_numbers():
-    found = verdict([score("a", liver=0.8), score("b", liver=0.7)], [score("a", liver=0.9), score("b", liver=0.8)])
+    before = [score("a", liver=0.9), score("b", liver=0.8)]
+
+    found = verdict([score("a", liver=0.8), score("b", liver=0.7)], before, "version 3")
 
     assert found.state == "kept"
-    assert found.reason == "mean Dice 0.750 is below the serving version's 0.850 on 2 validation cases"
+    assert found.reason == "mean Dice 0.750 is below the 0.850 of version 3 on 2 validation cases"
 
 
 @pytest.mark.parametrize("candidate", [0.8, 0.9])
 def test_an_equal_or_better_candidate_serves_with_both_numbers(candidate):
-    found = verdict([score("a", liver=candidate)], [score("a", liver=0.8)])
+    found = verdict([score("a", liver=candidate)], [score("a", liver=0.8)], "the rule mass", is_rule=True)
 
     assert found.state == "serving"
-    assert found.reason == f"mean Dice {candidate:.3f}, the version before had 0.800, on 1 validation case"
+    assert found.reason == f"mean Dice {candidate:.3f}, the rule mass had 0.800, on 1 validation case"
+
+
+@pytest.mark.parametrize("scores", [[], [score("a", liver=None)]])
+def test_a_rule_goes_on_drafting_until_a_case_shows_that_a_model_is_better(scores):
+    """No validation case, or one in which rule and model agree that nothing is there."""
+    found = verdict(scores, scores, "the rule mass", is_rule=True)
+
+    assert found.state == "kept"
+    assert found.reason.startswith("not validated: no validation case that shows a difference; the rule mass goes on")
 
 
 def test_the_first_measured_version_serves():
