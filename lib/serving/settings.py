@@ -29,8 +29,9 @@ class Settings:
         modality: DICOM modality of images whose files name none.
         window: lower and upper HU for CT, as ``-160,240``; ``none`` for per-image normalisation.
         spacing: voxel edges in mm that the network works at, as ``1,1,3``; ``none``: median of the images.
-        network: what is trained from scratch, see ``lib.networks.segmenter.NETWORKS``; empty: as the app says.
-        encoder_weights: weight file of the frozen encoder of ``sam_vit_b`` and ``sam_vit_l``.
+        encoder: encoder of the network for images of one slice: ``small``, learned with the rest, or ``sam_vit_b`` or
+            ``sam_vit_l``, frozen; empty: as the app says.
+        encoder_weights: weight file of a frozen encoder.
         loss: what training minimises, see ``lib.losses.LOSSES``; empty: as the app says.
         train_after: new expert annotations after which training starts by itself; 0: never.
         train_seconds: time for one training, without its measuring.
@@ -58,7 +59,7 @@ class Settings:
     modality: str = ""
     window: str = ""
     spacing: str = ""
-    network: str = ""
+    encoder: str = ""
     encoder_weights: Path | None = None
     loss: str = ""
     train_after: int = 4
@@ -93,8 +94,8 @@ class Settings:
 AUTH = ("none", "tokens", "oidc")
 """Ways to sign in."""
 
-NETWORK_NAMES = ("residual_unet", "adapter_unet", "sam_vit_b", "sam_vit_l")
-"""The keys of ``lib.networks.segmenter.NETWORKS``, which loads PyTorch: settings are read before that."""
+ENCODERS = {"small": "adapter_unet", "sam_vit_b": "sam_vit_b", "sam_vit_l": "sam_vit_l"}
+"""The network with each encoder, see ``lib.networks.segmenter.NETWORKS``."""
 
 LOSS_NAMES = ("dice_ce", "asymmetric_focal", "asymmetric_margin", "asymmetric", "position_aware")
 """The keys of ``lib.losses.LOSSES``, which loads PyTorch: settings are read before that."""
@@ -182,7 +183,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "modality": _text,
     "window": _text,
     "spacing": _text,
-    "network": _one_of(NETWORK_NAMES),
+    "encoder": _one_of(tuple(ENCODERS)),
     "encoder_weights": _path,
     "loss": _one_of(LOSS_NAMES),
     "train_after": _number(int, 0),
@@ -222,7 +223,7 @@ def configured(task: Task, settings: Settings, studies: Path | None) -> Task:
         task = replace(task, window_hu=_bounds("--conf window", settings.window))
     if settings.spacing:
         task = replace(task, spacing_mm=_spacing("--conf spacing", settings.spacing))
-    task = _with_network(task, settings)
+    task = _with_encoder(task, settings)
     if settings.loss:
         task = replace(task, loss=settings.loss)
     if not task.structures:
@@ -234,14 +235,18 @@ def configured(task: Task, settings: Settings, studies: Path | None) -> Task:
     return task
 
 
-def _with_network(task: Task, settings: Settings) -> Task:
-    """The task with the network that is asked for; one with a frozen encoder and its weight file go together."""
-    if settings.network:
-        task = replace(task, network=settings.network)
+def _with_encoder(task: Task, settings: Settings) -> Task:
+    """The task with the encoder that is asked for; a frozen one and its weight file go together."""
+    if settings.encoder and not task.is_flat:
+        raise InvalidSetting(
+            f"--conf encoder {settings.encoder} is for images of one slice; the task {task.name} works on volumes."
+        )
+    if settings.encoder:
+        task = replace(task, network=ENCODERS[settings.encoder])
     weights = settings.encoder_weights
     if task.network.startswith("sam_") != (weights is not None):
         raise InvalidSetting(
-            "--conf network sam_vit_b or sam_vit_l and --conf encoder_weights FILE go together; one of them is missing."
+            "--conf encoder sam_vit_b or sam_vit_l and --conf encoder_weights FILE go together; one of them is missing."
         )
     if weights is None:
         return task

@@ -21,7 +21,7 @@ READ: dict[str, tuple[str, Any]] = {
     "modality": ("CT", "CT"),
     "window": ("-160,240", "-160,240"),
     "spacing": ("1,1,3", "1,1,3"),
-    "network": ("adapter_unet", "adapter_unet"),
+    "encoder": ("small", "small"),
     "encoder_weights": ("/sam.pth", Path("/sam.pth")),
     "loss": ("asymmetric", "asymmetric"),
     "train_after": ("8", 8),
@@ -208,18 +208,26 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str, wanted:
         task_of(folder=tmp_path)
 
 
-def test_a_network_with_a_frozen_encoder_is_taken_together_with_its_weight_file(tmp_path: Path) -> None:
+FILMS = Task("films", "", numbered(["mass"]), is_flat=True)
+
+
+def test_a_frozen_encoder_is_taken_together_with_its_weight_file(tmp_path: Path) -> None:
     file = tmp_path / "sam.pth"
     file.touch()
 
-    task = configured(ORGANS, Settings(tmp_path, network="sam_vit_b", encoder_weights=file), None)
+    task = configured(FILMS, Settings(tmp_path, encoder="sam_vit_b", encoder_weights=file), None)
 
     assert (task.network, task.encoder_weights) == ("sam_vit_b", str(file))
-    for alone in (Settings(tmp_path, network="sam_vit_l"), Settings(tmp_path, encoder_weights=file)):
+    for alone in (Settings(tmp_path, encoder="sam_vit_l"), Settings(tmp_path, encoder_weights=file)):
         with pytest.raises(InvalidSetting, match="go together; one of them is missing"):
-            configured(ORGANS, alone, None)
+            configured(FILMS, alone, None)
 
 
 def test_a_weight_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match=r"gone.pth is no file. Name a weight file of Segment Anything"):
-        configured(ORGANS, Settings(tmp_path, network="sam_vit_b", encoder_weights=tmp_path / "gone.pth"), None)
+        configured(FILMS, Settings(tmp_path, encoder="sam_vit_b", encoder_weights=tmp_path / "gone.pth"), None)
+
+
+def test_an_encoder_for_images_of_one_slice_is_refused_for_volumes(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"--conf encoder small is for images of one slice; .* works on volumes"):
+        configured(ORGANS, Settings(tmp_path, encoder="small"), None)
