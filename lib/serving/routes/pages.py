@@ -63,8 +63,13 @@ def home(app: App, request: Request) -> HTMLResponse:
 
 def _progress(app: LabelingLoop) -> str:
     status, serving = app.datastore().status(), app.record.models.serving()
-    model = f"Model version {serving.version} makes drafts." if serving else "There is no model yet."
-    return f"{status['completed']} of {status['total']} images are labelled. {model}"
+    if serving is not None:
+        drafts = f"Model version {serving.version} makes drafts."
+    elif app.record.task.draft_rule:
+        drafts = "There is no model yet: a rule makes drafts."
+    else:
+        drafts = "There is no model yet."
+    return f"{status['completed']} of {status['total']} images are labelled. {drafts}"
 
 
 @router.get("/docs", include_in_schema=False)
