@@ -74,12 +74,15 @@ class Predictor:
         self.seconds = {}
         with self._timed("prepare"):
             image = prepared(volume, self.plan)
+        return self.answer(image.voxels[None])[0], image.frame
+
+    def answer(self, seen: Tensor) -> Tensor:
+        """Probabilities float32 (B, C, I, J, K) of what the network sees, float32 (B, N, I, J, K) on its own grid."""
         with self._timed("network"), torch.inference_mode(), computing_in(self.precision, self.device):
-            probabilities = self._forward(image.voxels[None].to(self.device))[0].float().cpu()
-        return probabilities, image.frame
+            return self._forward(seen.to(self.device)).float().cpu()
 
     def _forward(self, image: Tensor) -> Tensor:
-        """Probabilities (1, C, I, J, K) of an image (1, 1, I, J, K)."""
+        """Probabilities (B, C, I, J, K) of images (B, N, I, J, K)."""
         i, j, k = image.shape[2:]
         padding = _padding((i, j, k), self.plan)
         wide = functional.pad(image, padding, mode="replicate")

@@ -62,7 +62,7 @@ MAX_VOXELS = 4_000_000
 """A task without a spacing of its own works at one that keeps its median image below this many voxels."""
 
 MAX_PIXELS = 1024 * 800
-"""The same for images of one slice."""
+"""The same for images of one slice, unless their network's ``Size`` says otherwise."""
 
 PATCH_VOXELS = 64 * 64 * 48
 """Largest number of voxels of a training patch."""
@@ -82,15 +82,17 @@ class Size:
         channels: features of its levels, finest first.
         patch_voxels: of a training patch at most.
         features: fewest and most at full resolution.
+        pixels: of the median image at most, if it has one slice and the task no spacing of its own.
     """
 
     channels: tuple[int, ...]
     patch_voxels: int
     features: tuple[int, int]
+    pixels: int = MAX_PIXELS
 
 
 SIZES = {
-    "adapter_unet": Size((8, 16, 32, 64, 128), 256 * 256, (8, 16)),
+    "adapter_unet": Size((8, 16, 32, 64, 128), 256 * 256, (8, 16), pixels=320 * 256),
     "sam_vit_b": Size((16, 32, 64, 128, 256), 512 * 512, (8, 16)),
     "sam_vit_l": Size((16, 32, 64, 128, 256), 512 * 512, (8, 16)),
 }
@@ -226,9 +228,10 @@ def plan_for(task: Task, grids: Sequence[Grid]) -> NetworkPlan:
     extents_mm = [np.multiply(shape, edges) for shape, edges in zip(shapes, spacings, strict=True)]
     extent_mm = np.median(extents_mm, axis=0)
     is_flat = np.median(shapes, axis=0) == 1
-    spacing_mm = task.spacing_mm or _affordable(_median_of(spacings), extent_mm, is_flat)
-    size = np.where(is_flat, 1, np.maximum(np.rint(extent_mm / spacing_mm), 1)).astype(int)
     new = SIZES.get(task.network, Size(CHANNELS, PATCH_VOXELS, FEATURES))
+    at_most = new.pixels if is_flat.any() else MAX_VOXELS
+    spacing_mm = task.spacing_mm or _affordable(_median_of(spacings), extent_mm, is_flat, at_most)
+    size = np.where(is_flat, 1, np.maximum(np.rint(extent_mm / spacing_mm), 1)).astype(int)
     strides = _strides(size, spacing_mm, len(new.channels) - 1)
     multiple = np.prod(strides, axis=0)
     i, j, k = (1 if flat else 3 for flat in is_flat)
@@ -237,7 +240,7 @@ def plan_for(task: Task, grids: Sequence[Grid]) -> NetworkPlan:
         structures=task.values,
         spacing_mm=spacing_mm,
         window_hu=task.window_hu,
-        patch=_patch(size, np.asarray(spacing_mm), multiple, new.patch_voxels),
+        patch=_patch(size, np.asarray(spacing_mm), multiple, task.patch_voxels or new.patch_voxels),
         channels=new.channels,
         strides=strides,
         kernel=(i, j, k),
@@ -386,10 +389,9 @@ def _median_of(spacings: Sequence[Triple]) -> Triple:
     return i, j, k
 
 
-def _affordable(spacing_mm: Triple, extent_mm: Array, is_flat: Array) -> Triple:
-    """The spacing, with the finest edges made longer until the extent has few enough voxels."""
+def _affordable(spacing_mm: Triple, extent_mm: Array, is_flat: Array, at_most: int) -> Triple:
+    """The spacing, with the finest edges made longer until the extent has at most so many voxels."""
     finest = min(edge for edge, flat in zip(spacing_mm, is_flat, strict=True) if not flat or is_flat.all())
-    at_most = MAX_PIXELS if is_flat.any() else MAX_VOXELS
     while True:
         edges = np.where(is_flat, spacing_mm, np.maximum(spacing_mm, finest))
         if np.prod(np.where(is_flat, 1, extent_mm / edges)) <= at_most:

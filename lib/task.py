@@ -62,6 +62,8 @@ class Task:
         is_flat: images have one slice, as radiographs do.
         network: name in ``lib.networks.segmenter.NETWORKS`` of what is trained from scratch.
         encoder_weights: path of the weight file for a network with a frozen encoder; empty: none.
+        patch_voxels: of a training patch at most; ``None``: what suits the network. Smaller ones allow more steps in
+            the same time, which structures need that are rare and small.
         loss: name in ``lib.losses.LOSSES`` of what training minimises.
         draft_rule: name in ``lib.drafts.RULES`` of the draft before the first model; empty: there is none.
         flag_ml: volume of all structures together from which a case is flagged, in ml; ``None``: cases are not flagged.
@@ -78,6 +80,7 @@ class Task:
     is_flat: bool = False
     network: str = "residual_unet"
     encoder_weights: str = ""
+    patch_voxels: int | None = None
     loss: str = "dice_ce"
     draft_rule: str = ""
     flag_ml: float | None = None

@@ -7,7 +7,7 @@ from lib.task import Structure, Task
 class HemorrhageApp(LabelingLoop, MONAILabelApp):
     """Labels bleeds on head CT.
 
-    Types and label values are those of the BHSD data set (Wu et al., MLMI 2023), as is the window.
+    Types, label values and window are those of the BHSD data set (Wu et al., MLMI 2023).
     """
 
     TASK = Task(
@@ -24,6 +24,7 @@ class HemorrhageApp(LabelingLoop, MONAILabelApp):
         modalities=("CT",),
         window_hu=(-40.0, 120.0),
         region="largest",
+        patch_voxels=64 * 64 * 16,
         draft_rule="hemorrhage",
         flag_ml=1.0,
     )

@@ -49,7 +49,7 @@ class PositionAwareLoss(nn.Module):
             return logits.sum() * 0, logits.sum() * 0
         cases, channels = pairs[:, 0], pairs[:, 1] + 1
         truth = (target[cases, 0] == channels[:, None, None, None]).to(logits.dtype)
-        odds = _log_odds(logits)[cases, channels]
+        odds = log_odds(logits)[cases, channels]
         weight = rim_weight(truth)
         axes = (1, 2, 3)
         each = functional.binary_cross_entropy_with_logits(odds, truth, reduction="none")
@@ -83,7 +83,7 @@ def _summed(voxels: Tensor, axis: int) -> Tensor:
     return functional.avg_pool3d(functional.pad(voxels, around), edges, stride=1) * NEIGHBOURHOOD
 
 
-def _log_odds(logits: Tensor) -> Tensor:
+def log_odds(logits: Tensor) -> Tensor:
     """Of each class against all others together, (B, C, I, J, K)."""
     classes = range(logits.shape[1])
     others = [torch.cat([logits[:, :c], logits[:, c + 1 :]], dim=1).logsumexp(dim=1) for c in classes]

@@ -93,6 +93,28 @@ def surface_distances(truth: Array, prediction: Array, spacing_mm: tuple[float, 
     return SurfaceDistances(_nearest_mm(from_truth, from_prediction), _nearest_mm(from_prediction, from_truth))
 
 
+def signed_distances_mm(reference: Array, mask: Array, spacing_mm: tuple[float, float, float]) -> Array:
+    """From each surface voxel of a mask to the nearest one of a reference: positive outside the reference.
+
+    Args:
+        reference: bool (I, J, K).
+        mask: bool (I, J, K), on the same grid.
+        spacing_mm: voxel edge lengths along I, J, K.
+
+    Returns:
+        Float (N,) in mm, between voxel centres; negative inside the reference, 0 on its surface. ``inf`` everywhere if
+        the reference is empty; of length 0 if the mask is.
+
+    Raises:
+        GridMismatch: if the shapes differ.
+    """
+    reference, mask = as_masks(reference, mask)
+    box = joint_box(reference, mask)
+    points_mm = _surface_mm(mask[box], mask.shape, spacing_mm)
+    is_inside = reference[box][tuple(np.rint(points_mm / spacing_mm).astype(int).T)]
+    return _nearest_mm(points_mm, _surface_mm(reference[box], mask.shape, spacing_mm)) * np.where(is_inside, -1, 1)
+
+
 def _nearest_mm(points_mm: Array, others_mm: Array) -> Array:
     """Float (N,): from each of (N, 3) points to the nearest of (M, 3) others; ``inf`` if there is none."""
     if not len(others_mm):

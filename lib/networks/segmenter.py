@@ -14,6 +14,7 @@ from lib.errors import UnacceptableFile
 from lib.networks.adapter_unet import AdapterUNet
 from lib.networks.checkpoint import Checkpoint, NetworkPlan
 from lib.networks.monai_network import PREFIX, class_axes, monai_network
+from lib.networks.refiner import RefinerUNet
 from lib.networks.sam_encoder import VIT_B, VIT_L
 from lib.networks.sam_unet import SamUNet
 
@@ -57,8 +58,9 @@ NETWORKS: dict[str, Callable[[NetworkPlan], nn.Module]] = {
     "adapter_unet": AdapterUNet,
     "sam_vit_b": partial(SamUNet, size=VIT_B),
     "sam_vit_l": partial(SamUNet, size=VIT_L),
+    "refiner": RefinerUNet,
 }
-"""What ``NetworkPlan.network`` may name."""
+"""What ``NetworkPlan.network`` may name; the refiner sees a mask beside the image and is no task's own network."""
 
 
 def network_of(plan: NetworkPlan) -> nn.Module:
@@ -129,8 +131,9 @@ def carried_over(start: Checkpoint, plan: NetworkPlan, seed: int) -> nn.Module:
 
 
 def _own_axes(tensors: Iterable[str]) -> dict[str, tuple[int, ...]]:
-    """The same for our own networks, which have a classifier on top."""
-    return {name: (0,) for name in tensors if name.startswith("classifier.")}
+    """The same for our own networks, which have a classifier on top; a refiner's entrance sees image and structures."""
+    axis = {"classifier": 0, "entrance": 1}
+    return {name: (axis[part],) for name in tensors if (part := name.split(".")[0]) in axis}
 
 
 def _channels(earlier: NetworkPlan, plan: NetworkPlan) -> dict[int, int]:

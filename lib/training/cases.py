@@ -37,12 +37,15 @@ class TrainingCase:
         load_volume: reads the image.
         load_mask: reads the mask, uint8 (I, J, K) of label values on the image's grid.
         looked_at: label values of the structures that the annotator covered, present or not.
+        load_draft: reads an earlier mask that was corrected to this one, of the same kind; ``None``: there is none,
+            or nobody learns from it.
     """
 
     image_id: str
     load_volume: Callable[[], Volume]
     load_mask: Callable[[], Array]
     looked_at: frozenset[int]
+    load_draft: Callable[[], Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,9 @@ class PreparedCase:
     Attributes:
         image_id: for messages.
         image: float16 (1, I, J, K).
-        target: uint8 (1, I, J, K), channel numbers.
+        target: uint8 (1, I, J, K), channel numbers; (2, I, J, K) where there is a draft, which comes second.
         looked_at: bool (C,), background first.
-        points: voxel positions int64 (N, 3) by channel, for the structures that are present.
+        points: voxel positions int64 (N, 3) by channel, for the structures that are present in mask or draft.
     """
 
     image_id: str
@@ -144,16 +147,15 @@ def _prepared(case: TrainingCase, plan: NetworkPlan, generator: np.random.Genera
     volume = case.load_volume()
     mask = checked_mask(case, volume)
     image = prepared(volume, plan)
-    target = prepared_mask(mask, image.frame, plan)
+    masks = [mask] if case.load_draft is None else [mask, case.load_draft()]
+    target = np.stack([prepared_mask(drawn, image.frame, plan) for drawn in masks])
     looked_at = [True, *(value in case.looked_at for value in plan.structures.values())]
     points = {
         channel: generator.permutation(found)[:POINTS_PER_STRUCTURE]
         for channel in range(1, plan.classes)
-        if looked_at[channel] and len(found := np.argwhere(target == channel))
+        if looked_at[channel] and len(found := np.argwhere((target == channel).any(axis=0)))
     }
-    return PreparedCase(
-        case.image_id, image.voxels.half(), torch.from_numpy(target)[None], torch.tensor(looked_at), points
-    )
+    return PreparedCase(case.image_id, image.voxels.half(), torch.from_numpy(target), torch.tensor(looked_at), points)
 
 
 def _attempt(case: TrainingCase, make: Callable[[], T], skipped: dict[str, str]) -> T | None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lib.losses import LOSSES, Loss
-from lib.networks.checkpoint import Checkpoint
+from lib.networks.checkpoint import Checkpoint, NetworkPlan
 from lib.networks.precision import Precision, computing_in
 from lib.networks.segmenter import carried_over, seeded_network
 from lib.preprocessing import plan_for
@@ -23,6 +24,9 @@ REPORT_EVERY_SECONDS = 1.0
 
 PLANNED_FROM = 12
 """Images whose grids decide spacing and patch of a first network."""
+
+BETAS = (0.9, 0.98)
+"""The optimiser forgets squared gradients within some 50 steps: a training has few hundred, and the first are large."""
 
 GRADIENT_NORM = 5.0
 """Longer gradients are shortened to this."""
@@ -69,7 +73,7 @@ class Progress:
         dice: running mean over the training patches of the overlap (Dice, or what the task's loss has instead) that the
             loss saw, 0 to 1; ``None`` before the first step.
         seconds_left: of computing.
-        steps: optimiser steps so far.
+        steps: batches learned from so far.
         skipped: reason by image id for each case that is not learned from.
     """
 
@@ -124,18 +128,16 @@ def finetune(
     network = seeded_network(plan, options.seed) if start is None else carried_over(start, plan, options.seed)
     peak = options.learning_rate if start is None else options.finetune_learning_rate
     patches = Patches(ready, plan, options.batch_size, options.seed)
-    _Run(network, patches, LOSSES[task.loss](), options, peak, skipped).train(report, check)
-    return Checkpoint(plan, {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()})
+    return _Finetuning(network, patches, LOSSES[task.loss](), options, peak, skipped).train(plan, report, check)
 
 
-class _Run:
+class Run(ABC):
     """One training; the network is changed in place."""
 
     def __init__(
         self,
         network: nn.Module,
         patches: Patches,
-        loss: Loss,
         options: FinetuneOptions,
         peak: float,
         skipped: dict[str, str],
@@ -146,23 +148,28 @@ class _Run:
         self._device = torch.device(options.device)
         self._network = network.to(self._device).train()
         self._patches = patches
-        self._loss = loss
-        self._optimizer = torch.optim.AdamW(network.parameters(), lr=peak, weight_decay=1e-4)
+        self._optimizer = torch.optim.AdamW(network.parameters(), lr=peak, betas=BETAS, weight_decay=1e-4)
         self._steps = 0
         self._mean_loss = self._mean_dice = float("nan")
 
-    def train(self, report: Callable[[Progress], None], check: Callable[[], None]) -> None:
-        """Steps until time or epochs are used up."""
+    @abstractmethod
+    def _learn(self, batch: Batch, fraction: float) -> tuple[Tensor, Tensor]:
+        """Loss and overlap loss of a batch after a step on it; ``fraction`` of the training is over."""
+
+    def train(self, plan: NetworkPlan, report: Callable[[Progress], None], check: Callable[[], None]) -> Checkpoint:
+        """Learns until time or epochs are used up; ``plan`` is that of the network."""
         budget, reported = Budget(self._options.seconds), 0.0
         while (fraction := self._fraction(budget)) < 1:
             check()
             for group in self._optimizer.param_groups:
                 group["lr"] = learning_rate_at(fraction, self._peak)
-            self._learn(self._patches.batch())
+            self._note(*self._learn(self._patches.batch(), fraction))
             if budget.spent - reported >= REPORT_EVERY_SECONDS:
                 reported = budget.spent
                 report(self._progress(budget))
         report(self._progress(budget))
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in self._network.state_dict().items()}
+        return Checkpoint(plan, weights)
 
     @property
     def _epochs(self) -> float:
@@ -173,17 +180,21 @@ class _Run:
         limit = self._options.max_epochs
         return max(budget.fraction, 0.0 if limit is None else self._epochs / limit)
 
-    def _learn(self, batch: Batch) -> None:
-        """One optimiser step."""
-        self._optimizer.zero_grad(set_to_none=True)
+    def _logits(self, seen: Tensor) -> Tensor:
+        """Float32 (B, C, I, J, K), computed as the options say."""
         with computing_in(self._options.precision, self._device):
-            logits = self._network(batch.image.to(self._device))
-        target, looked_at = batch.target.to(self._device), batch.looked_at.to(self._device)
-        cross_entropy, overlap_loss = self._loss.parts(logits.float(), target, looked_at)
-        loss = cross_entropy + overlap_loss
+            logits: Tensor = self._network(seen)
+        return logits.float()
+
+    def _step(self, loss: Tensor) -> None:
+        """One step of the optimiser."""
+        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self._network.parameters(), GRADIENT_NORM)
         self._optimizer.step()
+
+    def _note(self, loss: Tensor, overlap_loss: Tensor) -> None:
+        """Takes a batch into the running means."""
         self._steps += 1
         self._mean_loss = _running(self._mean_loss, float(loss.detach()), self._steps)
         self._mean_dice = _running(self._mean_dice, 1 - float(overlap_loss.detach()), self._steps)
@@ -199,6 +210,30 @@ class _Run:
             steps=self._steps,
             skipped=dict(self._skipped),
         )
+
+
+class _Finetuning(Run):
+    """A training that minimises a task's loss."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        patches: Patches,
+        loss: Loss,
+        options: FinetuneOptions,
+        peak: float,
+        skipped: dict[str, str],
+    ) -> None:
+        super().__init__(network, patches, options, peak, skipped)
+        self._loss = loss
+
+    def _learn(self, batch: Batch, fraction: float) -> tuple[Tensor, Tensor]:
+        logits = self._logits(batch.image.to(self._device))
+        target, looked_at = batch.target.to(self._device), batch.looked_at.to(self._device)
+        cross_entropy, overlap_loss = self._loss.parts(logits, target, looked_at)
+        loss = cross_entropy + overlap_loss
+        self._step(loss)
+        return loss, overlap_loss
 
 
 def _running(mean: float, value: float, steps: int) -> float:

@@ -16,6 +16,7 @@ from monai.transforms.intensity.dictionary import (
     RandShiftIntensityd,
 )
 from monai.transforms.spatial.dictionary import RandAffined
+from monai.utils.type_conversion import convert_to_tensor
 from torch import Tensor
 
 from lib.networks.checkpoint import NetworkPlan, VoxelTriple
@@ -34,6 +35,12 @@ ROTATION_RAD = 0.26
 SCALING = 0.15
 """Largest angle and change of size where the augmentation is at full strength."""
 
+NARROW_HU = 200.0
+"""In a window at most this wide a few HU decide, as between blood and brain."""
+
+CALIBRATED = 0.25
+"""Strength of what is done to intensities there: the scale of CT is the same on every scanner."""
+
 ELSEWHERE = 0.5
 """Strength of the augmentation of patches that are not centred on a structure.
 
@@ -49,7 +56,7 @@ class Batch:
 
     Attributes:
         image: float32 (B, 1, I, J, K).
-        target: long (B, 1, I, J, K), channel numbers.
+        target: long (B, 1, I, J, K), channel numbers; (B, 2, I, J, K) of cases with a draft, which comes second.
         looked_at: bool (B, C).
     """
 
@@ -97,8 +104,8 @@ class Patches:
         chosen = self._choice()
         patches = [self._augmented(self._patch(case, channel), channel) for case, channel in chosen]
         return Batch(
-            torch.stack([torch.as_tensor(patch["image"]) for patch in patches]),
-            torch.stack([torch.as_tensor(patch["target"]) for patch in patches]).long(),
+            torch.stack([convert_to_tensor(patch["image"]) for patch in patches]),
+            torch.stack([convert_to_tensor(patch["target"]) for patch in patches]).long(),
             torch.stack([case.looked_at for case, _ in chosen]),
         )
 
@@ -169,10 +176,11 @@ def augmentation(plan: NetworkPlan, strength: float = 1.0) -> Compose:
     Images are not mirrored: left and right organs are different structures.
 
     Args:
-        plan: says which axes may be turned.
+        plan: says which axes may be turned, and whether the intensities are HU in a narrow window.
         strength: share of the largest changes that is used; how often there are any stays the same.
     """
     both = ("image", "target")
+    shading = strength * (CALIBRATED if _is_narrow(plan) else 1.0)
     steps = [
         RandAffined(
             both,
@@ -184,12 +192,17 @@ def augmentation(plan: NetworkPlan, strength: float = 1.0) -> Compose:
             padding_mode="border",
             cache_grid=True,
         ),
-        RandAdjustContrastd("image", prob=0.3, gamma=(1 - 0.3 * strength, 1 + 0.5 * strength)),
-        RandScaleIntensityd("image", prob=0.5, factors=0.2 * strength),
-        RandShiftIntensityd("image", prob=0.5, offsets=0.2 * strength),
-        RandGaussianNoised("image", prob=0.3, std=0.1 * strength),
+        RandAdjustContrastd("image", prob=0.3, gamma=(1 - 0.3 * shading, 1 + 0.5 * shading)),
+        RandScaleIntensityd("image", prob=0.5, factors=0.2 * shading),
+        RandShiftIntensityd("image", prob=0.5, offsets=0.2 * shading),
+        RandGaussianNoised("image", prob=0.3, std=0.1 * shading),
     ]
     return Compose(steps)
+
+
+def _is_narrow(plan: NetworkPlan) -> bool:
+    """Whether the network sees few HU only."""
+    return plan.window_hu is not None and plan.window_hu[1] - plan.window_hu[0] <= NARROW_HU
 
 
 def _rotations(plan: NetworkPlan) -> list[float]:

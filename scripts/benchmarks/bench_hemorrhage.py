@@ -105,8 +105,17 @@ def hemorrhage_task(loss: str) -> Task:
     """The app's task with another loss; without the app, which would load the server."""
     from lib.task import Task, numbered
 
-    structures = numbered(["EDH", "IPH", "IVH", "SAH", "SDH"])
-    return Task("hemorrhage", "", structures, "CT", ("CT",), (-40.0, 120.0), region="largest", loss=loss)
+    return Task(
+        "hemorrhage",
+        "",
+        numbered(["EDH", "IPH", "IVH", "SAH", "SDH"]),
+        "CT",
+        ("CT",),
+        (-40.0, 120.0),
+        region="largest",
+        patch_voxels=64 * 64 * 16,
+        loss=loss,
+    )
 
 
 def scores(test: Sequence[TrainingCase], masks: Sequence[Any], task: Task) -> dict[str, Any]:

@@ -151,16 +151,19 @@ def plan_of(network: str, task: Task, grids: Sequence[Grid]) -> NetworkPlan:
 
 
 def plain_unet(plan: NetworkPlan) -> nn.Module:
-    """MONAI's plain U-Net for flat images."""
+    """MONAI's plain U-Net for flat images; it starts with as much background as the other."""
     from monai.networks.nets.basic_unet import BasicUNet
     from torch import Tensor, nn
 
+    from lib.networks.adapter_unet import BACKGROUND_ODDS
     from lib.networks.multi_scale import flat_axis
 
     class PlainUNet(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.body = BasicUNet(2, 1, plan.classes, features=(*plan.channels, plan.channels[0]))
+            nn.init.zeros_(self.body.final_conv.bias)
+            nn.init.constant_(self.body.final_conv.bias[:1], BACKGROUND_ODDS)
 
         def forward(self, image: Tensor) -> Tensor:
             axis = flat_axis(plan) + 2

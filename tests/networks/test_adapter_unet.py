@@ -73,6 +73,23 @@ def test_every_part_learns():
     assert [name for name, value in network.named_parameters() if torch.equal(value, before[name])] == []
 
 
+def test_only_the_stem_sees_single_pixels():
+    found = []
+    network = network_of(PLAN)
+    for part in (network.stem[0], network.levels[0], network.multi_scale):
+        part.register_forward_hook(lambda part, seen, given: found.append((*seen[0].shape[2:], *given.shape[2:])))
+
+    network(torch.zeros(2, 1, 32, 32, 1))
+
+    assert found == [(32, 32, 16, 16), (16, 16, 8, 8), (16, 16, 16, 16)]
+
+
+def test_a_new_network_takes_nearly_everything_for_background():
+    probabilities = seeded_network(PLAN, 0).eval()(torch.randn(1, 1, 32, 32, 1)).softmax(dim=1)
+
+    assert float(probabilities[:, 0].detach().min()) > 0.9
+
+
 def test_a_seed_draws_the_same_weights():
     first, second = (seeded_network(PLAN, 5).state_dict() for _ in range(2))
 

@@ -11,7 +11,7 @@ import torch
 
 from lib.preprocessing import plan_for
 from lib.training.cases import PreparedCase, prepared_cases
-from lib.training.patches import ELSEWHERE, Patches, augmentation
+from lib.training.patches import CALIBRATED, ELSEWHERE, Patches, augmentation
 from tests.training.shapes import TASK, case, drawn
 
 PLAN = plan_for(TASK, [drawn(0)[0].grid])
@@ -181,6 +181,22 @@ def test_patches_on_a_structure_are_changed_more_than_those_elsewhere():
     patches._augmented_centred = lambda patch: {"seen": "centred"}
     patches._augmented_elsewhere = lambda patch: {"seen": "elsewhere"}
     assert [patches._augmented({}, channel)["seen"] for channel in (1, None)] == ["centred", "elsewhere"]
+
+
+@pytest.mark.parametrize(
+    ("window_hu", "strength"),
+    [(None, 1.0), ((-160.0, 240.0), 1.0), ((0.0, 200.0), CALIBRATED), ((0.0, 100.0), CALIBRATED)],
+)
+def test_where_a_few_hu_decide_intensities_are_changed_less_and_places_as_much(window_hu, strength):
+    place, _, scaled, shifted, noise = augmentation(replace(PLAN, window_hu=window_hu)).transforms
+
+    assert scaled.scaler.factors == pytest.approx((-0.2 * strength, 0.2 * strength))
+    assert shifted.shifter.offsets == pytest.approx((-0.2 * strength, 0.2 * strength))
+    assert noise.rand_gaussian_noise.std == pytest.approx(0.1 * strength)
+    assert (
+        place.rand_affine.rand_affine_grid.rotate_range
+        == augmentation(PLAN).transforms[0].rand_affine.rand_affine_grid.rotate_range
+    )
 
 
 def test_left_stays_left():

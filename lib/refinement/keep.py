@@ -1,0 +1,69 @@
+"""When a refiner's own change is so implausible that the draft is the safer mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.metrics.overlap import dice
+from lib.volume import Array
+
+DRAFT_VOTES = 0.6
+"""Votes that the draft has in each voxel beside the one of the refiner: a refiner changes what it is 80 % sure of.
+
+Measured on outlines of crowd workers (docs/methods.md): the gain stays, and fewer masks become worse."""
+
+LEAST_AGREEMENT = 0.4
+"""Dice of draft and refined mask. Hurried annotators are nearly always better than that; a mask that has less in common
+with the draft is another object."""
+
+LEAST_SETTLED = 0.7
+"""Dice of the last two stages. A refiner that still changes so much has found no mask that it agrees with."""
+
+LARGEST_JUMP = 2.5
+"""Factor by which the volume may grow or shrink. Masks of annotators who miss the expert's by more are rare."""
+
+
+def with_draft(probabilities: Tensor, draft: Tensor, votes: float = DRAFT_VOTES) -> Tensor:
+    """A refiner's probabilities averaged with the draft.
+
+    Args:
+        probabilities: float (C, I, J, K), background first.
+        draft: integer (I, J, K) of channel numbers.
+        votes: of the draft beside the one of the refiner.
+    """
+    return probabilities.scatter_add(0, draft.long()[None], torch.full_like(probabilities[:1], votes)) / (1 + votes)
+
+
+def reason_to_keep(masks: Sequence[Array], structures: Sequence[str]) -> str:
+    """Why the draft should stay as it is, or nothing if the last stage may take its place.
+
+    A structure that is not in the draft may appear.
+
+    Args:
+        masks: uint8 (I, J, K) of channel numbers: the draft, then the mask of each stage, at least one.
+        structures: names of the channels after the background.
+    """
+    for channel, name in enumerate(structures, start=1):
+        draft, *stages = (mask == channel for mask in masks)
+        if draft.any() and (reason := _implausible(draft, stages)):
+            return f"{name}: {reason}"
+    return ""
+
+
+def _implausible(draft: Array, stages: Sequence[Array]) -> str:
+    """What is wrong with the change of one structure, bool (I, J, K) each."""
+    last = stages[-1]
+    if not last.any():
+        return "nothing would be left of it"
+    growth = np.count_nonzero(last) / np.count_nonzero(draft)
+    if not 1 / LARGEST_JUMP <= growth <= LARGEST_JUMP:
+        return f"its volume would be {growth:.2f} times as large"
+    if (agreement := dice(draft, last)) < LEAST_AGREEMENT:
+        return f"the refined mask has a Dice of only {agreement:.2f} with the draft"
+    if len(stages) > 1 and (settled := dice(stages[-2], last)) < LEAST_SETTLED:
+        return f"the last two stages have a Dice of only {settled:.2f} with each other"
+    return ""

@@ -1,0 +1,177 @@
+"""Training a refiner on pairs: an image, a draft of its mask, and what the expert made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lib.losses.discrepancy import DICE_SHARE, DiscrepancyLoss
+from lib.networks.checkpoint import Checkpoint
+from lib.networks.refiner import as_channels
+from lib.networks.segmenter import carried_over, seeded_network
+from lib.refinement.plan import refiner_plan
+from lib.task import Task
+from lib.training.cases import TrainingCase, body_grids, prepared_cases
+from lib.training.finetune import PLANNED_FROM, FinetuneOptions, Progress, Run, Stopped
+from lib.training.patches import Batch, Patches
+
+
+class Feedback(StrEnum):
+    """What the next stage sees of the last one."""
+
+    HARD = "hard"
+    """The mask: each voxel's most probable class."""
+
+    SOFT = "soft"
+    """The probabilities; the weight of a voxel then grows with their distance from the truth."""
+
+
+class Steps(StrEnum):
+    """When the optimiser makes a step."""
+
+    STAGE = "stage"
+    """After every stage, whose starting mask is a constant."""
+
+    SUMMED = "summed"
+    """Once for the sum of all stages; with soft feedback the gradient flows through them."""
+
+
+class StageWeights(StrEnum):
+    """What the loss of stage k of K is multiplied with."""
+
+    DOUBLING = "doubling"
+    """``2**k / 2**K``: the last stage counts fully, each earlier one half of the next."""
+
+    EQUAL = "equal"
+    """1."""
+
+    FLOORED = "floored"
+    """``max(1, 2**k)``, as the source writes it, though 2**k is never below 1."""
+
+
+@dataclass(frozen=True)
+class RefineOptions(FinetuneOptions):
+    """How to train a refiner; each point that the source leaves open is one of these.
+
+    Attributes:
+        stages: K, how often a mask is refined in training; 5 in the source, 1 here, for the same reason.
+        warm_up: share of the training in which only the Dice is minimised, with all stages.
+        emphasis: lambda, what a voxel weighs more where the mask before the stage was wrong; 10 in the
+            source, 0 here, since it did not pay.
+        dice_share: alpha.
+        is_mean: the discrepancy is a mean over voxels, not their sum.
+        feedback: what the next stage sees.
+        steps: when the optimiser makes a step.
+        stage_weights: how much each stage counts.
+        by_slice: a new refiner sees volumes slice by slice.
+    """
+
+    stages: int = 1
+    warm_up: float = 0.2
+    emphasis: float = 0.0
+    dice_share: float = DICE_SHARE
+    is_mean: bool = True
+    feedback: Feedback = Feedback.HARD
+    steps: Steps = Steps.STAGE
+    stage_weights: StageWeights = StageWeights.DOUBLING
+    by_slice: bool = False
+
+    def weight_of(self, stage: int) -> float:
+        """What the loss of a stage, 1 to ``stages``, is multiplied with."""
+        weights = {
+            StageWeights.DOUBLING: 2.0 ** (stage - self.stages),
+            StageWeights.EQUAL: 1.0,
+            StageWeights.FLOORED: max(1.0, 2.0**stage),
+        }
+        return weights[self.stage_weights]
+
+
+def learn_to_refine(
+    pairs: Sequence[TrainingCase],
+    start: Checkpoint | None,
+    task: Task,
+    options: RefineOptions,
+    report: Callable[[Progress], None],
+    should_stop: Callable[[], bool],
+) -> Checkpoint:
+    """A refiner that learned from all pairs.
+
+    Args:
+        pairs: the expert's mask is the mask, what the expert started from the draft. A pair that cannot be read is
+            skipped and reported.
+        start: an earlier refiner to go on from, or ``None`` for fresh weights.
+        task: names the structures.
+        options: how long and how.
+        report: called about once a second.
+        should_stop: asked before every batch.
+
+    Raises:
+        NoAnnotationsYet: if no pair can be used.
+        Stopped: if ``should_stop`` says so.
+        UnacceptableFile: if the start's weights do not fit its plan.
+        ValueError: if a pair has no draft, or the options ask for no stage.
+    """
+
+    def check() -> None:
+        if should_stop():
+            raise Stopped(f"The training of the refiner of {task.name} was stopped; the one that serves stays.")
+
+    if options.stages < 1:
+        raise ValueError(f"A refiner is trained with at least 1 stage, found {options.stages}.")
+    without = [pair.image_id for pair in pairs if pair.load_draft is None]
+    if without:
+        raise ValueError(f"A refiner learns from pairs; there is no draft with the mask of {', '.join(without[:3])}.")
+    check()
+    plan = (
+        refiner_plan(task, body_grids(pairs, task, PLANNED_FROM), options.by_slice)
+        if start is None
+        else replace(start.plan, structures=task.values)
+    )
+    skipped: dict[str, str] = {}
+    ready = prepared_cases(pairs, plan, np.random.default_rng(options.seed), skipped, check)
+    network = seeded_network(plan, options.seed) if start is None else carried_over(start, plan, options.seed)
+    peak = options.learning_rate if start is None else options.finetune_learning_rate
+    patches = Patches(ready, plan, options.batch_size, options.seed)
+    return _Refining(network, patches, options, peak, skipped).train(plan, report, check)
+
+
+class _Refining(Run):
+    """A training in which each batch is refined stage by stage."""
+
+    def __init__(
+        self, network: nn.Module, patches: Patches, options: RefineOptions, peak: float, skipped: dict[str, str]
+    ) -> None:
+        super().__init__(network, patches, options, peak, skipped)
+        self._how = options
+        self._loss = DiscrepancyLoss(options.emphasis, options.dice_share, options.is_mean)
+
+    def _learn(self, batch: Batch, fraction: float) -> tuple[Tensor, Tensor]:
+        image, looked_at = batch.image.to(self._device), batch.looked_at.to(self._device)
+        target, draft = batch.target.to(self._device).split(1, dim=1)
+        previous = as_channels(draft, looked_at.shape[1] - 1)
+        summed = torch.zeros((), device=self._device)
+        for stage in range(1, self._how.stages + 1):
+            logits = self._logits(torch.cat([image, previous], dim=1))
+            loss, dice = self._loss.of_stage(
+                logits, target, looked_at, previous.detach(), dice_only=fraction < self._how.warm_up
+            )
+            previous = self._fed_back(logits)
+            if self._how.steps is Steps.STAGE:
+                self._step(self._how.weight_of(stage) * loss)
+                previous = previous.detach()
+            else:
+                summed = summed + self._how.weight_of(stage) * loss
+        if self._how.steps is Steps.SUMMED:
+            self._step(summed)
+        return loss, dice
+
+    def _fed_back(self, logits: Tensor) -> Tensor:
+        """What the next stage sees, (B, C - 1, I, J, K)."""
+        if self._how.feedback is Feedback.SOFT:
+            return logits.softmax(dim=1)[:, 1:]
+        return as_channels(logits.argmax(dim=1, keepdim=True), logits.shape[1] - 1)

@@ -1,0 +1,185 @@
+"""Rough masks made from an expert's, for when few real ones were collected: drawn once with a seed, then replayable.
+
+Everything happens slice by slice, as people draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import ndimage
+
+from lib.metrics.masks import joint_box
+from lib.volume import Array
+
+LARGEST_CORNER = 0.3
+"""How far a corner of a structure's box moves at strength 1, in edges of the box."""
+
+LARGEST_GROWTH = 0.3
+"""How far its outline moves at strength 1, in its inner radius."""
+
+LARGEST_SHIFT = 0.2
+"""How far a single slice moves at strength 1, in edges of the box."""
+
+DROPPED = 0.1
+SHIFTED = 0.2
+"""Share of the slices that are dropped and shifted at strength 1."""
+
+MERGED = 0.5
+"""How often holes are filled and gaps closed, whatever the strength."""
+
+FAR_MM = 1e6
+"""Distance of neighbouring slices where only distances within a slice matter."""
+
+CORNERS = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.float64)
+"""Of a structure's box in the plane of the slices, in its own edges."""
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """All that a rough hand does to one structure, in the order in which it is done.
+
+    Attributes:
+        gap_mm: holes are filled and gaps up to this wide closed; 0: nothing of that.
+        growth_mm: how far the outline moves outwards; negative: inwards.
+        corners: how far each of ``CORNERS`` moves along both axes of the plane, in edges of the box; what is between
+            moves along in perspective.
+        shifts: by slice, counted from the structure's first one: voxels moved along both axes of the plane.
+        dropped: slices that stay empty, counted likewise.
+    """
+
+    gap_mm: float = 0.0
+    growth_mm: float = 0.0
+    corners: tuple[tuple[float, float], ...] = ((0.0, 0.0),) * 4
+    shifts: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    dropped: frozenset[int] = frozenset()
+
+
+def random_perturbations(
+    mask: Array, spacing_mm: tuple[float, float, float], seed: int, strength: float = 1.0
+) -> dict[int, Perturbation]:
+    """What a rough hand might do to each structure, by label value.
+
+    Args:
+        mask: uint8 (I, J, K) of label values.
+        spacing_mm: voxel edge lengths along I, J, K.
+        seed: equal seeds give equal perturbations of equal masks.
+        strength: of everything, from 0.
+    """
+    generator = np.random.default_rng(seed)
+    planes, plane_mm = _as_planes(mask, spacing_mm)
+    return {int(value): _drawn(planes == value, plane_mm, generator, strength) for value in _values(mask)}
+
+
+def perturbed(mask: Array, spacing_mm: tuple[float, float, float], by_value: Mapping[int, Perturbation]) -> Array:
+    """The rough mask on the same grid; equal arguments give equal masks.
+
+    Structures that are not named stay as they are. Where two meet afterwards, the larger label value is seen.
+
+    Args:
+        mask: uint8 (I, J, K) of label values.
+        spacing_mm: voxel edge lengths along I, J, K.
+        by_value: what is done to each structure.
+    """
+    planes, plane_mm = _as_planes(mask, spacing_mm)
+    rough = np.zeros_like(planes)
+    for value in _values(mask):
+        marked = planes == value
+        rough[_roughened(marked, plane_mm, by_value[value]) if value in by_value else marked] = value
+    return np.ascontiguousarray(np.moveaxis(rough, 0, slice_axis(mask.shape, spacing_mm)))
+
+
+def slice_axis(shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> int:
+    """The axis across the slices: that of a single voxel, else that of the longest voxels; the last one if in doubt."""
+    return max(range(3), key=lambda axis: (shape[axis] == 1, round(spacing_mm[axis], 3), axis))
+
+
+def _as_planes(mask: Array, spacing_mm: tuple[float, float, float]) -> tuple[Array, tuple[float, float]]:
+    """The mask with its slices along the first axis, and the pixel edges in their plane."""
+    axis = slice_axis(mask.shape, spacing_mm)
+    first, second = (edge for other, edge in enumerate(spacing_mm) if other != axis)
+    return np.moveaxis(mask, axis, 0), (first, second)
+
+
+def _values(mask: Array) -> list[int]:
+    return [int(value) for value in np.unique(mask) if value]
+
+
+def _drawn(
+    marked: Array, plane_mm: tuple[float, float], generator: np.random.Generator, strength: float
+) -> Perturbation:
+    """One perturbation of a structure, bool (slices, pixels, pixels)."""
+    slices, *sizes = (span.stop - span.start for span in joint_box(marked, marked))
+    radius_mm = float(_distance_mm(marked, plane_mm).max())
+    several = np.arange(slices) if slices > 1 else np.arange(0)
+    dropped = several[generator.random(len(several)) < strength * DROPPED]
+    shifted = several[generator.random(len(several)) < strength * SHIFTED]
+    moves = generator.uniform(-1, 1, (len(shifted), 2)) * strength * LARGEST_SHIFT * sizes
+    return Perturbation(
+        gap_mm=float(generator.uniform(0, radius_mm)) if generator.random() < MERGED else 0.0,
+        growth_mm=float(generator.uniform(-1, 1) * strength * LARGEST_GROWTH * radius_mm),
+        corners=tuple((float(i), float(j)) for i, j in generator.uniform(-1, 1, (4, 2)) * strength * LARGEST_CORNER),
+        shifts={int(at): (round(i), round(j)) for at, (i, j) in zip(shifted, moves.tolist(), strict=True)},
+        # One slice is always left.
+        dropped=frozenset(map(int, dropped[: slices - 1])),
+    )
+
+
+def _roughened(marked: Array, plane_mm: tuple[float, float], how: Perturbation) -> Array:
+    """A structure after its perturbation, bool (slices, pixels, pixels)."""
+    first, *box = joint_box(marked, marked)
+    rough = _merged(marked, plane_mm, how.gap_mm) if how.gap_mm else marked
+    rough = _distance_mm(rough, plane_mm) > -how.growth_mm
+    rough = _warped(rough, np.array([(span.start, span.stop) for span in box]), np.array(how.corners))
+    for at, shift in how.shifts.items():
+        rough[first.start + at] = ndimage.shift(rough[first.start + at], shift, order=0)
+    rough[[first.start + at for at in how.dropped]] = False
+    return rough
+
+
+def _distance_mm(marked: Array, plane_mm: tuple[float, float]) -> Array:
+    """How far inside its slice's outline each pixel is, negative outside; the outline runs between pixels."""
+    wide = np.pad(marked, ((0, 0), (1, 1), (1, 1)))
+    inside, outside = (ndimage.distance_transform_edt(part, (FAR_MM, *plane_mm)) for part in (wide, ~wide))
+    half = min(plane_mm) / 2
+    return np.asarray(np.where(wide, inside - half, half - outside)[:, 1:-1, 1:-1])
+
+
+def _merged(marked: Array, plane_mm: tuple[float, float], gap_mm: float) -> Array:
+    """The structure with gaps closed and holes filled."""
+    reach = int(np.ceil(gap_mm / min(plane_mm)))
+    around = ((0, 0), (reach, reach), (reach, reach))
+    grown = _distance_mm(np.pad(marked, around), plane_mm) > -gap_mm / 2
+    closed = (_distance_mm(grown, plane_mm) > gap_mm / 2)[:, reach:-reach, reach:-reach] | marked
+    within_slice = ndimage.generate_binary_structure(3, 1) & (np.indices((3, 3, 3))[0] == 1)
+    return np.asarray(ndimage.binary_fill_holes(closed, within_slice))
+
+
+def _warped(marked: Array, box: Array, moves: Array) -> Array:
+    """The structure seen in perspective.
+
+    Args:
+        marked: bool (slices, pixels, pixels).
+        box: first and last + 1 pixel along both axes, (2, 2).
+        moves: of the four corners, in edges of the box, (4, 2).
+    """
+    edges = box[:, 1] - box[:, 0]
+    at = (np.indices(marked.shape[1:]).reshape(2, -1).T + 0.5 - box[:, 0]) / edges
+    there = np.c_[at, np.ones(len(at))] @ _homography(CORNERS + moves, CORNERS).T
+    ahead = there[:, 2] > 0
+    source = np.zeros((len(at), 2), int)
+    source[ahead] = np.floor(there[ahead, :2] / there[ahead, 2:] * edges + box[:, 0])
+    is_seen = ahead & (source >= 0).all(1) & (source < marked.shape[1:]).all(1)
+    warped = np.zeros((len(marked), len(at)), bool)
+    warped[:, is_seen] = marked[:, source[is_seen, 0], source[is_seen, 1]]
+    return warped.reshape(marked.shape)
+
+
+def _homography(points: Array, onto: Array) -> Array:
+    """The perspective map (3, 3) that takes four points (4, 2) onto four others."""
+    rows = []
+    for (i, j), (u, v) in zip(points, onto, strict=True):
+        rows += [(i, j, 1, 0, 0, 0, -u * i, -u * j), (0, 0, 0, i, j, 1, -v * i, -v * j)]
+    return np.append(np.linalg.solve(np.array(rows), onto.ravel()), 1.0).reshape(3, 3)

@@ -1,0 +1,125 @@
+"""A refiner at work: an image and a rough mask in, the mask of every stage out, and whether to trust the last one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.errors import UnacceptableFile
+from lib.networks.checkpoint import Checkpoint
+from lib.networks.precision import Precision
+from lib.networks.refiner import as_channels
+from lib.predictor import Predictor
+from lib.preprocessing import Frame, mask_on_image, prepared, prepared_mask
+from lib.refinement.keep import DRAFT_VOTES, reason_to_keep, with_draft
+from lib.volume import Array, Volume
+
+STAGES = 1
+"""How often a mask is refined if nobody says otherwise: as often as in training, see ``RefineOptions``."""
+
+SETTLED = 0.002
+"""A stage that changes fewer voxels than this share of the structures is the last one: the next would change less."""
+
+SLICES = 8
+"""Slices that a 2D refiner sees at once: more take more memory and are no quicker."""
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What became of a draft.
+
+    Attributes:
+        draft: uint8 (I, J, K) of label values.
+        stages: the mask of every stage on the image's grid, the first one first; fewer than asked for if the mask
+            settled, empty for zero stages.
+        kept: why the draft is kept; empty: the last stage takes its place.
+        seconds: that the network took, and all together.
+    """
+
+    draft: Array
+    stages: tuple[Array, ...] = ()
+    kept: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def mask(self) -> Array:
+        """The mask to go on with: that of the last stage, or the draft."""
+        return self.draft if self.kept or not self.stages else self.stages[-1]
+
+
+class Refiner:
+    """A refiner that stays in memory and answers for one image after the other; not for several threads at once."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu", precision: Precision = Precision.AUTO) -> None:
+        """Builds the network and puts the weights in; arguments as for ``Predictor``.
+
+        Raises:
+            UnacceptableFile: if the checkpoint is not that of a refiner, or its weights do not fit its plan.
+        """
+        if checkpoint.plan.network != "refiner":
+            raise UnacceptableFile(
+                f"The model is a {checkpoint.plan.network}, which sees no mask beside the image; wanted is a refiner. "
+                "Train one from pairs of drafts and expert masks."
+            )
+        self.plan = checkpoint.plan
+        self._predictor = Predictor(checkpoint, device, precision)
+
+    def refine(self, volume: Volume, draft: Array, stages: int = STAGES, votes: float = DRAFT_VOTES) -> Refinement:
+        """Refines a mask stage by stage, each with the same weights.
+
+        Each stage goes on from what the refiner found by itself; in the masks that come back the draft has a vote.
+        Marks of structures that the refiner does not know stay where it finds nothing.
+
+        Args:
+            volume: the image.
+            draft: uint8 (I, J, K) of label values on its grid.
+            stages: at most so many; for 0 the draft comes back.
+            votes: of the draft beside the one of the refiner; 0: the masks are the refiner's own.
+
+        Raises:
+            GridMismatch: if the draft's shape is not the image's.
+        """
+        started = time.perf_counter()
+        image = prepared(volume, self.plan)
+        current = torch.from_numpy(prepared_mask(draft, image.frame, self.plan))
+        probabilities: list[Tensor] = []
+        seen, network_s = [current], 0.0
+        while len(probabilities) < stages and not (len(seen) > 1 and _is_settled(seen[-2], seen[-1])):
+            probabilities.append(self._probabilities(image.voxels, seen[-1]))
+            network_s += self._predictor.seconds["network"]
+            seen.append(probabilities[-1].argmax(dim=0).to(torch.uint8))
+        masks = tuple(self._on_image(with_draft(each, seen[0], votes), image.frame, draft) for each in probabilities)
+        kept = reason_to_keep([mask.numpy() for mask in seen], list(self.plan.structures)) if probabilities else ""
+        seconds = {"network": round(network_s, 4), "all": round(time.perf_counter() - started, 4)}
+        return Refinement(draft, masks, kept, seconds)
+
+    def _probabilities(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Of one stage, float32 (C, I, J, K).
+
+        Args:
+            image: float32 (1, I, J, K).
+            mask: uint8 (I, J, K) of channel numbers, what the stage starts from.
+        """
+        seen = torch.cat([image, as_channels(mask[None, None], len(self.plan.structures))[0]])
+        if 1 not in self.plan.kernel:
+            return self._predictor.answer(seen[None])[0]
+        axis = 1 + self.plan.kernel.index(1)
+        # Slices become cases of their own, each of one slice.
+        slices = torch.stack(seen.split(1, dim=axis))
+        answers = torch.cat([self._predictor.answer(some) for some in slices.split(SLICES)])
+        return torch.cat(list(answers), dim=axis)
+
+    def _on_image(self, probabilities: Tensor, frame: Frame, draft: Array) -> Array:
+        """The mask of a stage, uint8 (I, J, K) of label values on the image's grid."""
+        mask = mask_on_image(probabilities, frame, self.plan)
+        unknown = ~np.isin(draft, [0, *self.plan.structures.values()])
+        return np.where(unknown & (mask == 0), draft, mask)
+
+
+def _is_settled(earlier: Tensor, later: Tensor) -> bool:
+    """Whether a stage changed next to nothing; masks are (I, J, K) of channel numbers."""
+    return int((earlier != later).sum()) <= SETTLED * int((later > 0).sum())
