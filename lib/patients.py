@@ -41,7 +41,7 @@ class PatientRule:
         return PurePosixPath(image_id).parts[0]
 
     def of_series(self, patient_id: str) -> str:
-        """Key for a DICOM series: a keyed hash of PatientID and its issuer, so that the record holds no identity."""
+        """Key for a DICOM series: a keyed hash of PatientID and its issuer, so that no key names anybody."""
         return hmac.new(self.secret, patient_id.encode(), hashlib.sha256).hexdigest()
 
 

@@ -131,7 +131,8 @@ def write_segmentation(
     images = _source_images(series)
     descriptions = [_description(one, number, task, series, provenance) for number, one in enumerate(structures, 1)]
     description = _text(provenance.description, "description")
-    image_seed = f"{series.name} {provenance.seed}"
+    image_seed = _image_seed(series.name, provenance.seed)
+    series_uid, instance_uid = uids_of(series.name, provenance.seed)
     is_empty = not frames.any()
     if is_empty:
         frames = frames[:1]
@@ -143,10 +144,10 @@ def write_segmentation(
             pixel_array=frames,
             segmentation_type=kind,
             segment_descriptions=descriptions,
-            series_instance_uid=_uid("series", image_seed),
+            series_instance_uid=UID(series_uid),
             series_number=SERIES_NUMBER,
             series_description=description,
-            sop_instance_uid=_uid("instance", image_seed),
+            sop_instance_uid=UID(instance_uid),
             instance_number=1,
             manufacturer=MAKER,
             manufacturer_model_name=MAKER,
@@ -240,6 +241,21 @@ def _take_out_chance(written: Dataset, dimensions_uid: UID) -> None:
         equipment.ContributionDateTime = f"{written.ContentDate}{written.ContentTime}"
     for index in written.DimensionIndexSequence:
         index.DimensionOrganizationUID = dimensions_uid
+
+
+def uids_of(series_name: str, seed: str) -> tuple[str, str]:
+    """SeriesInstanceUID and SOPInstanceUID of what ``write_segmentation`` writes, without writing it.
+
+    Args:
+        series_name: ``SourceSeries.name`` of the image.
+        seed: ``Provenance.seed``.
+    """
+    image_seed = _image_seed(series_name, seed)
+    return str(_uid("series", image_seed)), str(_uid("instance", image_seed))
+
+
+def _image_seed(series_name: str, seed: str) -> str:
+    return f"{series_name} {seed}"
 
 
 def _uid(what: str, seed: str) -> UID:

@@ -37,7 +37,7 @@ RULES = (
     Rule(("DELETE",), r"/datastore/(image)?", Role.ADMIN),
     Rule(READ, r"/datastore/dataset", Role.ANNOTATOR),
     Rule(CHANGE, r"/datastore/.*", Role.ANNOTATOR),
-    Rule(CHANGE, r"/(infer|activelearning|session)/.*", Role.ANNOTATOR),
+    Rule(CHANGE, r"/(infer|activelearning|session|dicomweb)/.*", Role.ANNOTATOR),
     Rule(CHANGE, r"/(train|scoring|batch)/.*", Role.EXPERT),
     Rule(READ, r"/.*", Role.VIEWER),
 )

@@ -78,8 +78,12 @@ class Drafting:
             "submit it."
         )
 
-    def of_image(self, image_id: str) -> StoredDraft:
+    def of_image(self, image_id: str, asker: str = "") -> StoredDraft:
         """The draft of an image by what makes drafts now, computed only if the record does not hold it.
+
+        Args:
+            image_id: of an image in the record.
+            asker: who wants it; several wait in turn.
 
         Raises:
             UnknownImage, UnreadableImage, NoModelYet, ComputationInterrupted: as the words say.
@@ -90,17 +94,17 @@ class Drafting:
             known = self._kept_draft(image_id, source)
             if known is not None:
                 return StoredDraft(known, {})
-            drafted = self._computed(image, source)
+            drafted = self._computed(image, source, asker)
             return StoredDraft(self._store(image, source, drafted), drafted.seconds)
 
-    def of_file(self, kind: ImageKind, paths: list[Path]) -> tuple[Drafted, Source]:
+    def of_file(self, kind: ImageKind, paths: list[Path], asker: str = "") -> tuple[Drafted, Source]:
         """The draft of an image that is not in the record; nothing is stored."""
         source = self.source()
-        return self.compute(self._order(paths[0].name, kind, paths, source)), source
+        return self.compute(self._order(paths[0].name, kind, paths, source, asker)), source
 
-    def _order(self, name: str, kind: ImageKind, paths: list[Path], source: Source) -> Order:
+    def _order(self, name: str, kind: ImageKind, paths: list[Path], source: Source, asker: str) -> Order:
         weights = self.record.weights.path(source.model.weights) if source.model is not None else None
-        return Order(name, kind, tuple(paths), self.record.task, weights)
+        return Order(name, kind, tuple(paths), self.record.task, weights, asker)
 
     def _kept_draft(self, image_id: str, source: Source) -> Annotation | None:
         """The draft in the record, unless its mask was pruned while another version served."""
@@ -108,9 +112,9 @@ class Drafting:
         is_kept = known is not None and known.mask is not None and self.record.masks.path(known.mask).is_file()
         return known if is_kept else None
 
-    def _computed(self, image: Image, source: Source) -> Drafted:
+    def _computed(self, image: Image, source: Source, asker: str) -> Drafted:
         try:
-            return self.compute(self._order(image.id, image.kind, self.library.files(image), source))
+            return self.compute(self._order(image.id, image.kind, self.library.files(image), source, asker))
         except UnreadableImage as error:
             self.record.images.set_state(image.id, ImageState.QUARANTINED, str(error))
             raise

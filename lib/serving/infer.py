@@ -86,7 +86,7 @@ class DraftTask(InferTask):
             NoModelYet, UnknownImage, UnreadableImage, ComputationInterrupted: as the words say.
         """
         asked = InferRequest.from_monailabel(request)
-        made = self._of_files(asked) if asked.files else self._of_image(asked.image_id)
+        made = self._of_files(asked) if asked.files else self._of_image(asked)
         path, voxel_ml = self._converted(made.path, asked)
         params = {
             "label_names": self._drafting.record.task.values,
@@ -103,7 +103,7 @@ class DraftTask(InferTask):
         return str(path), params
 
     def _of_files(self, asked: InferRequest) -> Made:
-        drafted, source = self._drafting.of_file(kind_of(asked.files), list(asked.files))
+        drafted, source = self._drafting.of_file(kind_of(asked.files), list(asked.files), asked.asker)
         path = self._temporary_file(".nii.gz")
         path.write_bytes(drafted.content)
         return Made(
@@ -111,9 +111,9 @@ class DraftTask(InferTask):
             {"stored": False},
         )  # fmt: skip
 
-    def _of_image(self, image_id: str) -> Made:
+    def _of_image(self, asked: InferRequest) -> Made:
         record = self._drafting.record
-        draft = self._drafting.of_image(image_id)
+        draft = self._drafting.of_image(asked.image_id, asked.asker)
         annotation = draft.annotation
         path = self._temporary_file(".nii.gz")
         # MONAI Label deletes the file that infer returns (endpoints/infer.py, send_response): give it a copy.

@@ -1,6 +1,6 @@
 """The inference process: one for the device, started once, so that networks stay warm and the server stays free.
 
-The HTTP process hands orders over one by one, in the order they came; a thread of it waits for the answers. The
+The HTTP process hands orders over one by one, each asker in turn; a thread of it waits for the answers. The
 process has a lower priority than the HTTP process. If it dies, the request that waited is told so, and the next
 order starts a new one. If the HTTP process dies, the pipe closes and the process ends.
 """
@@ -12,7 +12,6 @@ import importlib
 import logging
 import multiprocessing
 import os
-import queue
 import signal
 import threading
 import time
@@ -30,6 +29,7 @@ from lib.errors import ComputationInterrupted, LabelRefineryError
 from lib.serving.folder import read_image
 from lib.serving.log import write_log
 from lib.serving.settings import Settings
+from lib.serving.turns import Turns
 from lib.store.images import ImageKind
 from lib.suitability import refuse_other_kind, refuse_other_values
 from lib.task import Task
@@ -63,6 +63,7 @@ class Order:
         paths: where it lies.
         task: what is to be found.
         weights: checkpoint file; ``None``: the task's rule drafts.
+        asker: who wants it; askers take turns.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Order:
     paths: tuple[Path, ...]
     task: Task
     weights: Path | None
+    asker: str = ""
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ class Inference:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._context = multiprocessing.get_context("spawn")
-        self._queue: queue.Queue[tuple[Order, Future[Drafted]] | None] = queue.Queue()
+        self._orders: Turns[tuple[Order, Future[Drafted]]] = Turns()
         self._process: BaseProcess
         self._pipe: Connection
         self._thread: threading.Thread | None = None
@@ -221,13 +223,12 @@ class Inference:
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        self._queue.put(None)
+        waiting = self._orders.close()
         self._process.kill()
         self._process.join()
         thread.join()
-        while not self._queue.empty():
-            if (waiting := self._queue.get()) is not None:
-                waiting[1].set_exception(ComputationInterrupted("The server was stopped before this draft was made."))
+        for _, answer in waiting:
+            answer.set_exception(ComputationInterrupted("The server was stopped before this draft was made."))
 
     def draft(self, order: Order) -> Drafted:
         """Has a draft made and waits for it.
@@ -237,7 +238,7 @@ class Inference:
             UnreadableImage: if the image's voxels cannot be read.
         """
         answer: Future[Drafted] = Future()
-        self._queue.put((order, answer))
+        self._orders.put(order.asker, (order, answer))
         return answer.result()
 
     def _start_process(self) -> None:
@@ -250,8 +251,8 @@ class Inference:
         LOG.info("inference process %s started.", self._process.pid)
 
     def _feed(self) -> None:
-        while (task := self._queue.get()) is not None:
-            order, answer = task
+        while (next_one := self._orders.get()) is not None:
+            order, answer = next_one
             try:
                 result = self._exchange(order)
             except (EOFError, OSError):

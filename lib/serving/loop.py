@@ -34,6 +34,7 @@ from lib.serving.scoring import RecordScoring
 from lib.serving.sessions import Sessions
 from lib.serving.settings import Settings, configured, read_settings, studies_folder
 from lib.serving.strategies import strategies
+from lib.serving.studies import Studies
 from lib.serving.train import FineTuneTask
 from lib.serving.watch import FolderWatch
 from lib.serving.worker import Worker, Workplace
@@ -82,7 +83,9 @@ class LabelingLoop:
         # The server's lock keeps other servers away, and its worker is not started yet: nobody is writing.
         self.record.masks.sweep()
         self.record.weights.sweep()
+        self.record.segmentations.files.sweep()
         self.library = Library(self.record, folder, data)
+        self.dicom = Studies(self.record, self.library)
         patients = read_patient_rule(folder, self.settings.patient, patient_key(data))
         self.intake = Intake(self.library, FolderReader(patients, self.record.task), self.settings.ignored)
         self.watch = FolderWatch(folder)
@@ -228,6 +231,7 @@ class LabelingLoop:
                 self.watch.renew()
                 self.look()
                 self._sessions.remove_expired()
+            self.dicom.list_new()
         # A folder on the network may be away for a while; the next walk may find it again.
         except Exception:
             LOG.exception("Looking at the studies failed; trying again later.")

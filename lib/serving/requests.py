@@ -18,7 +18,7 @@ RESULT_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 
 LONGEST_TAG = 200
 
-REDIRECTING = ("image", "image_path", "path", "file", "files", "label", "session", "session_id", "model")
+REDIRECTING = ("image", "image_path", "path", "file", "files", "label", "session", "session_id", "model", "asker")
 """Keys by which ``params`` could point a request at something else than its address names."""
 
 
@@ -66,12 +66,14 @@ class InferRequest:
         files: of an image that only came for this; nothing is stored.
         result_suffix: format of the mask.
         compressed: whether the voxels of an NRRD file are.
+        asker: who wants it.
     """
 
     image_id: str
     files: tuple[Path, ...]
     result_suffix: str
     compressed: bool = True
+    asker: str = ""
 
     @classmethod
     def from_monailabel(cls, request: Mapping[str, Any]) -> InferRequest:
@@ -87,7 +89,8 @@ class InferRequest:
         suffix = request.get("result_extension") or RESULT_SUFFIXES[0]
         if suffix not in RESULT_SUFFIXES:
             raise InvalidRequest(f"result_extension is one of {', '.join(RESULT_SUFFIXES)}, found {suffix!r}.")
-        return cls(image_id, files, suffix, compressed=bool(request.get("result_compress", True)))
+        compressed = bool(request.get("result_compress", True))
+        return cls(image_id, files, suffix, compressed, asker=str(request.get("asker") or ""))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lib.errors import InvalidRequest
 from lib.labels import voxels_per_structure
 from lib.serving.annotator import Annotator
@@ -21,6 +23,7 @@ def save_mask(
     annotator: Annotator,
     *,
     is_from_scratch: bool = False,
+    and_then: Callable[[Annotation], None] = lambda annotation: None,
 ) -> Annotation:
     """Appends a mask to the history of its image.
 
@@ -31,6 +34,7 @@ def save_mask(
         submission: what is known of the mask.
         annotator: who made it.
         is_from_scratch: no draft was corrected, also where there is one.
+        and_then: what else belongs to the transaction; what it raises undoes all of it.
 
     Raises:
         UnknownImage, StageConflict: as the words say.
@@ -39,7 +43,7 @@ def save_mask(
     voxels = covered_voxels(mask, record.task, submission.looked_at)
     with record.storing_mask(nifti_bytes(Volume(mask, grid.affine))) as digest:
         record.assignments.finish(submission.image_id, annotator.name)
-        return record.annotations.add(
+        annotation = record.annotations.add(
             NewAnnotation(
                 image=submission.image_id,
                 stage=stage_of(annotator.role),
@@ -56,6 +60,8 @@ def save_mask(
             ),
             is_from_scratch=is_from_scratch,
         )
+        and_then(annotation)
+        return annotation
 
 
 def covered_voxels(mask: Array, task: Task, looked_at: tuple[str, ...]) -> dict[str, int]:

@@ -30,6 +30,7 @@ from lib.serving.routes import (
     audit,
     auth,
     datastore,
+    dicomweb,
     health,
     infer,
     info,
@@ -69,6 +70,7 @@ def create_server(loop: LabelingLoop) -> FastAPI:
         auth.router,
         logs.router,
         audit.router,
+        dicomweb.router,
         ohif.router,
     ]
     for router in routers:

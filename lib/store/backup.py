@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from lib.errors import SetupError
 from lib.store import layout, schema
@@ -61,14 +61,19 @@ def _copy_rows(record: Record, target: Path) -> None:
     copy.migrate()
     with record.database.reading() as source, copy.transaction() as sink:
         for table in schema.metadata.sorted_tables:
+            # It holds patients' names, and is made anew from the studies.
+            if table is schema.listing:
+                continue
             rows = source.execution_options(yield_per=ROWS).execute(select(table)).mappings()
             for part in rows.partitions(ROWS):
                 sink.execute(insert(table), [dict(row) for row in part])
+        sink.execute(update(schema.image).values(listed=None))
     copy.close()
 
 
 def _copy_files(record: Record, data: Path, target: Path, report: Callable[[int, int], None]) -> int:
-    files = [path for store in (record.masks, record.weights) for path in store.folder.glob("*/[!.]*")]
+    stores = (record.masks, record.weights, record.segmentations.files)
+    files = [path for store in stores for path in store.folder.glob("*/[!.]*")]
     for done, path in enumerate(files, start=1):
         place = target / path.relative_to(data)
         place.parent.mkdir(parents=True, exist_ok=True)

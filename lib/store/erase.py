@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,8 @@ class Erased:
 
     Attributes:
         images: ids that are tombstones now.
-        masks: mask files that were deleted.
-        files: uploaded and cached files that were deleted.
+        masks: mask files and DICOM segmentations that were deleted.
+        files: uploaded and cached files, and cached series, that were deleted.
         models: versions that learned from one of the images and still hold what they learned.
         studies: files in the folder of studies, which this server never changes: delete them yourself.
     """
@@ -67,6 +68,13 @@ def erase_patient(record: Record, data: Path, keys: Sequence[str]) -> Erased:
         of_uploads = (file.task == record.task.name) & file.image.in_(ids) & (file.root == layout.UPLOADS)
         connection.execute(delete(schema.file).where(of_uploads))
         deleted_masks = record.delete_unused_masks(digests)
+        stored = schema.segmentation.c
+        objects = (stored.task == record.task.name) & stored.image.in_(ids)
+        contents = set(connection.scalars(select(stored.content).where(objects)))
+        connection.execute(delete(schema.segmentation).where(objects))
+        listed = (schema.listing.c.task == record.task.name) & schema.listing.c.image.in_(ids)
+        connection.execute(delete(schema.listing).where(listed))
+        deleted_masks += record.segmentations.delete_unused(contents)
         kept = [data / layout.UPLOADS / path for root, path in files if root == layout.UPLOADS]
         kept += [path for image_id in ids for path in (data / layout.CACHE).glob(f"{glob.escape(image_id)}-*")]
         deleted_files = _delete(kept)
@@ -79,5 +87,8 @@ def _delete(paths: Sequence[Path]) -> int:
     """Deletes those that are there, and tells how many."""
     there = [path for path in paths if path.exists()]
     for path in there:
-        path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     return len(there)

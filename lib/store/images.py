@@ -272,6 +272,8 @@ class Images:
         with self.database.transaction() as connection:
             if not (known := connection.execute(select(schema.image).where(unread)).one_or_none()) or known.shape:
                 return False
+            listing = schema.listing.c
+            connection.execute(delete(schema.listing).where(listing.task == self.task, listing.image == image_id))
             with self.tallied(connection, image):
                 connection.execute(delete(schema.image).where(image))
             return True
@@ -400,7 +402,7 @@ class Images:
 
 
 def _found(new: NewImage) -> dict[str, Any]:
-    """What each reading of an image renews; the digest of another content is not known yet."""
+    """What each reading of an image renews; of another content neither digest nor listing are known yet."""
     return {
         "kind": new.kind,
         "source": new.source,
@@ -411,6 +413,7 @@ def _found(new: NewImage) -> dict[str, Any]:
         "state": new.state,
         "size": None,
         "content": None,
+        "listed": None,
     }
 
 

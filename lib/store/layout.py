@@ -11,11 +11,14 @@ MASKS = "masks"
 WEIGHTS = "weights"
 """Checkpoints, named by their content."""
 
+SEGMENTATIONS = "segmentations"
+"""DICOM segmentations as clients stored them, named by their content."""
+
 UPLOADS = "uploads"
 """Images that clients sent; also the name of this root in the file table."""
 
 CACHE = "cache"
-"""DICOM series as NIfTI; may be deleted at any time."""
+"""Images and masks in another format, made from what is stored; may be deleted at any time."""
 
 TEMPORARY = "tmp"
 """What a request needs for itself; emptied at each start."""

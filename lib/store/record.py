@@ -19,8 +19,10 @@ from lib.store.disk import refuse_network_disk
 from lib.store.files import FileStore
 from lib.store.images import Images
 from lib.store.jobs import Jobs
+from lib.store.listings import Listings
 from lib.store.models import Models
 from lib.store.scores import Scores
+from lib.store.segmentations import Segmentations
 from lib.store.tasks import open_task, recorded_task
 from lib.task import Task
 
@@ -45,6 +47,8 @@ class Record:
     scores: Scores
     assignments: Assignments
     audit: Audit
+    listings: Listings
+    segmentations: Segmentations
     masks: FileStore
     weights: FileStore
 
@@ -139,6 +143,8 @@ def _record(task: Task, database: Database, data: Path) -> Record:
         scores=Scores(database, task.name),
         assignments=assignments,
         audit=Audit(database, task.name),
+        listings=Listings(database, task.name, images),
+        segmentations=Segmentations(database, task.name, FileStore(data / layout.SEGMENTATIONS, ".dcm")),
         masks=FileStore(data / layout.MASKS, ".nii.gz"),
         weights=FileStore(data / layout.WEIGHTS, ".pt"),
     )

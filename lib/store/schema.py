@@ -98,10 +98,46 @@ image = Table(
     Column("added", UtcTime, nullable=False),
     Column("size", BigInteger),  # bytes of the file when it was digested
     Column("content", String(64)),  # SHA-256 of the file; empty: not known, or a series
+    Column("listed", Boolean),  # empty: its row in the listing is missing or out of date
     Index("ix_image_next", "task", "state", "standing", "offered", "draw"),
     Index("ix_image_first", "task", "state", "standing", "id"),
     Index("ix_image_patient", "task", "patient"),
     Index("ix_image_split", "task", "split", "patient"),
+    Index("ix_image_listed", "task", "listed", "state"),
+)
+
+listing = Table(
+    "listing",
+    metadata,
+    Column("task", String(64), primary_key=True),
+    Column("image", IMAGE_ID, primary_key=True),
+    Column("study_uid", String(64), nullable=False),
+    Column("series_uid", String(64), nullable=False),
+    Column("instance_uid", String(64), nullable=False),  # of a radiograph, whose series may hold others; else empty
+    Column("study_date", String(64), nullable=False),
+    Column("patient_id", Text, nullable=False),
+    Column("patient_name", Text, nullable=False),  # without regard to case
+    Column("accession_number", Text, nullable=False),
+    Column("modality", String(64), nullable=False),
+    Column("instances", Integer, nullable=False),
+    Column("attributes", JSON, nullable=False),  # of study and series, as DICOM JSON
+    ForeignKeyConstraint(["task", "image"], ["image.task", "image.id"]),
+    Index("ix_listing_date", "task", "study_date", "study_uid"),
+    Index("ix_listing_study", "task", "study_uid"),
+    Index("ix_listing_series", "task", "series_uid"),
+)
+
+segmentation = Table(
+    "segmentation",
+    metadata,
+    Column("task", String(64), primary_key=True),
+    Column("instance_uid", String(64), primary_key=True),
+    Column("series_uid", String(64), nullable=False),
+    Column("image", IMAGE_ID, nullable=False),
+    Column("version", Integer, nullable=False),  # the annotation that it became
+    Column("content", String(64), nullable=False),  # SHA-256 of the object as it came
+    ForeignKeyConstraint(["task", "image"], ["image.task", "image.id"]),
+    Index("ix_segmentation_image", "task", "image"),
 )
 
 tally = Table(

@@ -33,12 +33,18 @@ def verify(record: Record) -> list[Finding]:
     # One state of all tables, since a server may be writing.
     with record.database.reading():
         masks, weights = _mask_digests(record), {model.weights for model in record.models.every()}
+        objects = {stored.content for stored in record.segmentations.every()}
         rows = [
             *(Finding(f"Image {image_id!r}: {what}", can_be_repaired=repairable)
               for image_id, what, repairable in _histories(record)),
             *_tally(record),
         ]  # fmt: skip
-    return [*_files(record.masks, masks, "mask"), *_files(record.weights, weights, "weights"), *rows]
+    return [
+        *_files(record.masks, masks, "mask"),
+        *_files(record.weights, weights, "weights"),
+        *_files(record.segmentations.files, objects, "segmentation"),
+        *rows,
+    ]
 
 
 def repair(record: Record) -> list[Finding]:
@@ -48,7 +54,7 @@ def repair(record: Record) -> list[Finding]:
         What was found, as ``verify`` before.
     """
     found = verify(record)
-    for store in (record.masks, record.weights):
+    for store in (record.masks, record.weights, record.segmentations.files):
         for path in _leftovers(store):
             path.unlink()
     with record.database.transaction() as connection:

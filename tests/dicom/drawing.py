@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
 
 from lib.dicom.segmentation import Algorithm, Provenance
 from lib.dicom.source import SourceSeries, read_source
@@ -101,3 +102,23 @@ def stored(dataset: Dataset) -> bytes:
 def reread(dataset: Dataset) -> Dataset:
     """An object after it was stored, all of it plain."""
     return pydicom.dcmread(BytesIO(stored(dataset)))
+
+
+def ohif(dataset: Dataset) -> Dataset:
+    """What OHIF 3.12 leaves of a segmentation when it stores it: numbers and labels of segments, pixels, places."""
+    dataset = reread(dataset)
+    dataset.ContentCreatorName, dataset.Manufacturer = "", "Unspecified"
+    dataset.SeriesDescription, dataset.SeriesNumber = "Research Derived series", 99
+    dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = Sequence([Dataset()])
+    for segment in dataset.SegmentSequence:
+        segment.SegmentAlgorithmType = "MANUAL"
+        if "SegmentationAlgorithmIdentificationSequence" in segment:
+            del segment.SegmentationAlgorithmIdentificationSequence
+        tissue = Dataset()
+        tissue.CodeValue, tissue.CodingSchemeDesignator, tissue.CodeMeaning = "T-D0050", "SRT", "Tissue"
+        segment.SegmentedPropertyTypeCodeSequence = Sequence([tissue])
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        sources = frame.DerivationImageSequence[0].SourceImageSequence
+        sources.append(sources[0])
+    # Names are UTF-8, and nothing says so.
+    return pydicom.dcmread(BytesIO(stored(dataset).replace(b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 192", b"")))

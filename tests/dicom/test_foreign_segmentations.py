@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-
 import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
@@ -17,7 +14,7 @@ from lib.dicom.segmentation import read_segmentation, write_segmentation
 from lib.dicom.source import read_source
 from lib.errors import GridMismatch, UnknownStructure, UnreadableImage
 from lib.volume import Grid
-from tests.dicom.drawing import DRAFT, SHAPE, TASK, change, leaning, mammogram, organs, reread, stack, stored
+from tests.dicom.drawing import DRAFT, SHAPE, TASK, change, leaning, mammogram, ohif, organs, reread, stack, stored
 
 
 @pytest.fixture
@@ -66,26 +63,6 @@ def placed(grid: Grid, spacing_between_mm=5.0):
 
 def read(dataset, series, task=TASK):
     return read_segmentation(dataset, series, task)[0]
-
-
-def ohif(dataset):
-    """What OHIF 3.12 leaves of a segmentation when it stores it: numbers and labels of segments, pixels, places."""
-    dataset = reread(dataset)
-    dataset.ContentCreatorName, dataset.Manufacturer = "", "Unspecified"
-    dataset.SeriesDescription, dataset.SeriesNumber = "Research Derived series", 99
-    dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = Sequence([Dataset()])
-    for segment in dataset.SegmentSequence:
-        segment.SegmentAlgorithmType = "MANUAL"
-        if "SegmentationAlgorithmIdentificationSequence" in segment:
-            del segment.SegmentationAlgorithmIdentificationSequence
-        tissue = Dataset()
-        tissue.CodeValue, tissue.CodingSchemeDesignator, tissue.CodeMeaning = "T-D0050", "SRT", "Tissue"
-        segment.SegmentedPropertyTypeCodeSequence = Sequence([tissue])
-    for frame in dataset.PerFrameFunctionalGroupsSequence:
-        sources = frame.DerivationImageSequence[0].SourceImageSequence
-        sources.append(sources[0])
-    # Names are UTF-8, and nothing says so.
-    return pydicom.dcmread(BytesIO(stored(dataset).replace(b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 192", b"")))
 
 
 def shuffled(dataset):

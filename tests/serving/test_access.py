@@ -59,6 +59,22 @@ WANTED: dict[tuple[str, str], Role | None] = {
     ("PUT", "/session/"): ANNOTATOR,
     ("GET", "/session/{session_id}"): VIEWER,
     ("DELETE", "/session/{session_id}"): ANNOTATOR,
+    ("GET", "/dicomweb/studies"): VIEWER,
+    ("GET", "/dicomweb/series"): VIEWER,
+    ("GET", "/dicomweb/instances"): VIEWER,
+    ("GET", "/dicomweb/studies/{study}"): VIEWER,
+    ("GET", "/dicomweb/studies/{study}/metadata"): VIEWER,
+    ("GET", "/dicomweb/studies/{study}/series"): VIEWER,
+    ("GET", "/dicomweb/studies/{study}/instances"): VIEWER,
+    ("GET", "/dicomweb/studies/{study}/series/{series}"): VIEWER,
+    ("GET", "/dicomweb/studies/{study}/series/{series}/metadata"): VIEWER,
+    ("GET", "/dicomweb/studies/{study}/series/{series}/instances"): VIEWER,
+    ("GET", "/dicomweb/studies/{study}/series/{series}/instances/{instance}"): VIEWER,
+    ("GET", "/dicomweb/studies/{study}/series/{series}/instances/{instance}/metadata"): VIEWER,
+    ("GET", "/dicomweb/studies/{study}/series/{series}/instances/{instance}/frames/{frames}"): VIEWER,
+    ("GET", "/dicomweb/studies/{study}/series/{series}/instances/{instance}/bulkdata/{tag}"): VIEWER,
+    ("POST", "/dicomweb/studies"): ANNOTATOR,
+    ("POST", "/dicomweb/studies/{study}"): ANNOTATOR,
     ("GET", "/train/"): VIEWER,
     ("POST", "/train/"): EXPERT,
     ("POST", "/train/{model}"): EXPERT,
@@ -99,7 +115,8 @@ def test_every_route_needs_the_role_that_is_written_down_here(here: Here) -> Non
 @pytest.mark.parametrize(("method", "path"), WANTED, ids=lambda part: part)
 def test_a_request_needs_the_role_of_its_route(method: str, path: str) -> None:
     plain = path.replace("{path:path}", "viewer/index.html")
-    for name in ("model", "strategy", "method", "session_id", "job_id"):
+    parts = ("study", "series", "instance", "frames", "tag")
+    for name in ("model", "strategy", "method", "session_id", "job_id", *parts):
         plain = plain.replace(f"{{{name}}}", "a name with ö and 7")
 
     assert needed_role(method, plain) is WANTED[method, path]

@@ -53,6 +53,7 @@ OWN_QUEUE = "a job keeps what the server understood, so that a second request fo
 DEVIATIONS = (
     Deviation("pages.auth*", "/auth/ is there and says that nobody needs to sign in", status=200),
     Deviation("pages.openapi", "whole-slide images are not for this server", where="routes: POST /infer/wsi_v2"),
+    Deviation("pages.ohif_asset", "the viewer's settings are ours and made on request", where="headers"),
     Deviation("pages.favicon", "one small drawing instead of a file", where="content_type|headers"),
     Deviation("idle.dataset", "nothing is labelled: an archive without cases, not an error", status=200),
     Deviation("idle.train", "idle is no error: status IDLE", status=200),

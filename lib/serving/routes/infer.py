@@ -17,12 +17,13 @@ from starlette.background import BackgroundTask
 from lib.errors import InvalidRequest
 from lib.serving.loop import LabelingLoop
 from lib.serving.requests import read_params, refuse_redirection
-from lib.serving.routes.common import BYTES, App, FormBody, JsonText, received, sent
+from lib.serving.routes.common import BYTES, App, FormBody, JsonText, Who, received, sent
+from lib.store.images import ImageKind
 from lib.volume import suffix_of
 
 router = APIRouter(prefix="/infer", tags=["Infer"])
 
-WAITING = ThreadPoolExecutor(max_workers=64, thread_name_prefix="infer")
+WAITING = ThreadPoolExecutor(max_workers=256, thread_name_prefix="infer")
 """Threads that wait for drafts; apart from those that answer everything else."""
 
 
@@ -39,6 +40,7 @@ class Output(StrEnum):
 async def infer(  # noqa: PLR0913 - MONAI Label's own parameters
     model: str,
     app: App,
+    who: Who,
     image: str = "",
     session_id: str = "",
     params: JsonText = "{}",
@@ -49,9 +51,7 @@ async def infer(  # noqa: PLR0913 - MONAI Label's own parameters
     """Drafts an image of the data set (the draft is stored), an uploaded file, or a session's image."""
     asked = read_params(params)
     refuse_redirection(asked)
-    if output is Output.DICOM_SEG:
-        raise InvalidRequest("output=dicom_seg is not available yet; accepted are image, json and all.")
-    request = {**asked, "model": model, "image": image}
+    request = {**asked, "model": model, "image": image, "asker": who(asked.get("client_id")).name}
     wait = asyncio.get_running_loop().run_in_executor
     return await wait(WAITING, _answer, app, request, session_id, file, output)
 
@@ -59,6 +59,8 @@ async def infer(  # noqa: PLR0913 - MONAI Label's own parameters
 def _answer(
     app: LabelingLoop, request: dict[str, Any], session_id: str, file: UploadFile | None, output: Output
 ) -> Response:
+    if output is Output.DICOM_SEG:
+        _refuse_no_series(app, request["image"], is_stored=not session_id and file is None)
     uploaded = _uploaded(app, file) if file is not None else None
     try:
         if session_id:
@@ -69,7 +71,22 @@ def _answer(
     finally:
         if uploaded is not None:
             uploaded.unlink(missing_ok=True)
-    return _reply(Path(result["file"]), result["params"], output)
+    mask, told = Path(result["file"]), result["params"]
+    if output is Output.DICOM_SEG:
+        mask.unlink()
+        annotation = app.record.annotations.get(request["image"], told["annotation_version"])
+        return sent(app.dicom.segmentation_file(annotation), f"{request['image']}.dcm")
+    return _reply(mask, told, output)
+
+
+def _refuse_no_series(app: LabelingLoop, image_id: str, *, is_stored: bool) -> None:
+    """A DICOM segmentation refers to a series that the client has too."""
+    if not is_stored or not image_id:
+        raise InvalidRequest("output=dicom_seg needs the id of a DICOM series; accepted else are image, json and all.")
+    if app.library.readable(image_id).kind is not ImageKind.SERIES:
+        raise InvalidRequest(
+            f"output=dicom_seg needs a DICOM series, {image_id!r} is a file; accepted are image, json and all."
+        )
 
 
 def _uploaded(app: LabelingLoop, file: UploadFile) -> Path:

@@ -4,13 +4,43 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
+from string import Template
 
 from fastapi import APIRouter
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 
 from lib.errors import NotFound
+from lib.serving.routes.dicomweb import PREFIX
 
 router = APIRouter(prefix="/ohif", tags=["Viewer"])
+
+CONFIG = Template("""window.config = {
+  routerBasename: '/ohif/',
+  showStudyList: true,
+  extensions: [], modes: [], customizationService: {},
+  investigationalUseDialog: { option: 'never' },
+  showWarningMessageForCrossOrigin: false,
+  showCPUFallbackMessage: true,
+  showLoadingIndicator: true,
+  strictZSpacingForVolumeViewport: true,
+  useSharedArrayBuffer: 'FALSE',
+  disableConfirmationPrompts: true,
+  defaultDataSourceName: 'dicomweb',
+  dataSources: [{
+    namespace: '@ohif/extension-default.dataSourcesModule.dicomweb',
+    sourceName: 'dicomweb',
+    configuration: {
+      friendlyName: 'Label Refinery', name: 'dicomweb',
+      qidoRoot: '$root', wadoRoot: '$root', wadoUriRoot: '$root',
+      qidoSupportsIncludeField: true, supportsReject: false, supportsStow: true,
+      imageRendering: 'wadors', thumbnailRendering: 'wadors', enableStudyLazyLoad: true,
+      supportsFuzzyMatching: false, supportsWildcard: true, dicomUploadEnabled: false,
+      omitQuotationForMultipartRequest: true, bulkDataURI: { enabled: true },
+    },
+  }],
+};
+""")
+"""What OHIF reads first: where the studies are, and that a segmentation opens without a question."""
 
 
 def viewer_folder() -> Path:
@@ -22,8 +52,10 @@ def viewer_folder() -> Path:
 
 
 @router.get("/{path:path}", include_in_schema=False)
-def ohif(path: str) -> FileResponse:
-    """A file of the viewer; its own pages are all drawn by ``index.html``."""
+def ohif(path: str) -> Response:
+    """A file of the viewer; its own pages are all drawn by ``index.html``, and its settings are ours."""
+    if path == "app-config.js":
+        return Response(CONFIG.substitute(root=PREFIX), media_type="text/javascript")
     folder = viewer_folder().resolve()
     wanted = _file_below(folder, path) or folder / "index.html"
     if not wanted.is_file():

@@ -31,7 +31,7 @@ HOME = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><t
 <li>3D Slicer: module <i>MONAI Label</i>, server address <code>$address</code></li>
 <li><a href="docs">All requests</a>, <a href="openapi.json">as OpenAPI</a></li>
 <li><a href="info/">State</a>, <a href="datastore/?output=all">images and labels</a>, <a href="logs/">log</a></li>
-<li><a href="ohif/">Viewer (OHIF)</a>, for DICOMweb servers; it does not show this folder yet</li>
+<li><a href="ohif/">Viewer (OHIF)</a>: the studies in the browser</li>
 </ul></body></html>
 """)
 
@@ -96,12 +96,14 @@ def _parameters(operation: dict[str, Any]) -> list[str]:
 
 
 def _fields(operation: dict[str, Any], schemas: dict[str, Any]) -> list[str]:
-    """The fields of a form, or that the body is a JSON object."""
+    """The fields of a form, or what else the body is."""
     (kind, content), *_ = operation.get("requestBody", {}).get("content", {"": {}}).items()
     if not kind:
         return []
     fields = schemas.get(content["schema"].get("$ref", "").rpartition("/")[2], {}).get("properties")
-    return [f"form: {', '.join(fields)}"] if fields else ["JSON object"]
+    if fields:
+        return [f"form: {', '.join(fields)}"]
+    return ["JSON object" if kind == "application/json" else kind]
 
 
 ICON = (

@@ -1,0 +1,360 @@
+"""DICOMweb without HTTP (PS3.18): what a search asks for, files as DICOM JSON, frames, and replies of several parts."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRBigEndian
+
+from lib.errors import InvalidRequest, NotFound, UnreadableImage
+
+Json = dict[str, Any]
+"""Attributes as DICOM JSON (PS3.18 annex F): by tag, each with ``vr`` and ``Value``."""
+
+STUDY = (
+    "SpecificCharacterSet", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "PatientName",
+    "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyID", "StudyDescription",
+)  # fmt: skip
+"""What is told of a study."""
+
+SERIES = (
+    "Modality", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "SeriesDate", "SeriesTime",
+    "BodyPartExamined", "ProtocolName", "Manufacturer",
+)  # fmt: skip
+"""What is told of a series."""
+
+INSTANCE = (
+    "SOPClassUID", "SOPInstanceUID", "InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames",
+)  # fmt: skip
+"""What is told of an instance."""
+
+PIXEL_DATA = "7FE00010"
+
+LONGEST_INLINE = 4096
+"""Bytes of a binary attribute that metadata hold; longer ones are told as an address."""
+
+BINARY = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
+
+MOST = 1000
+"""Results of one search, unless it stays within a study."""
+
+IMAGE_TYPES = {
+    "1.2.840.10008.1.2.4.50": "image/jpeg", "1.2.840.10008.1.2.4.51": "image/jpeg",
+    "1.2.840.10008.1.2.4.57": "image/jpeg", "1.2.840.10008.1.2.4.70": "image/jpeg",
+    "1.2.840.10008.1.2.4.80": "image/jls", "1.2.840.10008.1.2.4.81": "image/jls",
+    "1.2.840.10008.1.2.4.90": "image/jp2", "1.2.840.10008.1.2.4.91": "image/jp2",
+    "1.2.840.10008.1.2.4.201": "image/jphc", "1.2.840.10008.1.2.4.202": "image/jphc",
+    "1.2.840.10008.1.2.4.203": "image/jphc", "1.2.840.10008.1.2.5": "image/dicom-rle",
+}  # fmt: skip
+"""Media types of compressed frames by transfer syntax (PS3.18 section 8.7.3)."""
+
+PIECE_BYTES = 1 << 20
+
+
+def tag_of(keyword: str) -> str:
+    """``0020000D`` for ``StudyInstanceUID``."""
+    return f"{tag_for_keyword(keyword):08X}"
+
+
+def attribute(keyword: str, *values: Any) -> Json:
+    """One attribute as DICOM JSON, without value if there is none."""
+    told: Json = {"vr": dictionary_VR(tag_of_number(keyword))}
+    if values:
+        told["Value"] = list(values)
+    return {tag_of(keyword): told}
+
+
+def tag_of_number(keyword: str) -> int:
+    """The tag as a number."""
+    return int(tag_of(keyword), 16)
+
+
+def value_of(told: Mapping[str, Any], keyword: str) -> Any:
+    """The first value of an attribute, or an empty text."""
+    values = told.get(tag_of(keyword), {}).get("Value") or [""]
+    return values[0]
+
+
+def selected(dataset: Dataset, keywords: Iterable[str]) -> Json:
+    """Some attributes of a dataset as DICOM JSON; those that it lacks are left out, broken ones too."""
+    part = Dataset()
+    for keyword in keywords:
+        if keyword in dataset:
+            part.add(dataset[keyword])
+    return _told(part)
+
+
+# Searching.
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a client searches for (PS3.18 section 10.6).
+
+    Attributes:
+        wanted: texts by tag; one of each must fit.
+        limit: most results; ``None``: the client names none.
+        offset: results to leave out.
+        more: tags that the reply shall hold too; ``all`` means every one.
+    """
+
+    wanted: dict[str, tuple[str, ...]]
+    limit: int | None = None
+    offset: int = 0
+    more: frozenset[str] = frozenset()
+
+    @classmethod
+    def from_query(cls, parameters: Iterable[tuple[str, str]]) -> Search:
+        """Reads the query of an address.
+
+        Raises:
+            InvalidRequest: if a name is no attribute, or a number is none.
+        """
+        wanted: dict[str, tuple[str, ...]] = {}
+        numbers: dict[str, int] = {}
+        more: set[str] = set()
+        for name, text in parameters:
+            if name in ("limit", "offset"):
+                numbers[name] = _whole(name, text)
+            elif name == "includefield":
+                more |= {field if field == "all" else _tag(field) for field in text.split(",") if field}
+            elif name not in ("fuzzymatching", "emptyvaluematching", "client_id") and text.strip("*"):
+                wanted[_tag(name)] = tuple(re.split(r"[\\,]", text) if _is_list(name) else (text,))
+        return cls(wanted, numbers.get("limit"), numbers.get("offset", 0), frozenset(more))
+
+    def texts(self, keyword: str) -> tuple[str, ...]:
+        """What is wanted of an attribute; empty: anything."""
+        return self.wanted.get(tag_of(keyword), ())
+
+    def fits(self, told: Json) -> bool:
+        """Whether a result has all that is wanted."""
+        return all(
+            any(_fits(text, value, told.get(tag, {}).get("vr", "")) for text in texts for value in _values(told, tag))
+            for tag, texts in self.wanted.items()
+        )
+
+
+def _whole(name: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise InvalidRequest(f"{name} must be a whole number from 0 on, found {text[:40]!r}.")
+    return int(text)
+
+
+def _tag(name: str) -> str:
+    if re.fullmatch(r"[0-9A-Fa-f]{8}", name) and keyword_for_tag(int(name, 16)):
+        return name.upper()
+    number = tag_for_keyword(name)
+    if number is None:
+        raise InvalidRequest(
+            f"{name[:80]!r} is no attribute to search for. Name it by keyword (PatientID) or tag (00100020)."
+        )
+    return f"{number:08X}"
+
+
+def _is_list(name: str) -> bool:
+    return dictionary_VR(int(_tag(name), 16)) in ("UI", "CS")
+
+
+def _values(told: Json, tag: str) -> list[Any]:
+    return told.get(tag, {}).get("Value") or [""]
+
+
+def _fits(text: str, value: Any, vr: str) -> bool:
+    """Whether a value is the one wanted, within the range wanted, or like the pattern with ``*`` and ``?``."""
+    found = str(value.get("Alphabetic", "")) if isinstance(value, dict) else str(value)
+    if vr in ("DA", "TM", "DT") and "-" in text:
+        begin, _, end = text.partition("-")
+        return bool(found) and begin <= found and (not end or found[: len(end)] <= end)
+    pattern = "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in text)
+    return re.fullmatch(pattern, found, re.IGNORECASE | re.DOTALL if vr == "PN" else re.DOTALL) is not None
+
+
+# Files.
+
+
+@dataclass(frozen=True)
+class InstanceHeader:
+    """What a DICOM file says but for its pixels; kept for a while, since viewers ask for it again and again.
+
+    Attributes:
+        path: the file.
+        told: as DICOM JSON, without long binary attributes.
+        long: VR of the binary attributes that are too long, by tag; the pixels are one of them.
+        syntax: TransferSyntaxUID.
+    """
+
+    path: Path
+    told: Json
+    long: dict[str, str]
+    syntax: str
+
+    @property
+    def instance_uid(self) -> str:
+        """SOPInstanceUID."""
+        return str(value_of(self.told, "SOPInstanceUID"))
+
+    def metadata(self, address: str) -> Json:
+        """All of it, with addresses below that of the instance for what is too long."""
+        return self.told | {
+            tag: {"vr": vr, "BulkDataURI": f"{address}/bulkdata/{tag}"} for tag, vr in self.long.items()
+        }
+
+    @cached_property
+    def frames(self) -> int:
+        """How many frames it has."""
+        return int(value_of(self.told, "NumberOfFrames") or 1)
+
+
+def header_of(path: Path) -> InstanceHeader:
+    """The header of a file, read again only if the file has changed.
+
+    Raises:
+        UnreadableImage: if it is gone or damaged.
+    """
+    try:
+        status = path.stat()
+        return _header(path, status.st_size, status.st_mtime_ns)
+    # The reader raises whatever a damaged header makes it stumble over.
+    except Exception as error:
+        raise UnreadableImage(f"{path.name} is no readable DICOM file: {error}.") from error
+
+
+@lru_cache(maxsize=2048)
+def _header(path: Path, _size: int, _modified_ns: int) -> InstanceHeader:
+    dataset = pydicom.dcmread(path, stop_before_pixels=True)
+    long = {f"{tag:08X}": vr for tag in dataset.keys() if (vr := _long_binary(dataset.get_item(tag)))}
+    for tag in long:
+        del dataset[int(tag, 16)]
+    told = _told(dataset)
+    if "Rows" in dataset:
+        long[PIXEL_DATA] = "OW"
+    return InstanceHeader(path, told, long, str(dataset.file_meta.TransferSyntaxUID))
+
+
+def _long_binary(element: Any) -> str:
+    """VR of an element that metadata cannot hold, else empty; it is not decoded, since that may fail."""
+    if not isinstance(element.value, bytes) or len(element.value) <= LONGEST_INLINE:
+        return ""
+    vr = str(element.VR or (dictionary_VR(element.tag) if dictionary_has_tag(element.tag) else "UN"))[-2:]
+    return vr if vr in BINARY else ""
+
+
+def _told(dataset: Dataset) -> Json:
+    """A dataset as DICOM JSON, which is UTF-8 whatever its file was; broken attributes are left out."""
+    told: Json = _plain(dataset.to_json_dict(suppress_invalid_tags=True))
+    if tag_of("SpecificCharacterSet") in told:
+        told |= attribute("SpecificCharacterSet", "ISO_IR 192")
+    return told
+
+
+def _plain(value: Any) -> Any:
+    """The same without numbers that JSON does not know and signs that a database cannot keep."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a reply of several.
+
+    Attributes:
+        content: bytes, or the file that holds them.
+        media_type: of the content.
+    """
+
+    content: bytes | Path
+    media_type: str
+
+
+def frames_of(header: InstanceHeader, numbers: Iterable[int]) -> list[Part]:
+    """Some frames of an instance as they are stored; single bits begin with a byte of their own.
+
+    Args:
+        header: of the instance.
+        numbers: of the frames, from 1.
+
+    Raises:
+        NotFound: if the instance has no such frame.
+    """
+    numbers = list(numbers)
+    if wrong := [number for number in numbers if not 1 <= number <= header.frames]:
+        raise NotFound(f"The instance {header.instance_uid} has {header.frames} frames, no frame {wrong[0]}.")
+    dataset = _whole_file(header)
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        media_type = IMAGE_TYPES.get(header.syntax, "application/octet-stream")
+        every = list(generate_frames(dataset.PixelData, number_of_frames=header.frames))
+        return [Part(every[number - 1], f"{media_type}; transfer-syntax={header.syntax}") for number in numbers]
+    media_type = "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
+    return [Part(_native_frame(dataset, number - 1), media_type) for number in numbers]
+
+
+def _whole_file(header: InstanceHeader) -> Dataset:
+    dataset = pydicom.dcmread(header.path)
+    if "PixelData" not in dataset:
+        raise NotFound(f"The instance {header.instance_uid} has no pixels.")
+    return dataset
+
+
+def _native_frame(dataset: Any, index: int) -> bytes:
+    """The stored bytes of one frame, in little endian."""
+    values = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("SamplesPerPixel", 1))
+    if dataset.BitsAllocated == 1:
+        first, last = index * values // 8, ((index + 1) * values + 7) // 8
+        bits = np.unpackbits(np.frombuffer(dataset.PixelData[first:last], np.uint8), bitorder="little")
+        return np.packbits(bits[index * values % 8 :][:values], bitorder="little").tobytes()
+    size = values * int(dataset.BitsAllocated) // 8
+    frame: bytes = dataset.PixelData[index * size : (index + 1) * size]
+    if dataset.file_meta.TransferSyntaxUID == ExplicitVRBigEndian and dataset.BitsAllocated > 8:
+        return np.frombuffer(frame, f">u{dataset.BitsAllocated // 8}").byteswap().tobytes()
+    return frame
+
+
+def bulk_of(header: InstanceHeader, tag: str) -> list[Part]:
+    """A long binary attribute; compressed pixels come frame by frame.
+
+    Raises:
+        NotFound: if the instance has no such attribute.
+    """
+    if tag not in header.long:
+        raise NotFound(f"The instance {header.instance_uid} has no long attribute {tag[:40]!r}.")
+    if tag == PIXEL_DATA:
+        dataset = _whole_file(header)
+        if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            return frames_of(header, range(1, header.frames + 1))
+    else:
+        dataset = pydicom.dcmread(header.path, stop_before_pixels=True)
+    return [Part(bytes(dataset[Tag(int(tag, 16))].value), "application/octet-stream")]
+
+
+# Replies of several parts.
+
+
+def multipart(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:
+    """The body of a reply of the type ``multipart/related``."""
+    for part in parts:
+        yield f"--{boundary}\r\nContent-Type: {part.media_type}\r\n\r\n".encode()
+        if isinstance(part.content, bytes):
+            yield part.content
+        else:
+            with part.content.open("rb") as file:
+                while piece := file.read(PIECE_BYTES):
+                    yield piece
+        yield b"\r\n"
+    yield f"--{boundary}--\r\n".encode()

@@ -1,0 +1,223 @@
+"""``/dicomweb``: the studies for viewers (QIDO-RS, WADO-RS) and what they store (STOW-RS); PS3.18."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from lib.errors import InvalidRequest
+from lib.serving.dicomweb import MOST, InstanceHeader, Json, Part, Search, bulk_of, frames_of, multipart
+from lib.serving.gate import note_refusal
+from lib.serving.hosts import is_loopback
+from lib.serving.loop import LabelingLoop
+from lib.serving.routes.common import App, Who
+from lib.serving.stow import Refused, Storing, received_objects, told_stored
+from lib.serving.studies import Series
+
+PREFIX = "/dicomweb"
+
+DICOM_JSON = "application/dicom+json"
+DICOM = "application/dicom"
+OCTETS = "application/octet-stream"
+
+JSON_REPLY: dict[int | str, dict[str, Any]] = {200: {"content": {DICOM_JSON: {}}}}
+PARTS_REPLY: dict[int | str, dict[str, Any]] = {200: {"content": {"multipart/related": {}}}}
+
+router = APIRouter(prefix=PREFIX, tags=["DICOMweb"])
+
+
+def _told(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(json.dumps(content, allow_nan=False), status, headers, media_type=DICOM_JSON)
+
+
+def _parts(parts: Iterable[Part], kind: str) -> Response:
+    boundary = secrets.token_hex(16)
+    media_type = f'multipart/related; type="{kind}"; boundary={boundary}'
+    return StreamingResponse(multipart(parts, boundary), media_type=media_type)
+
+
+def _address(request: Request, study: str, series: str = "", instance: str = "") -> str:
+    url = request.base_url
+    if url.port is None and is_loopback(url.hostname) and request.scope.get("server"):
+        # dicomweb-client leaves the port out of its Host.
+        url = url.replace(port=request.scope["server"][1])
+    root = f"{str(url).rstrip('/')}{PREFIX}/studies/{study}"
+    root += f"/series/{series}" if series else ""
+    return root + (f"/instances/{instance}" if instance else "")
+
+
+# QIDO-RS.
+
+
+def _found(
+    request: Request,
+    search: Callable[[Search], Iterator[Json]],
+    study: str = "",
+    series: str = "",
+    most: int | None = None,
+) -> Response:
+    parameters = list(request.query_params.multi_items())
+    parameters += [("StudyInstanceUID", study)] if study else []
+    parameters += [("SeriesInstanceUID", series)] if series else []
+    asked = Search.from_query(parameters)
+    limit = asked.limit if most is None else min(most, most if asked.limit is None else asked.limit)
+    found = list(islice(search(asked), None if limit is None else limit + 1))
+    is_more = limit is not None and len(found) > limit
+    headers = {"Warning": f'299 {PREFIX} "There are more results: ask with limit and offset."'} if is_more else None
+    return _told(found[:limit], headers=headers)
+
+
+@router.get("/studies", responses=JSON_REPLY, response_class=Response)
+def search_studies(app: App, request: Request) -> Response:
+    """Searches for studies, newest first; attributes by keyword or tag, `limit`, `offset`, `includefield`."""
+    return _found(request, app.dicom.search_studies, most=MOST)
+
+
+@router.get("/series", responses=JSON_REPLY, response_class=Response)
+def search_series(app: App, request: Request) -> Response:
+    """Searches for series in all studies; the current annotation of each image is one."""
+    return _found(request, app.dicom.search_series, most=MOST)
+
+
+@router.get("/instances", responses=JSON_REPLY, response_class=Response)
+def search_instances(app: App, request: Request) -> Response:
+    """Searches for instances in all studies."""
+    return _found(request, app.dicom.search_instances, most=MOST)
+
+
+@router.get("/studies/{study}/series", responses=JSON_REPLY, response_class=Response)
+def search_series_of_study(study: str, app: App, request: Request) -> Response:
+    """Searches for series of a study."""
+    return _found(request, app.dicom.search_series, study)
+
+
+@router.get("/studies/{study}/instances", responses=JSON_REPLY, response_class=Response)
+def search_instances_of_study(study: str, app: App, request: Request) -> Response:
+    """Searches for instances of a study."""
+    return _found(request, app.dicom.search_instances, study)
+
+
+@router.get("/studies/{study}/series/{series}/instances", responses=JSON_REPLY, response_class=Response)
+def search_instances_of_series(study: str, series: str, app: App, request: Request) -> Response:
+    """Searches for instances of a series."""
+    return _found(request, app.dicom.search_instances, study, series)
+
+
+# WADO-RS.
+
+
+def _metadata(request: Request, found: Iterable[tuple[Series, list[InstanceHeader]]]) -> Response:
+    return _told(
+        [
+            header.metadata(_address(request, series.study_uid, series.series_uid, header.instance_uid))
+            for series, headers in found
+            for header in headers
+        ]
+    )
+
+
+def _instances(headers: Iterable[InstanceHeader]) -> Response:
+    return _parts((Part(one.path, f"{DICOM}; transfer-syntax={one.syntax}") for one in headers), DICOM)
+
+
+@router.get("/studies/{study}/metadata", responses=JSON_REPLY, response_class=Response)
+def study_metadata(study: str, app: App, request: Request) -> Response:
+    """Everything but the pixels of all instances of a study."""
+    return _metadata(request, ((series, app.dicom.headers(series)) for series in app.dicom.series_of(study)))
+
+
+@router.get("/studies/{study}/series/{series}/metadata", responses=JSON_REPLY, response_class=Response)
+def series_metadata(study: str, series: str, app: App, request: Request) -> Response:
+    """Everything but the pixels of all instances of a series."""
+    found = app.dicom.series(study, series)
+    return _metadata(request, [(found, app.dicom.headers(found))])
+
+
+@router.get("/studies/{study}/series/{series}/instances/{instance}/metadata", responses=JSON_REPLY,
+            response_class=Response)  # fmt: skip
+def instance_metadata(study: str, series: str, instance: str, app: App, request: Request) -> Response:
+    """Everything but the pixels of an instance."""
+    header = app.dicom.instance(study, series, instance)
+    return _told([header.metadata(_address(request, study, series, header.instance_uid))])
+
+
+@router.get("/studies/{study}", responses=PARTS_REPLY, response_class=Response)
+def retrieve_study(study: str, app: App) -> Response:
+    """All instances of a study as they are stored."""
+    headers = [header for series in app.dicom.series_of(study) for header in app.dicom.headers(series)]
+    return _instances(headers)
+
+
+@router.get("/studies/{study}/series/{series}", responses=PARTS_REPLY, response_class=Response)
+def retrieve_series(study: str, series: str, app: App) -> Response:
+    """All instances of a series as they are stored."""
+    return _instances(app.dicom.headers(app.dicom.series(study, series)))
+
+
+@router.get("/studies/{study}/series/{series}/instances/{instance}", responses=PARTS_REPLY, response_class=Response)
+def retrieve_instance(study: str, series: str, instance: str, app: App, request: Request) -> Response:
+    """An instance as it is stored, in one part; `Accept: application/dicom` gives the file itself."""
+    header = app.dicom.instance(study, series, instance)
+    if request.headers.get("accept", "").startswith(DICOM):
+        return FileResponse(header.path, media_type=DICOM)
+    return _instances([header])
+
+
+@router.get("/studies/{study}/series/{series}/instances/{instance}/frames/{frames}", responses=PARTS_REPLY,
+            response_class=Response)  # fmt: skip
+def retrieve_frames(study: str, series: str, instance: str, frames: str, app: App) -> Response:
+    """Frames of an instance as they are stored, one a part; their numbers begin with 1: `1,2,5`."""
+    numbers = frames.split(",")
+    if not all(number.isascii() and number.isdecimal() and len(number) < 10 for number in numbers):
+        raise InvalidRequest(f"Frames are numbers with commas between them, such as 1,2,5; found {frames[:40]!r}.")
+    parts = frames_of(app.dicom.instance(study, series, instance), map(int, numbers))
+    return _parts(parts, parts[0].media_type.partition(";")[0])
+
+
+@router.get("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{tag}", responses=PARTS_REPLY,
+            response_class=Response)  # fmt: skip
+def retrieve_bulkdata(study: str, series: str, instance: str, tag: str, app: App) -> Response:
+    """A long binary attribute that metadata name by its address."""
+    parts = bulk_of(app.dicom.instance(study, series, instance), tag)
+    return _parts(parts, parts[0].media_type.partition(";")[0])
+
+
+# STOW-RS.
+
+PARTS: dict[str, Any] = {"multipart/related": {"schema": {"type": "string", "format": "binary"}}}
+STOW: dict[str, Any] = {"requestBody": {"required": True, "content": PARTS}}
+
+
+@router.post("/studies", responses=JSON_REPLY, response_class=Response, openapi_extra=STOW)
+async def store(app: App, who: Who, request: Request) -> Response:
+    """Submits segmentations as corrections of the images that they refer to; `client_id` names the author."""
+    return await run_in_threadpool(_stored, app, who, request, await request.body(), "")
+
+
+@router.post("/studies/{study}", responses=JSON_REPLY, response_class=Response, openapi_extra=STOW)
+async def store_in_study(study: str, app: App, who: Who, request: Request) -> Response:
+    """The same for segmentations of one study."""
+    return await run_in_threadpool(_stored, app, who, request, await request.body(), study)
+
+
+def _stored(app: LabelingLoop, who: Who, request: Request, body: bytes, study: str) -> Response:
+    objects = received_objects(body, request.headers.get("content-type", ""))
+    annotator = who(request.query_params.get("client_id"))
+    try:
+        stored = Storing(app.dicom).store(objects, study, annotator)
+    except Refused as refused:
+        note_refusal(request.method, request.url.path, refused.error)
+        return _told(refused.told, refused.status)
+    for each in stored:
+        if each.annotation is not None:
+            app.on_save_label(each.annotation.image, each.annotation.image)
+    return _told(
+        told_stored(stored, lambda each: _address(request, each.study_uid, each.series_uid, each.received.instance_uid))
+    )

@@ -1,0 +1,502 @@
+"""The images and masks of a server as viewers see them: studies, series and instances of DICOM.
+
+A DICOM image is the series that its files are. Any other image is offered as a derived series, and the current
+annotation of each as a segmentation of its study; both are written when first asked for and kept below ``cache``. What
+a person stored as a segmentation is offered as it came.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from sqlalchemy import ColumnElement, or_
+
+from lib import __version__
+from lib.dicom.derived import DerivedSeries
+from lib.dicom.segmentation import (
+    LONGEST_TEXT,
+    SERIES_NUMBER,
+    Algorithm,
+    Provenance,
+    uids_of,
+    write_segmentation,
+)
+from lib.dicom.source import SourceSeries, read_source
+from lib.errors import NotFound, UnreadableImage
+from lib.series import PROJECTIONS
+from lib.serving.dicomweb import (
+    INSTANCE,
+    SERIES,
+    STUDY,
+    InstanceHeader,
+    Json,
+    Search,
+    attribute,
+    header_of,
+    selected,
+    tag_of,
+    value_of,
+)
+from lib.serving.library import Library
+from lib.stages import Role, Stage
+from lib.store import layout, schema
+from lib.store.annotations import Annotation
+from lib.store.files import full_disk_told
+from lib.store.images import Image, ImageKind
+from lib.store.listings import Listed, Listing
+from lib.store.record import Record
+from lib.store.segmentations import StoredSegmentation
+from lib.task import Task
+from lib.volume import Array, Grid, Volume, view_on
+
+LOG = logging.getLogger(__name__)
+
+SEG = "SEG"
+
+LONGEST_UID = 64
+"""Letters of a UID (PS3.5 section 9.1)."""
+
+BATCH = 100
+"""Images that are listed in one transaction."""
+
+REMEMBERED = 64
+"""Series whose instances are known by their UIDs without looking."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series of a study.
+
+    Attributes:
+        study_uid: StudyInstanceUID.
+        series_uid: SeriesInstanceUID.
+        images: what it is or shows; several for the radiographs of one series.
+        annotation: what a segmentation shows; ``None``: the series is an image.
+        stored: the object as a person stored it.
+    """
+
+    study_uid: str
+    series_uid: str
+    images: tuple[Listing, ...]
+    annotation: Annotation | None = None
+    stored: StoredSegmentation | None = None
+
+
+class Studies:
+    """What viewers can see."""
+
+    def __init__(self, record: Record, library: Library) -> None:
+        self.record = record
+        self.library = library
+        self._listing = threading.Lock()
+        self._making = threading.RLock()
+        self._guard = threading.Lock()
+        self._known: OrderedDict[str, dict[str, Path]] = OrderedDict()
+
+    # Listing.
+
+    def list_new(self) -> None:
+        """Lists the images that came or changed; reads the header of one file of each."""
+        while missing := self.record.listings.missing(BATCH):
+            with self._listing:
+                listings = [(image_id, self._listing_of(image_id)) for image_id in missing]
+                with self.record.database.transaction():
+                    for image_id, listing in listings:
+                        self.record.listings.put(image_id, listing)
+            with self._guard:
+                for image_id in missing:
+                    self._known.pop(image_id, None)
+
+    def _listing_of(self, image_id: str) -> Listing | None:
+        """How viewers find an image; ``None`` if they cannot show it."""
+        try:
+            image = self.library.readable(image_id)
+            if image.kind is ImageKind.FILE:
+                derived = derived_series(image)
+                instance_uid = derived.instance_uid(0) if derived.is_projection else ""
+                return _listing(image_id, derived.header(), instance_uid, derived.grid.shape[2])
+            files = self.library.files(image)
+            header = pydicom.dcmread(files[0], stop_before_pixels=True)
+            instance_uid = str(header.SOPInstanceUID) if header.get("Modality") in PROJECTIONS else ""
+            return _listing(image_id, header, instance_uid, len(files))
+        # The reader raises whatever a damaged header makes it stumble over; one image must not hide the others.
+        except Exception as error:
+            LOG.info("Viewers do not see %s: %s", image_id, error)
+            return None
+
+    # Searching.
+
+    def search_studies(self, search: Search) -> Iterator[Json]:
+        """The studies that fit, newest first."""
+        # Where everything fits, the index counts: a late page costs no more than the first one.
+        skipped = 0 if search.wanted else search.offset
+        told = (_told_study(images) for images in self._narrowed(search, skipped))
+        return islice(filter(search.fits, told), search.offset - skipped, None)
+
+    def search_series(self, search: Search) -> Iterator[Json]:
+        """The series that fit."""
+        return islice(self._fitting_series(search), search.offset, None)
+
+    def _fitting_series(self, search: Search) -> Iterator[Json]:
+        for images in self._narrowed(search):
+            study = _told_study(images)
+            for series in self._shown_series(images):
+                told = study | self._told_series(series)
+                if search.fits(told):
+                    yield told
+
+    def search_instances(self, search: Search) -> Iterator[Json]:
+        """The instances that fit."""
+        return islice(self._fitting_instances(search), search.offset, None)
+
+    def _fitting_instances(self, search: Search) -> Iterator[Json]:
+        uids = search.texts("SeriesInstanceUID")
+        for images in self._narrowed(search):
+            study = _told_study(images)
+            for series in self._shown_series(images):
+                if uids and series.series_uid not in uids:
+                    continue
+                shared = study | self._told_series(series)
+                for header in self.headers(series):
+                    told = shared | _told_instance(header, search)
+                    if search.fits(told):
+                        yield told
+
+    def _narrowed(self, search: Search, skipped: int = 0) -> Iterator[list[Listed]]:
+        """Images of each study that may fit, found by indexes; ``fits`` decides."""
+        self.list_new()
+        return self.record.listings.studies(*_uid_conditions(search), *_other_conditions(search), skipped=skipped)
+
+    def _shown_series(self, images: list[Listed]) -> Iterator[Series]:
+        """The series of one study: its images, then the current masks of them."""
+        by_uid: dict[str, list[Listing]] = {}
+        for one in images:
+            by_uid.setdefault(one.listing.series_uid, []).append(one.listing)
+        for uid, listings in by_uid.items():
+            yield Series(listings[0].study_uid, uid, tuple(listings))
+        for one in images:
+            if one.current is not None:
+                stored = {each.version: each for each in self._stored(one.listing.image)}
+                annotation = self.record.annotations.get(one.listing.image, one.current)
+                yield self._segmentation(one.listing, annotation, stored.get(one.current))
+
+    def _segmentation(self, listing: Listing, annotation: Annotation, stored: StoredSegmentation | None) -> Series:
+        uid = stored.series_uid if stored else uids_of(listing.source_name, seed_of(annotation))[0]
+        return Series(listing.study_uid, uid, (listing,), annotation, stored)
+
+    def _stored(self, image_id: str) -> list[StoredSegmentation]:
+        """The objects of an image that people stored; for one whose file was lost ours stands in."""
+        every = self.record.segmentations.of_image(image_id)
+        return [each for each in every if self.record.segmentations.files.path(each.content).is_file()]
+
+    def _told_series(self, series: Series) -> Json:
+        listing, annotation = series.images[0], series.annotation
+        told = {tag: listing.attributes[tag] for tag in map(tag_of, SERIES) if tag in listing.attributes}
+        instances = sum(one.instances for one in series.images)
+        if annotation is not None:
+            instances = 1
+            told = (
+                selected(self._stored_header(series.stored), SERIES)
+                if series.stored
+                else _told_mask(series, annotation, self.record.task)
+            )
+            told |= {
+                tag_of("ReferencedSeriesSequence"): {
+                    "vr": "SQ",
+                    "Value": [attribute("SeriesInstanceUID", listing.series_uid)],
+                }
+            }
+        return told | attribute("NumberOfSeriesRelatedInstances", instances)
+
+    def _stored_header(self, stored: StoredSegmentation) -> pydicom.Dataset:
+        path = self.record.segmentations.files.path(stored.content)
+        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(SERIES))
+
+    # Retrieving.
+
+    def series_of(self, study_uid: str) -> list[Series]:
+        """All series of a study that searches show.
+
+        Raises:
+            NotFound: if there is no such study.
+        """
+        self.list_new()
+        images = self.record.listings.of_study(study_uid)
+        if not images:
+            raise NotFound(f"There is no study {study_uid[:80]!r}. GET /dicomweb/studies lists all.")
+        return list(self._shown_series(images))
+
+    def series(self, study_uid: str, series_uid: str) -> Series:
+        """One series, also of a mask that is no longer the current one.
+
+        Raises:
+            NotFound: if there is none.
+        """
+        self.list_new()
+        if images := self.record.listings.of_series(series_uid):
+            found = Series(images[0].listing.study_uid, series_uid, tuple(one.listing for one in images))
+            if found.study_uid == study_uid:
+                return found
+        for one in self.record.listings.of_study(study_uid):
+            if mask := self.mask(one.listing, series_uid):
+                return mask
+        raise NotFound(f"The study {study_uid[:80]!r} has no series {series_uid[:80]!r}.")
+
+    def mask(self, listing: Listing, series_uid: str) -> Series | None:
+        """The mask of an image that this series is, in whatever version, or ``None``."""
+        stored = {each.series_uid: each for each in self._stored(listing.image)}
+        for annotation in self.record.annotations.history(listing.image):
+            if series_uid in stored and stored[series_uid].version == annotation.version:
+                return Series(listing.study_uid, series_uid, (listing,), annotation, stored[series_uid])
+            if annotation.mask and uids_of(listing.source_name, seed_of(annotation))[0] == series_uid:
+                return Series(listing.study_uid, series_uid, (listing,), annotation)
+        return None
+
+    def headers(self, series: Series) -> list[InstanceHeader]:
+        """The headers of a series' instances, by their numbers."""
+        headers = [header_of(path) for path in self._files(series)]
+        return sorted(headers, key=lambda one: (int(value_of(one.told, "InstanceNumber") or 0), one.instance_uid))
+
+    def instance(self, study_uid: str, series_uid: str, instance_uid: str) -> InstanceHeader:
+        """The header of one instance.
+
+        Raises:
+            NotFound: if there is none.
+        """
+        stored = self.record.segmentations.find(instance_uid)
+        if stored is not None and stored.series_uid == series_uid:
+            images = [one.listing.image for one in self.record.listings.of_study(study_uid)]
+            if stored.image in images:
+                return header_of(self.record.segmentations.files.path(stored.content))
+        series = self.series(study_uid, series_uid)
+        key = series.images[0].image if series.annotation is None and len(series.images) == 1 else ""
+        with self._guard:
+            path = self._known.get(key, {}).get(instance_uid)
+        if path is not None and path.is_file() and (header := header_of(path)).instance_uid == instance_uid:
+            return header
+        headers = {header.instance_uid: header for header in self.headers(series)}
+        if key:
+            with self._guard:
+                self._known[key] = {uid: header.path for uid, header in headers.items()}
+                self._known.move_to_end(key)
+                while len(self._known) > REMEMBERED:
+                    self._known.popitem(last=False)
+        if instance_uid not in headers:
+            raise NotFound(f"The series {series_uid[:80]!r} has no instance {instance_uid[:80]!r}.")
+        return headers[instance_uid]
+
+    def _files(self, series: Series) -> list[Path]:
+        if series.annotation is None:
+            return [path for one in series.images for path in self.image_files(self.library.readable(one.image))]
+        if series.stored is not None:
+            return [self.record.segmentations.files.path(series.stored.content)]
+        return [self.segmentation_file(series.annotation)]
+
+    def image_files(self, image: Image) -> list[Path]:
+        """An image as DICOM files: its own, or those of the derived series, written once."""
+        files = self.library.files(image)
+        if image.kind is ImageKind.SERIES:
+            return files
+        folder = self._cache / f"{image.id}-{files[0].stat().st_mtime_ns}-dicom"
+        with self._making:
+            _made_once(folder, lambda unfinished: self._write_derived(image, unfinished))
+        return sorted(folder.iterdir())
+
+    def _write_derived(self, image: Image, folder: Path) -> None:
+        folder.mkdir()
+        derived_series(image).write(folder, self.library.volume(image))
+
+    def source(self, image: Image) -> SourceSeries:
+        """The series that segmentations of an image refer to."""
+        return read_source(self.image_files(image))
+
+    def segmentation_file(self, annotation: Annotation) -> Path:
+        """A mask as a DICOM segmentation, written once.
+
+        Raises:
+            NotFound: if the mask is no longer kept.
+        """
+        if annotation.mask is None or not self.record.masks.path(annotation.mask).is_file():
+            raise NotFound(f"The mask of version {annotation.version} of {annotation.image!r} is no longer kept.")
+        path = self._cache / f"{annotation.image}-v{annotation.version}-{annotation.mask[:16]}.dcm"
+        with self._making:
+            _made_once(path, lambda unfinished: self._write_segmentation(annotation, unfinished))
+        return path
+
+    def _write_segmentation(self, annotation: Annotation, path: Path) -> None:
+        image, grid = self.library.readable_with_grid(annotation.image)
+        source = self.source(image)
+        mask = on_grid(self.library.mask(annotation), grid, source.grid, image.id)
+        written = write_segmentation(
+            mask, self.record.task, source, provenance_of(annotation, self.record.task), looked_at=annotation.looked_at
+        )
+        written.save_as(path, enforce_file_format=True)
+
+    @property
+    def _cache(self) -> Path:
+        return self.library.data / layout.CACHE
+
+
+def derived_series(image: Image) -> DerivedSeries:
+    """The DICOM series that stands for an image that is none."""
+    if image.grid is None:
+        raise UnreadableImage(f"Image {image.id!r} never was read: {image.reason}")
+    return DerivedSeries(image.id, image.patient, image.modality, image.grid, image.added)
+
+
+def on_grid(mask: Array, grid: Grid, wanted: Grid, name: str) -> Array:
+    """A mask on the grid of an image as one on the grid of its DICOM series, or the other way round.
+
+    Both are the same lattice, but readers of DICOM count slices along the normal of their plane, files as they like.
+    """
+    return view_on(Volume(mask, grid.affine), wanted, name)
+
+
+def seed_of(annotation: Annotation) -> str:
+    """What names an annotation: equal version numbers of another record hold other masks."""
+    return f"v{annotation.version} {annotation.mask}"
+
+
+def description_of(annotation: Annotation, task: Task) -> str:
+    """How viewers list an annotation."""
+    if annotation.role is Role.MODEL:
+        told = f"DRAFT model {task.name} v{annotation.model_version}"
+    elif annotation.role is Role.RULE:
+        told = f"DRAFT rule {annotation.rule}"
+    elif annotation.stage is Stage.REFINED:
+        told = "REFINED"
+    else:
+        told = f"{annotation.stage.upper()} {annotation.author}"
+    return told.replace("\\", " ")[:LONGEST_TEXT]
+
+
+def provenance_of(annotation: Annotation, task: Task) -> Provenance:
+    """What a segmentation says about an annotation's origin."""
+    algorithm = None
+    if annotation.rule:
+        algorithm = Algorithm(annotation.rule, __version__, is_learned=False)
+    elif annotation.model_version is not None:
+        algorithm = Algorithm(task.name, f"v{annotation.model_version}")
+    return Provenance(
+        description=description_of(annotation, task),
+        creator=annotation.author,
+        made_at=annotation.created,
+        seed=seed_of(annotation),
+        algorithm=algorithm,
+        is_corrected=annotation.role not in (Role.MODEL, Role.RULE),
+    )
+
+
+def _uid_conditions(search: Search) -> Iterator[ColumnElement[bool]]:
+    column, has_mask = schema.listing.c, schema.image.c.current.is_not(None)
+    if uids := search.texts("StudyInstanceUID"):
+        yield column.study_uid.in_(uids)
+    if uids := search.texts("SeriesInstanceUID"):
+        # It may be that of a mask, which is not listed.
+        yield or_(column.series_uid.in_(uids), has_mask)
+    for modalities in (search.texts("Modality"), search.texts("ModalitiesInStudy")):
+        if modalities and not any(set("*?") & set(text) for text in modalities):
+            is_one = column.modality.in_(modalities)
+            yield or_(is_one, has_mask) if SEG in modalities else is_one
+
+
+def _other_conditions(search: Search) -> Iterator[ColumnElement[bool]]:
+    column = schema.listing.c
+    for text in search.texts("StudyDate"):
+        begin, dash, end = text.partition("-")
+        yield column.study_date >= begin
+        if not dash or end:
+            yield column.study_date <= (end or begin)
+    for text in search.texts("PatientID"):
+        yield _like(column.patient_id, text)
+    for text in search.texts("AccessionNumber"):
+        yield _like(column.accession_number, text)
+    for text in search.texts("PatientName"):
+        yield _like(column.patient_name, text.casefold())
+
+
+def _listing(image_id: str, header: Any, instance_uid: str, instances: int) -> Listing:
+    told = selected(header, (*STUDY, *SERIES))
+    if len(header.StudyInstanceUID) > LONGEST_UID:
+        raise UnreadableImage(f"StudyInstanceUID has {len(header.StudyInstanceUID)} letters, at most {LONGEST_UID}.")
+    name = value_of(told, "PatientName")
+    return Listing(
+        image=image_id,
+        study_uid=str(header.StudyInstanceUID),
+        series_uid=str(header.SeriesInstanceUID),
+        instance_uid=instance_uid,
+        study_date=str(value_of(told, "StudyDate"))[:64],
+        patient_id=str(value_of(told, "PatientID")),
+        patient_name=str(name.get("Alphabetic", "") if isinstance(name, dict) else name).casefold(),
+        accession_number=str(value_of(told, "AccessionNumber")),
+        modality=str(value_of(told, "Modality"))[:64],
+        instances=instances,
+        attributes=told,
+    )
+
+
+def _told_study(images: list[Listed]) -> Json:
+    first = images[0].listing
+    told = {tag: first.attributes[tag] for tag in map(tag_of, STUDY) if tag in first.attributes}
+    masks = sum(one.current is not None for one in images)
+    modalities = {one.listing.modality for one in images} | ({SEG} if masks else set())
+    return (
+        told
+        | attribute("ModalitiesInStudy", *sorted(modalities))
+        | attribute("NumberOfStudyRelatedSeries", len({one.listing.series_uid for one in images}) + masks)
+        | attribute("NumberOfStudyRelatedInstances", sum(one.listing.instances for one in images) + masks)
+    )
+
+
+def _told_mask(series: Series, annotation: Annotation, task: Task) -> Json:
+    """What is told of a segmentation that need not be written for that."""
+    return (
+        attribute("Modality", SEG)
+        | attribute("SeriesInstanceUID", series.series_uid)
+        | attribute("SeriesNumber", SERIES_NUMBER)
+        | attribute("SeriesDescription", description_of(annotation, task))
+        | attribute("SeriesDate", annotation.created.strftime("%Y%m%d"))
+        | attribute("SeriesTime", annotation.created.strftime("%H%M%S"))
+    )
+
+
+def _told_instance(header: InstanceHeader, search: Search) -> Json:
+    tags = {tag_of(keyword) for keyword in INSTANCE} | search.more | search.wanted.keys()
+    return {tag: told for tag, told in header.told.items() if tag in tags or "all" in search.more}
+
+
+def _like(column: Any, text: str) -> ColumnElement[bool]:
+    """The condition that a text is the one wanted, or like the pattern with ``*`` and ``?``."""
+    if not set("*?") & set(text):
+        return column == text
+    escaped = "".join(f"\\{letter}" if letter in "\\%_" else letter for letter in text)
+    return column.like(escaped.replace("*", "%").replace("?", "_"), escape="\\")
+
+
+def _made_once(target: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file or folder under another name first, so that nobody sees half of it."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{os.getpid()}-{threading.get_ident()}-{target.name}")
+    try:
+        with full_disk_told(target.parent):
+            write(unfinished)
+            unfinished.replace(target)
+    except BaseException as error:
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished)
+        unfinished.unlink(missing_ok=True)
+        # Somebody else has made it meanwhile.
+        if not (isinstance(error, OSError) and target.exists()):
+            raise

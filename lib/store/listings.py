@@ -1,0 +1,149 @@
+"""What viewers are told of an image when they search: to which patient, study and series it belongs.
+
+A row is made after its image: ``Images`` forgets that an image is listed whenever its files are read anew, and whoever
+answers viewers lists first what is not listed yet. So a search opens no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, delete, insert, select, update
+
+from lib.store import schema
+from lib.store.database import Database
+from lib.store.images import Images, ImageState
+
+PAGE = 200
+"""Studies that are fetched at once."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One image as a viewer lists it.
+
+    Attributes:
+        image: its id.
+        study_uid: StudyInstanceUID (0020,000D).
+        series_uid: SeriesInstanceUID (0020,000E).
+        instance_uid: SOPInstanceUID (0008,0018) of a radiograph, whose series may hold others; else empty.
+        study_date: as DICOM writes it.
+        patient_id: PatientID (0010,0020).
+        patient_name: PatientName (0010,0010), without regard to case.
+        accession_number: AccessionNumber (0008,0050).
+        modality: Modality (0008,0060).
+        instances: how many the series has, of this image.
+        attributes: of study and series, as DICOM JSON.
+    """
+
+    image: str
+    study_uid: str
+    series_uid: str
+    instance_uid: str
+    study_date: str
+    patient_id: str
+    patient_name: str
+    accession_number: str
+    modality: str
+    instances: int
+    attributes: dict[str, Any]
+
+    @property
+    def source_name(self) -> str:
+        """What ``lib.dicom.source.SourceSeries.name`` is for this image."""
+        return f"{self.series_uid}/{self.instance_uid}" if self.instance_uid else self.series_uid
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A listing, and the version of the image's current annotation."""
+
+    listing: Listing
+    current: int | None
+
+
+COLUMNS = tuple(field.name for field in fields(Listing))
+
+OF_STUDY = ("study_date", "patient_id", "patient_name", "accession_number")
+"""What all images of a study share; it is that of the first one listed."""
+
+
+class Listings:
+    """The listing of one task's images."""
+
+    def __init__(self, database: Database, task: str, images: Images) -> None:
+        self.database = database
+        self.task = task
+        self.images = images
+
+    def missing(self, most: int) -> list[str]:
+        """Ids of readable images that are not listed yet."""
+        image = schema.image.c
+        query = select(image.id).where(image.task == self.task, image.listed.is_(None), image.state == ImageState.OK)
+        with self.database.reading() as connection:
+            return list(connection.scalars(query.limit(most)))
+
+    def put(self, image_id: str, listing: Listing | None) -> None:
+        """Lists an image; ``None``: viewers can do nothing with it."""
+        column = schema.listing.c
+        with self.database.transaction() as connection:
+            connection.execute(delete(schema.listing).where(column.task == self.task, column.image == image_id))
+            if listing is not None:
+                values = {name: getattr(listing, name) for name in COLUMNS}
+                first = select(schema.listing).where(column.task == self.task, column.study_uid == listing.study_uid)
+                if known := connection.execute(first.limit(1)).mappings().one_or_none():
+                    values |= {name: known[name] for name in OF_STUDY}
+                connection.execute(insert(schema.listing).values(task=self.task, **values))
+            connection.execute(update(schema.image).where(self.images.is_one(image_id)).values(listed=True))
+
+    def studies(self, *conditions: ColumnElement[bool], skipped: int = 0) -> Iterator[list[Listed]]:
+        """The images of each study of which one meets the conditions, newest study first.
+
+        Args:
+            conditions: on the tables ``listing`` and ``image``.
+            skipped: studies to leave out at the begin.
+        """
+        column = schema.listing.c
+        keys = select(column.study_date, column.study_uid).distinct().where(*conditions)
+        # The index of dates is in this order, so that a page is read without sorting all studies.
+        joined = keys.join(schema.image, self._is_shown).order_by(column.study_date.desc(), column.study_uid.desc())
+        start = skipped
+        while True:
+            with self.database.reading() as connection:
+                uids = [row.study_uid for row in connection.execute(joined.limit(PAGE).offset(start))]
+                found = self._listed(column.study_uid.in_(uids)) if uids else []
+            by_study: dict[str, list[Listed]] = {uid: [] for uid in uids}
+            for one in found:
+                by_study[one.listing.study_uid].append(one)
+            yield from by_study.values()
+            if len(uids) < PAGE:
+                return
+            start += PAGE
+
+    def of_study(self, study_uid: str) -> list[Listed]:
+        """The images of a study."""
+        return self._listed(schema.listing.c.study_uid == study_uid)
+
+    def of_series(self, series_uid: str) -> list[Listed]:
+        """The images of a series: one, but for radiographs."""
+        return self._listed(schema.listing.c.series_uid == series_uid)
+
+    def _listed(self, condition: ColumnElement[bool]) -> list[Listed]:
+        column = schema.listing.c
+        query = select(schema.listing, schema.image.c.current).join(schema.image, self._is_shown).where(condition)
+        with self.database.reading() as connection:
+            rows: Sequence[Any] = connection.execute(query.order_by(column.series_uid, column.image)).all()
+        return [Listed(Listing(*(getattr(row, name) for name in COLUMNS)), row.current) for row in rows]
+
+    @property
+    def _is_shown(self) -> ColumnElement[bool]:
+        image, column = schema.image.c, schema.listing.c
+        return and_(
+            column.task == self.task,
+            image.task == column.task,
+            image.id == column.image,
+            image.state == ImageState.OK,
+            image.listed.is_(True),
+        )

@@ -1,0 +1,157 @@
+"""What refining a rough mask gains: the draft, a U-Net on the image alone, on image and mask (K=1), and K=3 and 5.
+
+Each net learns for the same seconds. ``--dataset`` is a folder laid out like BU-BIL (``*/RawImages``,
+``GoldStandard``, ``CrowdsourcedAnnotations/*``); without one, slices of drawn heads with roughened masks are refined.
+A third of the images, with all their masks, is for testing. ``share_worse`` is that of K=1, the default; ``centre`` is
+one mask for all images, and ``unguarded`` a refiner's mask without the draft's vote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from scripts.benchmarks.common import Rows, parser, plain
+
+if TYPE_CHECKING:
+    from scripts.benchmarks.rough_pairs import Pair
+
+STAGES = {"image_only": 1, "k1": 1, "k3": 3, "k5": 5}
+QUICK = ("k1", "k5")
+TEST_SHARE = 1 / 3
+WORSE = 0.01
+"""A mask is made worse if it loses more Dice than this."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parser("bench_refine", __doc__)
+    options.add_argument("--seconds", type=float, default=120, metavar="S", help="of training of a net [%(default)s]")
+    options.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each net [%(default)s]")
+    options.add_argument("--shares", default="1.0", metavar="X,X", help="of the training images [%(default)s]")
+    options.add_argument("--emphasis", type=float, default=0, metavar="L", help="lambda of the loss [%(default)s]")
+    options.add_argument("--heads", type=int, default=60, metavar="N", help="drawn, without --dataset [%(default)s]")
+    chosen = options.parse_args(argv)
+    import torch
+
+    from scripts.benchmarks.rough_pairs import pair_sets
+
+    torch.set_num_threads(1)
+    rows = Rows(chosen.out, "bench_refine")
+    sets = pair_sets(chosen.dataset, chosen.seed, chosen.heads)
+    shares = [float(share) for share in chosen.shares.split(",")]
+    found = [_summary(rows, chosen, name, pairs, share) for name, pairs in sets.items() for share in shares]
+    print(
+        json.dumps(
+            plain({"seconds": chosen.seconds, "emphasis": chosen.emphasis, "seed": chosen.seed, "sets": found}),
+            indent=2,
+        )
+    )
+
+
+def _summary(rows: Rows, chosen: argparse.Namespace, name: str, pairs: list[Pair], share: float) -> dict[str, Any]:
+    """All nets on one set with one share of its training images."""
+    from lib.metrics.cohort import spread
+
+    seeds = range(chosen.seed, chosen.seed + (1 if chosen.quick else chosen.seeds))
+    summary: dict[str, Any] = {"set": name, "pairs_share": share}
+    for net in QUICK if chosen.quick else STAGES:
+        found = [_row(rows, chosen, (name, share, net, seed), pairs) for seed in seeds]
+        for figure in ("draft", "centre"):
+            summary |= _mean_and_sd(f"{figure}_dice", [value for row in found for value in row[figure]])
+        summary |= _mean_and_sd(f"{net}_dice", [value for row in found for value in row["refined"]])
+        summary |= _mean_and_sd(f"{net}_unguarded_dice", [value for row in found for value in row["unguarded"]])
+        changes = [after - before for row in found for before, after in zip(row["draft"], row["refined"], strict=True)]
+        summary[f"{net}_share_worse"] = round(sum(change < -WORSE for change in changes) / len(changes), 3)
+        summary[f"{net}_gain_interval"] = spread(changes, chosen.seed).interval
+        summary[f"{net}_kept"] = sum(row["kept"] for row in found) / len(changes)
+        summary[f"{net}_batches"] = [row["batches"] for row in found]
+    return {**summary, "share_worse": summary["k1_share_worse"]}
+
+
+def _mean_and_sd(name: str, values: list[float]) -> dict[str, float]:
+    """A mean over pairs, and its standard deviation beside it."""
+    import numpy as np
+
+    return {name: round(float(np.mean(values)), 3), f"{name}_sd": round(float(np.std(values)), 3)}
+
+
+def _row(rows: Rows, chosen: argparse.Namespace, run: tuple[str, float, str, int], pairs: list[Pair]) -> dict[str, Any]:
+    """The Dice of each test pair with one net, unless it was measured before."""
+    name, share, net, seed = run
+    key = {
+        "set": name,
+        "pairs_share": share,
+        "net": net,
+        "seed": seed,
+        "seconds": chosen.seconds,
+        "emphasis": chosen.emphasis,
+    }
+    row = rows.find(**key)
+    if row is None:
+        row = {**key, **_measured(pairs, run, chosen.seconds, chosen.emphasis)}
+        rows.add(row)
+    return row
+
+
+def _measured(pairs: list[Pair], run: tuple[str, float, str, int], seconds: float, emphasis: float) -> dict[str, Any]:
+    """Trains one net and refines every test pair."""
+    import numpy as np
+
+    from lib.metrics.overlap import dice
+    from lib.refinement.learn import RefineOptions, learn_to_refine
+    from lib.refinement.refine import Refiner
+    from lib.task import Task, numbered
+    from lib.volume import Volume
+
+    _, share, net, seed = run
+    from_image = net == "image_only"
+    training, testing = _split(pairs, share, seed)
+    options = RefineOptions(seconds=seconds, seed=seed, batch_size=4, stages=STAGES[net], emphasis=emphasis)
+    batches: list[int] = []
+    checkpoint = learn_to_refine(
+        [pair.case(np.zeros_like(pair.truth) if from_image else pair.draft) for pair in training],
+        None,
+        Task("object", "One object", numbered(["object"])),
+        options,
+        lambda progress: batches.append(progress.steps),
+        lambda: False,
+    )
+    refiner, centre = Refiner(checkpoint), _centre_prior(training)
+    found: dict[str, Any] = {"draft": [], "centre": [], "refined": [], "unguarded": [], "kept": 0}
+    for pair in testing:
+        volume, start = Volume(pair.image, np.eye(4)), np.zeros_like(pair.truth) if from_image else pair.draft
+        own = refiner.refine(volume, start, options.stages, votes=0.0)
+        guarded = own if from_image else refiner.refine(volume, start, options.stages)
+        masks = {"draft": pair.draft, "centre": centre, "refined": guarded.mask, "unguarded": own.stages[-1]}
+        for figure, mask in masks.items():
+            found[figure].append(round(dice(pair.truth, mask), 4))
+        found["kept"] += bool(guarded.kept)
+    return {**found, "batches": batches[-1], "training_pairs": len(training)}
+
+
+def _split(pairs: list[Pair], share: float, seed: int) -> tuple[list[Pair], list[Pair]]:
+    """Pairs to learn from, of a share of the training images, and pairs to test with, of other images."""
+    import numpy as np
+
+    images = np.random.default_rng(seed).permutation(sorted({pair.image_id for pair in pairs})).tolist()
+    tested = round(len(images) * TEST_SHARE)
+    learned = images[tested : tested + max(round(share * (len(images) - tested)), 1)]
+    return [pair for pair in pairs if pair.image_id in learned], [
+        pair for pair in pairs if pair.image_id in images[:tested]
+    ]
+
+
+def _centre_prior(pairs: list[Pair]) -> Any:
+    """The one mask (I, J, K) that suits the training masks best: what is gained by knowing only where objects lie."""
+    import numpy as np
+
+    from lib.metrics.overlap import dice
+
+    often = np.mean([pair.truth for pair in pairs], axis=0)
+    masks = [often >= level for level in np.linspace(0.1, 0.9, 9) if (often >= level).any()]
+    return max(masks, key=lambda mask: np.mean([dice(pair.truth, mask) for pair in pairs]))
+
+
+if __name__ == "__main__":
+    main()

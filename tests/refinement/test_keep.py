@@ -1,0 +1,62 @@
+"""When the draft is safer than what a refiner made of it."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from lib.refinement.keep import reason_to_keep, with_draft
+
+CELL = ["cell"]
+
+
+def square(edge: int, at: int = 5, value: int = 1) -> np.ndarray:
+    """A square in 30x30 pixels."""
+    mask = np.zeros((30, 30, 1), np.uint8)
+    mask[at : at + edge, at : at + edge] = value
+    return mask
+
+
+def test_a_small_change_takes_the_place_of_the_draft():
+    assert reason_to_keep([square(10), square(9), square(9)], CELL) == ""
+
+
+@pytest.mark.parametrize(
+    ("stages", "reason"),
+    [([square(0)], "cell: nothing would be left of it"),
+     ([square(16)], r"cell: its volume would be 2\.56 times as large"),
+     ([square(6)], r"cell: its volume would be 0\.36 times as large"),
+     ([square(10, at=11)], r"cell: the refined mask has a Dice of only 0\.16 with the draft"),
+     ([square(7), square(12)], r"cell: the last two stages have a Dice of only 0\.51 with each other")],
+)  # fmt: skip
+def test_an_implausible_change_is_refused_with_its_reason(stages, reason):
+    assert re.fullmatch(reason, reason_to_keep([square(10), *stages], CELL))
+
+
+def test_the_structure_that_went_wrong_is_named():
+    draft, refined = square(5) + square(5, at=20, value=2), square(5)
+
+    assert reason_to_keep([draft, refined], ["liver", "spleen"]) == "spleen: nothing would be left of it"
+
+
+def test_a_structure_that_the_draft_lacks_may_appear():
+    assert reason_to_keep([square(5), square(5) + square(5, at=20, value=2)], ["liver", "spleen"]) == ""
+
+
+@pytest.mark.parametrize(("probability", "is_marked"), [(0.75, False), (0.85, True)])
+def test_a_voxel_of_background_becomes_a_structure_from_80_percent(probability, is_marked):
+    probabilities = torch.tensor([1 - probability, probability])[:, None, None, None]
+
+    averaged = with_draft(probabilities, torch.tensor([[[0]]], dtype=torch.uint8))
+
+    assert bool(averaged.argmax(dim=0).item()) is is_marked and averaged.sum().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("probability", "is_marked"), [(0.25, True), (0.15, False)])
+def test_a_marked_voxel_is_given_up_from_80_percent(probability, is_marked):
+    probabilities = torch.tensor([1 - probability, probability])[:, None, None, None]
+
+    assert bool(with_draft(probabilities, torch.tensor([[[1]]])).argmax(dim=0).item()) is is_marked

@@ -1,0 +1,174 @@
+"""Learning from pairs, and refining with what was learned."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lib import preprocessing
+from lib.errors import GridMismatch, UnacceptableFile
+from lib.metrics.overlap import dice
+from lib.networks.checkpoint import Checkpoint
+from lib.networks.precision import Precision
+from lib.networks.segmenter import seeded_network
+from lib.preprocessing import plan_for
+from lib.refinement import refine
+from lib.refinement.learn import Feedback, RefineOptions, StageWeights, Steps, learn_to_refine
+from lib.refinement.plan import refiner_plan
+from lib.refinement.refine import Refiner
+from lib.task import numbered
+from lib.training.finetune import Progress, Stopped
+from lib.volume import Volume
+from tests.refinement.pairs import pair, rough
+from tests.training.shapes import TASK, case, drawn
+
+QUICK = RefineOptions(
+    seconds=math.inf, max_epochs=1, batch_size=1, learning_rate=1e-2, seed=1, precision=Precision.FLOAT32, stages=2
+)
+MINE = replace(TASK, structures=numbered(["bright", "dark"]))
+
+
+@pytest.fixture(autouse=True)
+def tiny_network(monkeypatch) -> None:
+    """Few features: these tests are about the rules, not about quality."""
+    monkeypatch.setattr(preprocessing, "CHANNELS", (8, 16, 32))
+
+
+def learned(pairs, options=QUICK, start=None, reports=None) -> Checkpoint:
+    return learn_to_refine(pairs, start, MINE, options, (reports if reports is not None else []).append, lambda: False)
+
+
+def fresh(by_slice: bool = False) -> Checkpoint:
+    """A refiner that learned nothing."""
+    plan = refiner_plan(MINE, [drawn(0)[0].grid], by_slice)
+    return Checkpoint(plan, seeded_network(plan, 0).state_dict())
+
+
+def test_a_refiner_learns_a_pair_by_heart_in_seconds():
+    volume, truth = drawn(0)
+
+    refined = Refiner(learned([pair(0)], replace(QUICK, max_epochs=60))).refine(volume, rough(0), 2)
+
+    before, after = ([dice(truth == value, mask == value) for value in (1, 2)] for mask in (rough(0), refined.mask))
+    assert min(after) > 0.9 > max(before)
+
+
+def test_the_same_seed_gives_the_same_weights():
+    first, second = (learned([pair(0), pair(1)]) for _ in range(2))
+
+    assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"feedback": Feedback.SOFT}, {"steps": Steps.SUMMED}, {"feedback": Feedback.SOFT, "steps": Steps.SUMMED},
+     {"is_mean": False}, {"stage_weights": StageWeights.EQUAL}, {"emphasis": 10.0}, {"warm_up": 1.0}, {"stages": 1}],
+    ids=str,
+)  # fmt: skip
+def test_every_option_changes_what_is_learned(how):
+    options = replace(QUICK, warm_up=0.0, emphasis=2.0, max_epochs=2)
+
+    plain, other = learned([pair(0)], options), learned([pair(0)], replace(options, **how))
+
+    assert any(not torch.equal(plain.weights[name], other.weights[name]) for name in plain.weights)
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [(StageWeights.DOUBLING, [0.25, 0.5, 1.0]), (StageWeights.EQUAL, [1, 1, 1]), (StageWeights.FLOORED, [2, 4, 8])],
+)
+def test_stages_count_as_their_weights_say(weights, expected):
+    options = RefineOptions(stages=3, stage_weights=weights)
+
+    assert [options.weight_of(stage) for stage in (1, 2, 3)] == expected
+
+
+def test_progress_tells_batches_loss_and_dice():
+    reports: list[Progress] = []
+
+    learned([pair(0), pair(1)], replace(QUICK, max_epochs=2), reports=reports)
+
+    last = reports[-1]
+    assert (last.epoch, last.steps) == (2, 4) and last.loss > 0 and last.dice is not None
+
+
+def test_no_time_gives_the_start_back():
+    start = fresh()
+
+    found = learned([pair(0)], replace(QUICK, seconds=0), start)
+
+    assert all(torch.equal(found.weights[name], tensor) for name, tensor in start.weights.items())
+
+
+def test_a_training_stops_when_asked():
+    with pytest.raises(Stopped, match="refiner of blocks was stopped"):
+        learn_to_refine([pair(0)], None, MINE, QUICK, lambda _: None, lambda: True)
+
+
+def test_a_case_without_a_draft_is_no_pair():
+    with pytest.raises(ValueError, match="no draft with the mask of case_1"):
+        learned([pair(0), case(1)])
+
+
+def test_a_training_without_stages_is_refused():
+    with pytest.raises(ValueError, match="at least 1 stage, found 0"):
+        learned([pair(0)], replace(QUICK, stages=0))
+
+
+def test_zero_stages_give_the_draft():
+    volume, _ = drawn(0)
+
+    found = Refiner(fresh()).refine(volume, rough(0), stages=0)
+
+    assert found.mask is found.draft and found.stages == () and np.array_equal(found.mask, rough(0))
+
+
+@pytest.mark.parametrize("by_slice", [False, True])
+def test_every_stage_gives_a_mask_on_the_grid_of_the_image(by_slice, monkeypatch):
+    monkeypatch.setattr(refine, "SETTLED", -1.0)
+    volume, _ = drawn(0)
+
+    found = Refiner(fresh(by_slice)).refine(volume, rough(0), stages=3)
+
+    assert [mask.shape for mask in found.stages] == [volume.voxels.shape] * 3
+    assert {mask.dtype for mask in found.stages} == {np.dtype(np.uint8)}
+
+
+def test_a_stage_that_changes_nothing_is_the_last(monkeypatch):
+    monkeypatch.setattr(refine, "SETTLED", math.inf)
+
+    assert len(Refiner(fresh()).refine(drawn(0)[0], rough(0), stages=5).stages) == 1
+
+
+def test_an_implausible_change_keeps_the_draft_and_says_why(monkeypatch):
+    monkeypatch.setattr(refine, "reason_to_keep", lambda masks, structures: "dark: nothing would be left of it")
+
+    found = Refiner(fresh()).refine(drawn(0)[0], rough(0), stages=1)
+
+    assert found.kept == "dark: nothing would be left of it"
+    assert np.array_equal(found.mask, rough(0)) and len(found.stages) == 1
+
+
+def test_structures_that_the_refiner_does_not_know_stay():
+    draft = rough(0)
+    draft[0, 0, :3] = 9
+
+    found = Refiner(fresh()).refine(drawn(0)[0], draft, stages=1)
+
+    assert all(value == 9 or value in (1, 2) for value in found.stages[0][0, 0, :3]) and 9 in found.stages[0]
+
+
+def test_a_model_that_sees_no_mask_is_no_refiner():
+    plan = plan_for(MINE, [drawn(0)[0].grid])
+
+    with pytest.raises(UnacceptableFile, match="is a residual_unet, which sees no mask"):
+        Refiner(Checkpoint(plan, seeded_network(plan, 0).state_dict()))
+
+
+def test_a_draft_on_another_grid_is_refused():
+    with pytest.raises(GridMismatch, match="mask is 3x3x3 voxels, the image is 24x20x16"):
+        Refiner(fresh()).refine(Volume(drawn(0)[0].voxels, np.eye(4)), np.zeros((3, 3, 3), np.uint8))
