@@ -152,7 +152,7 @@ def _print_addresses(host: str, port: int, data: Path) -> None:
         f"\n  Start page           {address}/\n"
         f"  3D Slicer            module MONAI Label, server address {address}\n"
         f"  All requests         {address}/docs\n"
-        f"  Viewer (OHIF)        {address}/ohif/ (for DICOMweb servers; this folder is not shown there yet)\n"
+        f"  Viewer (OHIF)        {address}/ohif/ (shows images and drafts; it cannot store)\n"
         f"  Log                  {log_file(data)}\n\nCtrl-C stops the server.",
         flush=True,
     )
