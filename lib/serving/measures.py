@@ -33,7 +33,7 @@ AUDIT_FAILURES = Counter(
 )
 
 ROUTES = frozenset(
-    "activelearning audit auth batch datastore health infer info jobs logs metrics model ohif scoring session"
+    "activelearning audit auth batch datastore dicomweb health infer info jobs logs metrics model ohif scoring session"
     " train".split()
 )
 """First parts of our paths; anything else is counted as ``other``, so that no client can invent labels."""

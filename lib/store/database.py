@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -156,9 +157,9 @@ def _engine(url: str | URL) -> Engine:
 def _prepare_sqlite(connection: Any, _record: object) -> None:
     # The driver would otherwise open transactions by itself, late and without taking the write lock.
     connection.isolation_level = None
+    _use_write_ahead_log(connection)
     for pragma in (
         f"busy_timeout = {BUSY_TIMEOUT_MS}",
-        "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
         # 64 MiB for each connection: with a hundred thousand images the default of 2 MiB reads the same pages anew.
@@ -167,6 +168,23 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
         "secure_delete = ON",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _use_write_ahead_log(connection: Any) -> None:
+    """Turns the log on, which the file remembers.
+
+    Two processes that open a new file at once get in each other's way here, and SQLite does not wait by itself for
+    this one statement.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL").close()
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _prepare_postgresql(connection: Any, _record: object) -> None:

@@ -12,8 +12,8 @@ from lib.store import layout
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {value for name, value in vars(layout).items() if name.isupper()}
 SOURCES = [path for folder in ("lib", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
-USUAL_WORDS = {layout.WEIGHTS}
-"""Names that are columns and keys elsewhere, too."""
+USUAL_WORDS = {layout.WEIGHTS, layout.SEGMENTATIONS}
+"""Names that are columns, keys and folders of other programs elsewhere, too."""
 
 
 def test_no_two_things_lie_in_one_place():
