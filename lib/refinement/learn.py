@@ -6,19 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.losses.discrepancy import DICE_SHARE, DiscrepancyLoss
-from lib.networks.checkpoint import Checkpoint
+from lib.networks.checkpoint import Checkpoint, NetworkPlan
 from lib.networks.refiner import as_channels
-from lib.networks.segmenter import carried_over, seeded_network
 from lib.refinement.plan import refiner_plan
 from lib.task import Task
-from lib.training.cases import TrainingCase, body_grids, prepared_cases
+from lib.training.cases import TrainingCase, body_grids
 from lib.training.finetune import PLANNED_FROM, FinetuneOptions, Progress, Run, Stopped
-from lib.training.patches import Batch, Patches
+from lib.training.patches import Batch
 
 
 class Feedback(StrEnum):
@@ -132,21 +130,21 @@ def learn_to_refine(
         if start is None
         else replace(start.plan, structures=task.values)
     )
-    skipped: dict[str, str] = {}
-    ready = prepared_cases(pairs, plan, np.random.default_rng(options.seed), skipped, check)
-    network = seeded_network(plan, options.seed) if start is None else carried_over(start, plan, options.seed)
-    peak = options.learning_rate if start is None else options.finetune_learning_rate
-    patches = Patches(ready, plan, options.batch_size, options.seed)
-    return _Refining(network, patches, options, peak, skipped).train(plan, report, check)
+    return _Refining(pairs, start, plan, options, check).train(report)
 
 
 class _Refining(Run):
     """A training in which each batch is refined stage by stage."""
 
     def __init__(
-        self, network: nn.Module, patches: Patches, options: RefineOptions, peak: float, skipped: dict[str, str]
+        self,
+        pairs: Sequence[TrainingCase],
+        start: Checkpoint | None,
+        plan: NetworkPlan,
+        options: RefineOptions,
+        check: Callable[[], None],
     ) -> None:
-        super().__init__(network, patches, options, peak, skipped)
+        super().__init__(pairs, start, plan, options, check)
         self._how = options
         self._loss = DiscrepancyLoss(options.emphasis, options.dice_share, options.is_mean)
 

@@ -21,13 +21,10 @@ from lib.store.models import Model, ModelState, NewModel
 from lib.store.record import Record
 from lib.training.cases import TrainingCase
 from lib.training.finetune import FinetuneOptions, Progress, finetune
-from lib.training.gate import verdict
+from lib.training.gate import NO_RIVAL, Rival, verdict
 from lib.training.validate import CaseScore, mean_dice, scores_of, validate
 
 LOG = logging.getLogger(__name__)
-
-RULE = "the rule "
-"""How a rule is called in reasons, before its name."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +73,8 @@ def train(record: Record, library: Library, job: Job, reporter: Reporter) -> Non
     cases = [_case(record, library, annotation) for annotation in measured]
     reporter.line(f"Measuring on {len(cases)} validation cases.")
     scores = validate(checkpoint, cases, device(), reporter.check)
-    rival, before = _rival(record, cases, reporter)
-    decision = verdict(scores, before, rival, is_rule=rival.startswith(RULE))
+    rival = _rival(record, parent, start, cases, reporter)
+    decision = verdict(scores, rival)
     weights = record.weights.put(checkpoint.to_bytes())
     new = NewModel(
         parent=parent.version if parent is not None else None,
@@ -85,7 +82,7 @@ def train(record: Record, library: Library, job: Job, reporter: Reporter) -> Non
         network=checkpoint.plan.to_json(),
         training=_pairs(learned),
         validation=_pairs(measured),
-        metrics=_metrics(scores, rival, before, time.monotonic() - begin),
+        metrics=_metrics(scores, rival, time.monotonic() - begin),
     )
     with record.database.transaction():
         model = record.models.add(new, ModelState(decision.state), decision.reason)
@@ -93,16 +90,24 @@ def train(record: Record, library: Library, job: Job, reporter: Reporter) -> Non
         record.jobs.finish(job, JobState.DONE, {"model_version": model.version, "reason": decision.reason}, line)
 
 
-def _rival(record: Record, cases: Sequence[TrainingCase], reporter: Reporter) -> tuple[str, list[CaseScore]]:
-    """What drafts now, and how it does on the cases; nothing and no scores if nothing does."""
+def _rival(
+    record: Record,
+    parent: Model | None,
+    start: Checkpoint | None,
+    cases: Sequence[TrainingCase],
+    reporter: Reporter,
+) -> Rival:
+    """What drafts now, measured on the cases; it may be what the training started from."""
     serving, task = record.models.serving(), record.task
     if serving is not None:
-        return f"version {serving.version}", validate(_checkpoint(record, serving), cases, device(), reporter.check)
+        is_parent = parent is not None and parent.version == serving.version
+        checkpoint = start if start is not None and is_parent else _checkpoint(record, serving)
+        return Rival(f"version {serving.version}", validate(checkpoint, cases, device(), reporter.check))
     if task.draft_rule:
         rule = RULES[task.draft_rule]
         scores = scores_of(lambda volume: rule(volume, task), looked_for(task), cases, reporter.check)
-        return f"{RULE}{task.draft_rule}", scores
-    return "", []
+        return Rival(f"the rule {task.draft_rule}", scores, is_rule=True)
+    return NO_RIVAL
 
 
 def _checkpoint(record: Record, model: Model) -> Checkpoint:
@@ -151,11 +156,11 @@ def _stopped(reporter: Reporter) -> bool:
     return False
 
 
-def _metrics(scores: Sequence[CaseScore], rival: str, before: Sequence[CaseScore], seconds: float) -> dict[str, Any]:
+def _metrics(scores: Sequence[CaseScore], rival: Rival, seconds: float) -> dict[str, Any]:
     return {
         "mean_dice": _rounded(mean_dice(scores)),
-        "rival": rival,
-        "rival_mean_dice": _rounded(mean_dice(before)),
+        "rival": rival.name,
+        "rival_mean_dice": _rounded(mean_dice(rival.scores)),
         "cases": [asdict(score) for score in scores],
         "seconds": round(seconds, 1),
     }

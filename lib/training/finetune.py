@@ -123,32 +123,43 @@ def finetune(
         if start is None
         else replace(start.plan, structures=task.values, ignored=())
     )
-    skipped: dict[str, str] = {}
-    ready = prepared_cases(cases, plan, np.random.default_rng(options.seed), skipped, check)
-    network = seeded_network(plan, options.seed) if start is None else carried_over(start, plan, options.seed)
-    peak = options.learning_rate if start is None else options.finetune_learning_rate
-    patches = Patches(ready, plan, options.batch_size, options.seed)
-    return _Finetuning(network, patches, LOSSES[task.loss](), options, peak, skipped).train(plan, report, check)
+    return _Finetuning(cases, start, plan, options, check, LOSSES[task.loss]()).train(report)
 
 
 class Run(ABC):
-    """One training; the network is changed in place."""
+    """One training.
+
+    Args:
+        cases: to learn from.
+        start: where to go on, or ``None`` for fresh weights.
+        plan: of the network; that of the start but for its structures.
+        options: how long and how.
+        check: called before each case and each step; may raise to stop.
+
+    Raises:
+        NoAnnotationsYet: if no case can be used.
+        UnacceptableFile: if the start's weights do not fit the plan.
+    """
 
     def __init__(
         self,
-        network: nn.Module,
-        patches: Patches,
+        cases: Sequence[TrainingCase],
+        start: Checkpoint | None,
+        plan: NetworkPlan,
         options: FinetuneOptions,
-        peak: float,
-        skipped: dict[str, str],
+        check: Callable[[], None],
     ) -> None:
+        self._plan = plan
         self._options = options
-        self._peak = peak
-        self._skipped = skipped
+        self._check = check
+        self._skipped: dict[str, str] = {}
+        ready = prepared_cases(cases, plan, np.random.default_rng(options.seed), self._skipped, check)
+        self._patches = Patches(ready, plan, options.batch_size, options.seed)
         self._device = torch.device(options.device)
+        network = seeded_network(plan, options.seed) if start is None else carried_over(start, plan, options.seed)
         self._network = network.to(self._device).train()
-        self._patches = patches
-        self._optimizer = torch.optim.AdamW(network.parameters(), lr=peak, betas=BETAS, weight_decay=1e-4)
+        self._peak = options.learning_rate if start is None else options.finetune_learning_rate
+        self._optimizer = torch.optim.AdamW(network.parameters(), lr=self._peak, betas=BETAS, weight_decay=1e-4)
         self._steps = 0
         self._mean_loss = self._mean_dice = float("nan")
 
@@ -156,11 +167,11 @@ class Run(ABC):
     def _learn(self, batch: Batch, fraction: float) -> tuple[Tensor, Tensor]:
         """Loss and overlap loss of a batch after a step on it; ``fraction`` of the training is over."""
 
-    def train(self, plan: NetworkPlan, report: Callable[[Progress], None], check: Callable[[], None]) -> Checkpoint:
-        """Learns until time or epochs are used up; ``plan`` is that of the network."""
+    def train(self, report: Callable[[Progress], None]) -> Checkpoint:
+        """Learns until time or epochs are used up."""
         budget, reported = Budget(self._options.seconds), 0.0
         while (fraction := self._fraction(budget)) < 1:
-            check()
+            self._check()
             for group in self._optimizer.param_groups:
                 group["lr"] = learning_rate_at(fraction, self._peak)
             self._note(*self._learn(self._patches.batch(), fraction))
@@ -169,7 +180,7 @@ class Run(ABC):
                 report(self._progress(budget))
         report(self._progress(budget))
         weights = {name: tensor.detach().cpu().clone() for name, tensor in self._network.state_dict().items()}
-        return Checkpoint(plan, weights)
+        return Checkpoint(self._plan, weights)
 
     @property
     def _epochs(self) -> float:
@@ -217,14 +228,14 @@ class _Finetuning(Run):
 
     def __init__(
         self,
-        network: nn.Module,
-        patches: Patches,
-        loss: Loss,
+        cases: Sequence[TrainingCase],
+        start: Checkpoint | None,
+        plan: NetworkPlan,
         options: FinetuneOptions,
-        peak: float,
-        skipped: dict[str, str],
+        check: Callable[[], None],
+        loss: Loss,
     ) -> None:
-        super().__init__(network, patches, options, peak, skipped)
+        super().__init__(cases, start, plan, options, check)
         self._loss = loss
 
     def _learn(self, batch: Batch, fraction: float) -> tuple[Tensor, Tensor]:

@@ -22,9 +22,26 @@ class Verdict:
     reason: str
 
 
-def verdict(
-    candidate_scores: Sequence[CaseScore], rival_scores: Sequence[CaseScore], rival: str = "", *, is_rule: bool = False
-) -> Verdict:
+@dataclass(frozen=True)
+class Rival:
+    """What drafts now.
+
+    Attributes:
+        name: for the reason, such as ``version 3``.
+        scores: how it does on the validation cases.
+        is_rule: it is a rule and no model.
+    """
+
+    name: str
+    scores: Sequence[CaseScore]
+    is_rule: bool = False
+
+
+NO_RIVAL = Rival("", ())
+"""Nothing drafts so far."""
+
+
+def verdict(candidate_scores: Sequence[CaseScore], rival: Rival) -> Verdict:
     """Lets a candidate serve unless its mean Dice is below that of what drafts now.
 
     Both are compared on the cases and structures that both were measured on, so a structure that was just added or
@@ -36,14 +53,14 @@ def verdict(
 
     Args:
         candidate_scores: of the new version.
-        rival_scores: of what drafts now, on the same cases; empty if nothing does.
-        rival: what drafts now, for the reason, such as ``version 3``.
-        is_rule: it is a rule.
+        rival: what drafts now, measured on the same cases.
     """
-    candidate, before = _comparable(candidate_scores, rival_scores)
+    candidate, before = _comparable(candidate_scores, rival.scores)
     new, old = mean_dice(candidate), mean_dice(before)
-    if is_rule and (new is None or old is None):
-        return Verdict("kept", f"not validated: no validation case that shows a difference; {rival} goes on drafting")
+    if rival.is_rule and (new is None or old is None):
+        return Verdict(
+            "kept", f"not validated: no validation case that shows a difference; {rival.name} goes on drafting"
+        )
     if not candidate_scores:
         return Verdict("serving", "not validated: no validation case so far")
     if new is None or old is None:
@@ -51,8 +68,8 @@ def verdict(
         found = "no Dice is defined" if mean is None else f"mean Dice {mean:.3f}"
         return Verdict("serving", f"first one measured: {found} on {_cases(candidate_scores)}")
     if new < old:
-        return Verdict("kept", f"mean Dice {new:.3f} is below the {old:.3f} of {rival} on {_cases(candidate)}")
-    return Verdict("serving", f"mean Dice {new:.3f}, {rival} had {old:.3f}, on {_cases(candidate)}")
+        return Verdict("kept", f"mean Dice {new:.3f} is below the {old:.3f} of {rival.name} on {_cases(candidate)}")
+    return Verdict("serving", f"mean Dice {new:.3f}, {rival.name} had {old:.3f}, on {_cases(candidate)}")
 
 
 def _cases(scores: Sequence[CaseScore]) -> str:
