@@ -20,6 +20,7 @@ from lib.volume import (
     onto_grid,
     read_volume,
     refuse_detached,
+    sitk_of_volume,
     suffix_of,
     volume_of_sitk,
 )
@@ -216,3 +217,25 @@ def _segment(fields: Mapping[str, str], number: int, layers: int, name: str) -> 
             f"{name}: segment {number} has the label value {value!r} in layer {layer!r} of {layers}. Export it again."
         )
     return fields.get(f"{prefix}Name", ""), int(value), int(layer)
+
+
+def write_segments(path: Path, mask: Volume, structures: Sequence[Structure]) -> None:
+    """Writes a mask as 3D Slicer's segmentation (``.seg.nrrd``): a label map that names and colours its segments.
+
+    Args:
+        path: ends with ``.seg.nrrd``.
+        mask: uint8 voxels of the task's label values.
+        structures: those that were looked for; one without a voxel is an empty segment.
+    """
+    image = sitk_of_volume(mask)
+    fields = {"Segmentation_MasterRepresentation": "Binary labelmap",
+              "Segmentation_ReferenceImageExtentOffset": "0 0 0"}  # fmt: skip
+    extent = " ".join(f"0 {size - 1}" for size in mask.voxels.shape)
+    for number, structure in enumerate(structures):
+        colour = " ".join(f"{part / 255:.6f}" for part in structure.colour)
+        about = {"ID": f"Segment_{structure.value}", "Name": structure.name, "Color": colour,
+                 "LabelValue": str(structure.value), "Layer": "0", "Extent": extent, "Tags": "|"}  # fmt: skip
+        fields |= {f"Segment{number}_{key}": value for key, value in about.items()}
+    for key, value in fields.items():
+        image.SetMetaData(key, value)
+    sitk.WriteImage(image, str(path), useCompression=True)

@@ -12,9 +12,11 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from lib.errors import NoImage, UnreadableImage
+from lib.multi_frame import PER_FRAME, is_enhanced, single_headers
 from lib.volume import LPS_FROM_RAS, Array, Grid, Volume, volume_of_sitk
 
 DICOM_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
@@ -51,12 +53,13 @@ GREY = ("MONOCHROME1", "MONOCHROME2")
 
 @dataclass(frozen=True)
 class SliceHeader:
-    """What the header of one DICOM file says about its place.
+    """What a DICOM file says about the place of one slice; an enhanced file holds many.
 
     A radiograph has none: its columns run to the left and its rows to the back of the patient, from the origin on.
 
     Attributes:
         path: the file.
+        class_uid: SOPClassUID (0008,0016).
         instance_uid: SOPInstanceUID (0008,0018).
         series_uid: SeriesInstanceUID (0020,000E).
         study_uid: StudyInstanceUID (0020,000D).
@@ -67,9 +70,13 @@ class SliceHeader:
         rows_mm: from one row to the next, in LPS mm.
         origin_mm: the first voxel, in LPS mm.
         thickness_mm: SliceThickness, 1 if unknown.
+        rescale: slope and intercept, from stored values to those of the volume.
+        stack: StackID of a frame.
+        frame: number of the frame in an enhanced file, from 1; ``None``: the file is the slice.
     """
 
     path: Path
+    class_uid: str
     instance_uid: str
     series_uid: str
     study_uid: str
@@ -80,6 +87,9 @@ class SliceHeader:
     rows_mm: tuple[float, ...]
     origin_mm: tuple[float, ...]
     thickness_mm: float
+    rescale: tuple[float, float] = (1.0, 0.0)
+    stack: str = ""
+    frame: int | None = None
 
     @property
     def is_projection(self) -> bool:
@@ -113,21 +123,40 @@ def looks_like_dicom(path: Path) -> bool:
 
 
 def read_header(path: Path) -> SliceHeader:
-    """Reads the header of one image file.
+    """Reads the header of one image file; of an enhanced one, what it says of its first frame.
 
     Raises:
         NoImage: if it is another DICOM object, such as a report.
-        UnreadableImage: if it is no DICOM image with one grey frame.
+        UnreadableImage: if it is no grey DICOM image, or has frames that do not say where they lie.
     """
+    return _headers(path, only_first=True)[0]
+
+
+def read_headers(paths: Sequence[Path]) -> list[SliceHeader]:
+    """The headers of all slices in these files; raises as ``read_header``."""
+    return [header for path in paths for header in _headers(path)]
+
+
+def _headers(path: Path, *, only_first: bool = False) -> list[SliceHeader]:
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
-        _refuse_no_image(header, path.name)
-        return _slice_header(header, path)
+        return headers_of(pydicom.dcmread(path, stop_before_pixels=True), path, only_first=only_first)
     except UnreadableImage:
         raise
     # The reader raises whatever a damaged header makes it stumble over.
     except Exception as error:
         raise UnreadableImage(f"{path.name} is no readable DICOM file: {error}.") from error
+
+
+def headers_of(header: Any, path: Path, *, only_first: bool = False) -> list[SliceHeader]:
+    """The headers of all slices in a file that is already read but for its pixels; raises as ``read_header``.
+
+    Of what is missing or malformed beside that, it raises whatever the reader of the attribute does.
+    """
+    _refuse_no_image(header, path.name)
+    if not is_enhanced(header):
+        return [_slice_header(header, path)]
+    frames = [1] if only_first else range(1, len(header[PER_FRAME].value) + 1)
+    return [_slice_header(one, path, k) for k, one in zip(frames, single_headers(header, frames), strict=True)]
 
 
 def _refuse_no_image(header: Any, name: str) -> None:
@@ -146,11 +175,20 @@ def _refuse_no_image(header: Any, name: str) -> None:
             f"{name} is a colour image ({header.get('SamplesPerPixel') or 1} samples a pixel, "
             f"{header.get('PhotometricInterpretation')}); wanted is one grey value a pixel."
         )
+    _refuse_frames(header, name)
+
+
+def _refuse_frames(header: Any, name: str) -> None:
+    """Refuses several frames in a file unless each says where it lies; views of a breast at several angles do not."""
     frames = int(header.get("NumberOfFrames") or 1)
-    if frames != 1 or "PerFrameFunctionalGroupsSequence" in header:
+    if is_enhanced(header) and header.get("Modality") not in PROJECTIONS:
+        groups = len(header[PER_FRAME].value)
+        if frames != groups:
+            raise UnreadableImage(f"{name} says that it has {frames} frames and describes {groups}. Send it again.")
+    elif frames != 1 or is_enhanced(header):
         raise UnreadableImage(
-            f"{name} holds {frames} frames in one file; wanted is one slice a file, no tomosynthesis and no enhanced "
-            "image. Convert it to single frames."
+            f"{name} holds {frames} frames in one file; wanted is one slice a file or an enhanced image that says "
+            "where each frame lies, no tomosynthesis. Convert it to single frames."
         )
 
 
@@ -165,18 +203,20 @@ def _refuse_unusable_uids(header: Any, name: str) -> None:
             raise UnreadableImage(f"{name} has no usable {attribute}, found {uid[:80]!r}.")
 
 
-def _slice_header(header: Any, path: Path) -> SliceHeader:
+def _slice_header(header: Any, path: Path, frame: int | None = None) -> SliceHeader:
     modality = str(header.get("Modality") or "")[:LONGEST_MODALITY]
-    direction, origin_mm, (rows_mm, columns_mm) = _place(header, modality in PROJECTIONS, path.name)
+    name = path.name if frame is None else f"Frame {frame} of {path.name}"
+    direction, origin_mm, (rows_mm, columns_mm) = _place(header, modality in PROJECTIONS, name)
     thickness_mm = float(header.get("SliceThickness") or 1)
     if not (
         min(rows_mm, columns_mm, thickness_mm) > 0 and np.linalg.norm(np.cross(direction[:3], direction[3:])) > 0.5
     ):
-        raise UnreadableImage(f"{path.name} has no usable pixel size or orientation in its header.")
+        raise UnreadableImage(f"{name} has no usable pixel size or orientation in its header.")
     issuer = str(header.get("IssuerOfPatientID") or "")
     patient = f"{header.PatientID}@{issuer}" if header.get("PatientID") else str(header.StudyInstanceUID)
     return SliceHeader(
         path=path,
+        class_uid=str(header.get("SOPClassUID", "")),
         instance_uid=str(header.get("SOPInstanceUID", "")),
         series_uid=str(header.SeriesInstanceUID),
         study_uid=str(header.StudyInstanceUID),
@@ -187,6 +227,9 @@ def _slice_header(header: Any, path: Path) -> SliceHeader:
         rows_mm=tuple(float(cosine * rows_mm) for cosine in direction[3:]),
         origin_mm=tuple(origin_mm),
         thickness_mm=thickness_mm,
+        rescale=(float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)),
+        stack=str(header.get("StackID") or ""),
+        frame=frame,
     )
 
 
@@ -220,7 +263,7 @@ def ordered(slices: Sequence[SliceHeader]) -> list[SliceHeader]:
 
     Raises:
         UnreadableImage: if they differ in size or direction, two lie at one place, one is missing, or they are
-            several radiographs.
+            several stacks or several radiographs.
     """
     if len(slices) > 1 and slices[0].is_projection:
         raise UnreadableImage(
@@ -229,11 +272,15 @@ def ordered(slices: Sequence[SliceHeader]) -> list[SliceHeader]:
         )
     in_place = sorted(slices, key=lambda header: header.position_mm)
     uid = in_place[0].series_uid
+    _refuse_several_stacks(in_place)
     _refuse_other_planes(in_place)
     gaps = np.diff([header.position_mm for header in in_place])
     if len(gaps) and gaps.min() < 1e-3:
         number = int(np.argmin(gaps)) + 1
-        raise UnreadableImage(f"Series {uid}: slices {number} and {number + 1} lie at the same place.")
+        raise UnreadableImage(
+            f"Series {uid}: slices {number} and {number + 1} lie at the same place. Send one stack: one echo, time "
+            "point or direction."
+        )
     if len(gaps) > 1 and np.abs(gaps - np.median(gaps)).max() > SPACING_TOLERANCE * np.median(gaps):
         number = int(np.argmax(np.abs(gaps - np.median(gaps)))) + 1
         raise UnreadableImage(
@@ -242,6 +289,15 @@ def ordered(slices: Sequence[SliceHeader]) -> list[SliceHeader]:
         )
     _refuse_sideways(in_place)
     return in_place
+
+
+def _refuse_several_stacks(slices: Sequence[SliceHeader]) -> None:
+    stacks = sorted({header.stack for header in slices})
+    if len(stacks) > 1:
+        raise UnreadableImage(
+            f"Series {slices[0].series_uid} holds {len(stacks)} stacks of frames (StackID {', '.join(stacks)}). "
+            "Send each stack as a series of its own."
+        )
 
 
 def _refuse_other_planes(slices: Sequence[SliceHeader]) -> None:
@@ -282,9 +338,9 @@ def read_series(paths: Sequence[Path]) -> Volume:
     Raises:
         UnreadableImage: if the slices do not make one volume.
     """
-    slices = ordered([read_header(path) for path in paths])
+    slices = ordered(read_headers(paths))
     try:
-        voxels = _radiograph(slices[0].path) if slices[0].is_projection else _stack(slices)
+        voxels = _voxels(slices)
     except UnreadableImage:
         raise
     # The readers raise whatever damaged pixels or tables make them stumble over.
@@ -293,10 +349,49 @@ def read_series(paths: Sequence[Path]) -> Volume:
     return Volume(voxels, series_grid(slices).affine)
 
 
-def _stack(slices: Sequence[SliceHeader]) -> Array:
+def _voxels(slices: Sequence[SliceHeader]) -> Array:
+    if slices[0].is_projection:
+        return _radiograph(slices[0].path)
+    if any(header.frame is not None for header in slices):
+        return _frames(slices)
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([str(header.path) for header in slices])
+    if len({header.rescale for header in slices}) > 1:
+        # SimpleITK gives all slices the type of the first one, so that others would lose their fractions.
+        reader.SetOutputPixelType(sitk.sitkFloat64)
     return volume_of_sitk(reader.Execute(), slices[0].series_uid).voxels
+
+
+def _frames(slices: Sequence[SliceHeader]) -> Array:
+    """Voxels of enhanced files; not by SimpleITK, which knows neither the order of frames nor what each rescales."""
+    in_file: dict[Path, list[int]] = {}
+    for k, header in enumerate(slices):
+        in_file.setdefault(header.path, []).append(k)
+    voxels: Array | None = None
+    for path, numbers in in_file.items():
+        dataset = pydicom.dcmread(path)
+        frames = iter_pixels(dataset, indices=[(slices[k].frame or 1) - 1 for k in numbers])
+        for k, pixels in zip(numbers, frames, strict=True):
+            if voxels is None:
+                kind = _rescaled_type(pixels.dtype, int(dataset.BitsStored), {header.rescale for header in slices})
+                voxels = np.empty((*slices[0].shape, len(slices)), kind, order="F")
+            slope, intercept = slices[k].rescale
+            voxels[:, :, k] = pixels.T if (slope, intercept) == (1, 0) else pixels.T * slope + intercept
+    assert voxels is not None
+    return voxels
+
+
+def _rescaled_type(stored: np.dtype[Any], bits: int, rescales: set[tuple[float, float]]) -> np.dtype[Any]:
+    """The smallest type that holds all values without loss; whole numbers stay whole."""
+    if rescales == {(1.0, 0.0)}:
+        return stored
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if stored.kind == "i" else (0, 2**bits - 1)
+    bounds = [end * slope + intercept for slope, intercept in rescales for end in (low, high)]
+    if all(number.is_integer() for rescale in rescales for number in rescale):
+        for kind in (np.int16, np.int32):
+            if np.iinfo(kind).min <= min(bounds) and max(bounds) <= np.iinfo(kind).max:
+                return np.dtype(kind)
+    return np.dtype(np.float64)
 
 
 def _radiograph(path: Path) -> Array:

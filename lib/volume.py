@@ -148,13 +148,18 @@ def write_volume(path: Path, volume: Volume, *, compressed: bool = True) -> None
     if suffix_of(path.name) in NIFTI_SUFFIXES:
         path.write_bytes(nifti_bytes(volume, compressed=path.name.lower().endswith(".gz")))
         return
+    sitk.WriteImage(sitk_of_volume(volume), str(path), useCompression=compressed)
+
+
+def sitk_of_volume(volume: Volume) -> Any:
+    """The volume as a SimpleITK image."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.voxels.T))
     lps = LPS_FROM_RAS @ volume.affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     image.SetSpacing(spacing.tolist())
     image.SetDirection((lps[:3, :3] / spacing).flatten().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
-    sitk.WriteImage(image, str(path), useCompression=compressed)
+    return image
 
 
 def nifti_bytes(volume: Volume, *, compressed: bool = True) -> bytes:

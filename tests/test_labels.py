@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 
 from lib.errors import GridMismatch, InvalidRequest, UnknownStructure, UnreadableImage
-from lib.labels import NamedValue, mask_on_image, read_label_info, read_mask, to_task_values, voxels_per_structure
+from lib.labels import (
+    NamedValue,
+    mask_on_image,
+    read_label_info,
+    read_mask,
+    to_task_values,
+    voxels_per_structure,
+    write_segments,
+)
 from lib.task import Task, numbered
-from lib.volume import Grid, Volume, write_volume
+from lib.volume import Grid, Volume, nrrd_fields, write_volume
 from tests.drawn import drawn
 
 TASK = Task("hippocampus", "Two halves", numbered(["anterior", "posterior"]))
@@ -335,3 +343,29 @@ def test_a_segmentation_may_not_name_another_file_of_this_machine(tmp_path):
 
     with pytest.raises(UnreadableImage, match=r"m\.seg\.nrrd keeps its voxels in another file"):
         mask_on_image(path, GRID, (), TASK, "ct_017")
+
+
+# --- 3D Slicer's segmentation ----------------------------------------------------------------------------------------
+
+
+def test_a_segmentation_for_slicer_names_and_colours_what_was_looked_for(tmp_path):
+    posterior = TASK.structures[1]
+    path = tmp_path / "mask.seg.nrrd"
+
+    write_segments(path, Volume(SECOND, GRID.affine), [posterior])
+
+    fields = nrrd_fields(path)[0]
+    about = {key: fields[f"Segment0_{key}"] for key in ("Name", "LabelValue", "Layer", "Extent")}
+    assert about == {"Name": "posterior", "LabelValue": "2", "Layer": "0", "Extent": "0 1 0 2 0 0"}
+    assert [round(255 * float(part)) for part in fields["Segment0_Color"].split()] == list(posterior.colour)
+    assert "Segment1_Name" not in fields
+
+
+def test_a_segmentation_for_slicer_comes_back_whatever_the_numbers_of_the_task(tmp_path):
+    swapped = Task("hippocampus", "The halves in the other order", numbered(["posterior", "anterior"]))
+    write_segments(tmp_path / "mask.seg.nrrd", Volume(BOTH, GRID.affine), TASK.structures)
+
+    found = mask_on_image(tmp_path / "mask.seg.nrrd", GRID, (), swapped, "case")
+
+    np.testing.assert_array_equal(found == 2, BOTH == 1)
+    np.testing.assert_array_equal(found == 1, BOTH == 2)

@@ -6,6 +6,7 @@ import gdcm
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 from pydicom.dataset import Dataset
 from pydicom.pixels import set_pixel_data
 from pydicom.sequence import Sequence
@@ -15,6 +16,7 @@ from lib.errors import UnreadableImage
 from lib.phantoms.dicom_series import write_dicom_series
 from lib.phantoms.scanner import oriented_grid
 from lib.series import NO_IMAGES, looks_like_dicom, ordered, read_header, read_series, series_grid
+from lib.volume import volume_of_sitk
 
 SHAPE = (7, 5, 4)
 
@@ -135,6 +137,30 @@ def test_an_empty_thickness_is_one_millimetre_and_an_unnamed_patient_is_the_stud
     header = read_header(path)
 
     assert (header.thickness_mm, header.patient) == (1.0, header.study_uid)
+
+
+def test_each_slice_has_its_own_rescale_also_where_the_first_one_has_whole_numbers(tmp_path):
+    """As PET stores them: each slice uses all its bits."""
+    paths, voxels, _ = write(tmp_path)
+    for path, slope in zip(paths, (1, 0.5, 0.25, 2), strict=True):
+        changed(path, RescaleSlope=slope, RescaleIntercept=0)
+
+    volume = read_series(paths)
+
+    np.testing.assert_array_equal(volume.voxels, (voxels + 1024.0) * (1, 0.5, 0.25, 2))
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "LPI", "RAS", "PIR"])
+@pytest.mark.parametrize("tilt_deg", [(0.0, 0.0, 0.0), (8.0, -5.0, 11.0)])
+def test_voxels_and_place_are_those_that_simpleitk_finds_by_itself(tmp_path, orientation, tilt_deg):
+    paths, _, _ = write(tmp_path, orientation, tilt_deg)
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path)))
+
+    volume, read = read_series(paths), volume_of_sitk(reader.Execute(), "series")
+
+    np.testing.assert_array_equal(volume.voxels, read.voxels)
+    np.testing.assert_allclose(volume.affine, read.affine, atol=1e-4)
 
 
 def test_the_patient_is_told_with_the_issuer(tmp_path):
@@ -274,6 +300,29 @@ def test_losslessly_compressed_pixels_are_unpacked(tmp_path, kind, syntax):
     np.testing.assert_array_equal(volume.voxels[:, :, 0], pixels)
 
 
+@pytest.mark.parametrize(
+    ("kind", "syntax"),
+    [
+        (gdcm.TransferSyntax.RLELossless, "1.2.840.10008.1.2.5"),
+        (gdcm.TransferSyntax.JPEGLosslessProcess14_1, "1.2.840.10008.1.2.4.70"),
+        (gdcm.TransferSyntax.JPEGLSLossless, "1.2.840.10008.1.2.4.80"),
+        (gdcm.TransferSyntax.JPEG2000Lossless, "1.2.840.10008.1.2.4.90"),
+        (gdcm.TransferSyntax.DeflatedExplicitVRLittleEndian, "1.2.840.10008.1.2.1.99"),
+        (gdcm.TransferSyntax.ExplicitVRBigEndian, "1.2.840.10008.1.2.2"),
+    ],
+)
+def test_a_stack_in_any_lossless_syntax_is_the_same_volume(tmp_path, kind, syntax):
+    paths, voxels, affine = write(tmp_path, shape=(67, 45, 3))
+    for path in paths:
+        compress(path, kind)
+
+    volume = read_series(paths)
+
+    assert pydicom.dcmread(paths[0]).file_meta.TransferSyntaxUID == syntax
+    np.testing.assert_array_equal(volume.voxels, voxels)
+    np.testing.assert_allclose(volume.affine, affine, atol=1e-6)
+
+
 def compress(path, kind):
     reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
     reader.SetFileName(str(path))
@@ -295,6 +344,23 @@ def test_a_missing_slice_is_told_with_the_place_of_the_gap(tmp_path):
 
     with pytest.raises(UnreadableImage, match=r"slices 2 and 3 are 10\.0 mm apart, the others 5\.0 mm\. A slice is"):
         read_series([*paths[:2], *paths[3:]])
+
+
+def test_slices_whose_distance_grows_are_refused(tmp_path):
+    paths, _, _ = write(tmp_path)
+    for path, height in zip(paths, (0, 5, 10.5, 17), strict=True):
+        changed(path, ImagePositionPatient=[0, 0, height])
+
+    with pytest.raises(UnreadableImage, match=r"slices 3 and 4 are 6\.5 mm apart, the others 5\.5 mm"):
+        read_series(paths)
+
+
+def test_a_distance_that_is_rounded_is_even(tmp_path):
+    paths, _, _ = write(tmp_path)
+    for path, height in zip(paths, (0, 3.33, 6.67, 10), strict=True):
+        changed(path, ImagePositionPatient=[0, 0, height])
+
+    assert read_series(paths).grid.spacing_mm[2] == pytest.approx(10 / 3)
 
 
 def test_two_slices_at_one_place_are_refused(tmp_path):
@@ -401,15 +467,16 @@ def test_several_frames_in_one_file_are_refused(tmp_path, modality):
     path = changed(write(tmp_path)[0][0], NumberOfFrames=12, Modality=modality)
 
     with pytest.raises(
-        UnreadableImage, match=r"holds 12 frames in one file; wanted is one slice a file, no tomosynthesis"
+        UnreadableImage, match=r"holds 12 frames in one file; wanted is one slice a file or an enhanced image that"
     ):
         read_header(path)
 
 
-def test_an_enhanced_object_of_one_frame_keeps_its_place_elsewhere_and_is_refused(tmp_path):
-    path = changed(write(tmp_path)[0][0], PerFrameFunctionalGroupsSequence=Sequence([Dataset()]))
+def test_tomosynthesis_is_refused_although_each_frame_says_where_it_lies(tmp_path):
+    groups = Sequence([Dataset()])
+    path = changed(write(tmp_path)[0][0], PerFrameFunctionalGroupsSequence=groups, Modality="MG")
 
-    with pytest.raises(UnreadableImage, match=r"holds 1 frames in one file"):
+    with pytest.raises(UnreadableImage, match=r"holds 1 frames in one file; .* no tomosynthesis"):
         read_header(path)
 
 

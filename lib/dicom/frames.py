@@ -13,7 +13,14 @@ from pydicom.uid import UID, SegmentationStorage
 
 from lib.dicom.source import SourceSeries
 from lib.errors import GridMismatch, UnreadableImage
+from lib.multi_frame import FunctionalGroups
 from lib.volume import LPS_FROM_RAS, Array, Grid, Volume, view_on
+
+KINDS = ("BINARY", "FRACTIONAL", "LABELMAP")
+"""Types of segmentations (0062,0001)."""
+
+BITS = (1, 8, 16)
+"""Bits of a pixel: 1 in BINARY, 8 in FRACTIONAL, 8 or 16 in LABELMAP; some write BINARY with 8."""
 
 SEGMENTATIONS = (SegmentationStorage, UID("1.2.840.10008.5.1.4.1.1.66.7"))
 """SOP classes of segmentations; the second one is Label Map Segmentation Storage."""
@@ -27,13 +34,13 @@ class Frame:
         number: in the object, from 1.
         inside: bool (I, J, 1), the voxels of each segment, by its number.
         place: the lattice of the voxels.
-        references: SOPInstanceUIDs of the images that it names as its source.
+        sources: SOPInstanceUIDs of the images that it names as its source.
     """
 
     number: int
     inside: dict[int, Array]
     place: Grid
-    references: frozenset[str]
+    sources: frozenset[str]
 
     def view_on(self, mask: Array, series: SourceSeries) -> Array:
         """The voxels of a mask under the frame, as a view of its shape.
@@ -63,9 +70,9 @@ class Frame:
 
     def _view_on_radiograph(self, mask: Array, series: SourceSeries) -> Array:
         """The whole mask: the place of a radiograph is made up, each program does it in its own way."""
-        if self.references and self.references.isdisjoint(series.number_of):
+        if self.sources and self.sources.isdisjoint(series.instance_uids):
             raise GridMismatch(
-                f"Frame {self.number} of the segmentation belongs to the image {', '.join(sorted(self.references))}, "
+                f"Frame {self.number} of the segmentation belongs to the image {', '.join(sorted(self.sources))}, "
                 f"not to {series.name}. Send it for the image it was drawn on."
             )
         if self.place.shape != mask.shape:
@@ -93,7 +100,9 @@ def refuse_no_segmentation(dataset: Dataset) -> None:
             f"A DICOM segmentation is wanted, found {getattr(found, 'name', found)} (Modality "
             f"{dataset.get('Modality')})."
         )
-    wanted = ("SegmentSequence", "SegmentationType", "NumberOfFrames", "PerFrameFunctionalGroupsSequence", "PixelData")
+    wanted = ["SegmentSequence", "SegmentationType", "NumberOfFrames", "PerFrameFunctionalGroupsSequence",
+              "Rows", "Columns", "BitsAllocated", "PixelData"]  # fmt: skip
+    wanted += ["MaximumFractionalValue"] if dataset.get("SegmentationType") == "FRACTIONAL" else []
     missing = [keyword for keyword in wanted if not dataset.get(keyword)]
     if missing:
         raise UnreadableImage(f"The segmentation lacks {', '.join(missing)}. Store it again.")
@@ -101,6 +110,30 @@ def refuse_no_segmentation(dataset: Dataset) -> None:
     if frames != groups:
         raise UnreadableImage(
             f"The segmentation says that it has {frames} frames and describes {groups}. Store it again."
+        )
+    _refuse_other_kind(dataset)
+    _refuse_missing_pixels(dataset)
+
+
+def _refuse_other_kind(dataset: Any) -> None:
+    if dataset.SegmentationType not in KINDS or dataset.BitsAllocated not in BITS:
+        raise UnreadableImage(
+            f"The segmentation is of the type {dataset.SegmentationType} with {dataset.BitsAllocated} bits a pixel; "
+            f"wanted is {', '.join(KINDS)} with {', '.join(map(str, BITS))} bits. Store it again."
+        )
+    numbers = [int(segment.SegmentNumber) for segment in dataset.SegmentSequence]
+    if len(set(numbers)) < len(numbers):
+        raise UnreadableImage(f"The segmentation numbers its segments {numbers}, one twice. Store it again.")
+
+
+def _refuse_missing_pixels(dataset: Any) -> None:
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return
+    pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.NumberOfFrames)
+    if len(dataset.PixelData) * 8 < pixels * int(dataset.BitsAllocated):
+        raise UnreadableImage(
+            f"The segmentation has {len(dataset.PixelData)} bytes of pixels, too few for {dataset.NumberOfFrames} "
+            f"frames of {dataset.Columns}x{dataset.Rows} with {dataset.BitsAllocated} bits. Store it again."
         )
 
 
@@ -125,7 +158,8 @@ def frames_of(dataset: Any, series: SourceSeries) -> Iterator[Frame]:
             inside = _by_value(pixels, dataset)
         else:
             inside = {groups[index].segment_number: pixels >= _threshold(dataset)}
-        yield Frame(index + 1, inside, groups[index].place(series), groups[index].references)
+        sources = frozenset(uid for uid, _ in groups[index].sources)
+        yield Frame(index + 1, inside, groups[index].place(series), sources)
 
 
 def _stored(dataset: Any, order: list[int]) -> Iterator[Array]:
@@ -136,11 +170,6 @@ def _stored(dataset: Any, order: list[int]) -> Iterator[Array]:
     # Frames of single bits follow each other without a gap, and may begin within a byte, which pydicom reads only for
     # all frames at once.
     size = int(dataset.Rows) * int(dataset.Columns)
-    if len(dataset.PixelData) * 8 < size * int(dataset.NumberOfFrames):
-        raise UnreadableImage(
-            f"The segmentation has {len(dataset.PixelData)} bytes of pixels, too few for {dataset.NumberOfFrames} "
-            f"frames of {dataset.Columns}x{dataset.Rows}. Store it again."
-        )
     packed = np.frombuffer(dataset.PixelData, np.uint8)
     for index in order:
         first, last = index * size // 8, ((index + 1) * size + 7) // 8
@@ -166,27 +195,18 @@ def _by_value(pixels: Array, dataset: Any) -> dict[int, Array]:
     return {value: pixels == value for value in values & described}
 
 
-class _Groups:
-    """The functional groups of one frame, its own before the shared ones (PS3.3 section C.7.6.16)."""
+class _Groups(FunctionalGroups):
+    """The functional groups of one frame of a segmentation."""
 
     def __init__(self, dataset: Any, index: int) -> None:
-        shared = dataset.get("SharedFunctionalGroupsSequence") or [Dataset()]
+        super().__init__(dataset, index)
         self._number, self._shape = index + 1, (int(dataset.Columns), int(dataset.Rows), 1)
-        self._groups = (dataset.PerFrameFunctionalGroupsSequence[index], shared[0])
         self._segments = {int(segment.SegmentNumber) for segment in dataset.SegmentSequence}
-
-    def _value(self, sequence: str, keyword: str) -> Any:
-        """An attribute of one of the frame's groups; ``None`` if the group or the attribute is missing or empty."""
-        for group in self._groups:
-            for item in group.get(sequence) or ():
-                if item.get(keyword) not in (None, "", []):
-                    return item[keyword].value
-        return None
 
     @property
     def segment_number(self) -> int:
         """The segment that a frame of a BINARY or FRACTIONAL object shows."""
-        number = self._value("SegmentIdentificationSequence", "ReferencedSegmentNumber")
+        number = self.value("SegmentIdentificationSequence", "ReferencedSegmentNumber")
         if number not in self._segments:
             raise UnreadableImage(
                 f"Frame {self._number} of the segmentation shows segment {number}, described are "
@@ -195,22 +215,21 @@ class _Groups:
         return int(number)
 
     @property
-    def references(self) -> frozenset[str]:
-        """SOPInstanceUIDs of the source images."""
-        sources = [
+    def sources(self) -> set[tuple[str, int | None]]:
+        """SOPInstanceUIDs of the source images, each with the frame that is named of it."""
+        named = [
             source
-            for group in self._groups
-            for derivation in group.get("DerivationImageSequence") or ()
+            for derivation in self.items("DerivationImageSequence")
             for source in derivation.get("SourceImageSequence") or ()
         ]
-        return frozenset(str(source.ReferencedSOPInstanceUID) for source in sources)
+        return {(str(source.ReferencedSOPInstanceUID), frame) for source in named for frame in _frames_named(source)}
 
     def place(self, series: SourceSeries) -> Grid:
         """The lattice of the frame's voxels; where it is not told, that of the slice that it names."""
         first = series.slices[0]
         edges = np.array([first.columns_mm, first.rows_mm])
-        orientation = self._value("PlaneOrientationSequence", "ImageOrientationPatient")
-        spacing_mm = self._value("PixelMeasuresSequence", "PixelSpacing")
+        orientation = self.value("PlaneOrientationSequence", "ImageOrientationPatient")
+        spacing_mm = self.value("PixelMeasuresSequence", "PixelSpacing")
         directions = np.reshape(np.array(orientation, float), (2, 3)) if orientation else edges
         lengths_mm = np.array(spacing_mm, float)[::-1] if spacing_mm else np.linalg.norm(edges, axis=1)
         directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
@@ -225,13 +244,21 @@ class _Groups:
         return Grid(self._shape, affine)
 
     def _origin_mm(self, series: SourceSeries) -> tuple[float, ...]:
-        position = self._value("PlanePositionSequence", "ImagePositionPatient")
+        position = self.value("PlanePositionSequence", "ImagePositionPatient")
         if position is not None:
             return tuple(float(value) for value in position)
-        named = {series.number_of[uid] for uid in self.references if uid in series.number_of}
+        named = {k for uid, frame in self.sources if (k := series.number_of(uid, frame)) is not None}
         if len(named) != 1 and not series.is_projection:
             raise UnreadableImage(
                 f"Frame {self._number} of the segmentation says neither where it lies nor which slice it shows. "
                 "Store it again."
             )
         return series.slices[named.pop() if named else 0].origin_mm
+
+
+def _frames_named(source: Dataset) -> list[int | None]:
+    """Numbers of the frames that a reference names, ``None`` if it names the image as a whole."""
+    found = source.get("ReferencedFrameNumber")
+    if found in (None, ""):
+        return [None]
+    return [int(number) for number in ([found] if isinstance(found, int) else found)]

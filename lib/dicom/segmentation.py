@@ -11,9 +11,7 @@ OHIF leaves empty segments out when it stores, so from there only what was found
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,74 +20,21 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from lib import __version__
 from lib.dicom.frames import frames_of, refuse_no_segmentation
+from lib.dicom.provenance import MAKER, REPEATED, Algorithm, Provenance, dicom_text, person_name, uid_of
 from lib.dicom.segments import code_of, matched
 from lib.dicom.source import SourceSeries, dataset_of
-from lib.errors import GridMismatch, InvalidSetting, LabelRefineryError, UnreadableImage
+from lib.errors import GridMismatch, LabelRefineryError, UnreadableImage
+from lib.multi_frame import single_headers
+from lib.series import SliceHeader
 from lib.task import BACKGROUND, Structure, Task, name_key
 from lib.volume import Array
 
-MAKER = "Label Refinery"
 SERIES_NUMBER = 900
 """Behind the scanner's own series."""
-
-LONGEST_TEXT = 64
-"""Letters of a long string (PS3.5 section 6.2), such as SegmentLabel and SeriesDescription."""
-
-SEPARATORS = "^=\\"
-"""Signs that divide a person's name into parts."""
-
-REPEATED = (
-    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
-    "StudyTime", "ReferringPhysicianName",
-)  # fmt: skip
-"""What a segmentation must repeat from its images, empty if they do not tell (PS3.3, type 2)."""
-
-
-@dataclass(frozen=True)
-class Algorithm:
-    """What drew a mask by itself, or helped to.
-
-    Attributes:
-        name: for example ``segmentation``.
-        version: for example ``v3``.
-        is_learned: a network; otherwise rules, such as thresholds and morphology.
-    """
-
-    name: str
-    version: str
-    is_learned: bool = True
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What a segmentation says about its origin.
-
-    Attributes:
-        description: how viewers list it, for example ``DRAFT model segmentation v3``; up to 64 letters.
-        creator: who drew it, a person or a program.
-        made_at: when.
-        seed: names the annotation; equal seeds give equal UIDs, so that one annotation is always the same object.
-        algorithm: ``None`` if a person drew it alone.
-        is_corrected: a person worked on what the algorithm drew.
-    """
-
-    description: str
-    creator: str
-    made_at: dt.datetime
-    seed: str
-    algorithm: Algorithm | None = None
-    is_corrected: bool = False
-
-    @property
-    def algorithm_type(self) -> str:
-        """SegmentAlgorithmType (0062,0008)."""
-        if self.algorithm is None:
-            return "MANUAL"
-        return "SEMIAUTOMATIC" if self.is_corrected else "AUTOMATIC"
 
 
 def write_segmentation(
@@ -130,8 +75,7 @@ def write_segmentation(
     frames = _segment_numbers(mask, structures)
     images = _source_images(series)
     descriptions = [_description(one, number, task, series, provenance) for number, one in enumerate(structures, 1)]
-    description = _text(provenance.description, "description")
-    image_seed = _image_seed(series.name, provenance.seed)
+    description = dicom_text(provenance.description, "description")
     series_uid, instance_uid = uids_of(series.name, provenance.seed)
     is_empty = not frames.any()
     if is_empty:
@@ -155,7 +99,7 @@ def write_segmentation(
             device_serial_number="1",
             content_label="SEGMENTATION",
             content_description=description,
-            content_creator_name=_person(provenance.creator),
+            content_creator_name=person_name(provenance.creator),
             content_date=day,
             content_time=time,
             series_date=day,
@@ -169,7 +113,8 @@ def write_segmentation(
         raise UnreadableImage(
             f"No segmentation of series {series.name} can be written: {str(error).rstrip('.')}."
         ) from error
-    _take_out_chance(written, _uid("dimensions", image_seed))
+    _name_frames(written, series)
+    _take_out_chance(written, uid_of("dimensions", series.name, provenance.seed))
     return written
 
 
@@ -196,13 +141,13 @@ def _description(
 ) -> hd.seg.SegmentDescription:
     return hd.seg.SegmentDescription(
         segment_number=number,
-        segment_label=_text(structure.name, "structure's name"),
+        segment_label=dicom_text(structure.name, "structure's name"),
         segmented_property_category=codes.SCT.Tissue,
         segmented_property_type=code_of(structure),
         algorithm_type=provenance.algorithm_type,
         algorithm_identification=_identification(provenance.algorithm),
         tracking_id=f"{task.name}/{structure.name}",
-        tracking_uid=_uid("tracking", f"{series.name} {task.name} {name_key(structure.name)}"),
+        tracking_uid=uid_of("tracking", series.name, task.name, name_key(structure.name)),
         display_color=hd.color.CIELabColor.from_rgb(*structure.colour),
     )
 
@@ -211,14 +156,20 @@ def _identification(algorithm: Algorithm | None) -> hd.AlgorithmIdentificationSe
     if algorithm is None:
         return None
     family = codes.DCM.ArtificialIntelligence if algorithm.is_learned else codes.DCM.MorphologicalOperations
-    name, version = _text(algorithm.name, "algorithm's name"), _text(algorithm.version, "version")
+    name, version = dicom_text(algorithm.name, "algorithm's name"), dicom_text(algorithm.version, "version")
     return hd.AlgorithmIdentificationSequence(name=name, family=family, version=version)
 
 
 def _source_images(series: SourceSeries) -> list[Dataset]:
-    """The headers of the slices, with what a segmentation needs and files in the wild lack or vary slightly."""
-    images: list[Dataset] = [pydicom.dcmread(one.path, stop_before_pixels=True) for one in series.slices]
-    frame_of_reference = series.frame_of_reference_uid or _uid("frame of reference", series.name)
+    """The headers of the slices, with what a segmentation needs and files in the wild lack or vary slightly.
+
+    Frames of enhanced files become slices by themselves, whose made-up UIDs ``_name_frames`` replaces.
+    """
+    read: dict[Path, Dataset] = {}
+    for path in dict.fromkeys(one.path for one in series.slices):
+        read[path] = pydicom.dcmread(path, stop_before_pixels=True)
+    images = [read[one.path] if one.frame is None else _as_slice(read[one.path], one) for one in series.slices]
+    frame_of_reference = series.frame_of_reference_uid or uid_of("frame of reference", series.name)
     for image, header in zip(images, series.slices, strict=True):
         for keyword in REPEATED:
             if keyword not in image:
@@ -231,6 +182,49 @@ def _source_images(series: SourceSeries) -> list[Dataset]:
         image.PixelSpacing = image.get("PixelSpacing") or image.get("ImagerPixelSpacing") or [1, 1]
         image.SliceThickness = header.thickness_mm
     return images
+
+
+def _as_slice(header: Dataset, frame: SliceHeader) -> Dataset:
+    (image,) = single_headers(header, [frame.frame or 1])
+    # highdicom takes one enhanced image only, and none that keeps its pixel size frame by frame.
+    image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, _frame_uid(frame)
+    return image
+
+
+def _frame_uid(frame: SliceHeader) -> UID:
+    return uid_of("frame", frame.instance_uid, str(frame.frame))
+
+
+def _name_frames(written: Dataset, series: SourceSeries) -> None:
+    """Lets references name the file and the number of a frame."""
+    frames = {_frame_uid(one): one for one in series.slices if one.frame is not None}
+    if not frames:
+        return
+    for groups in written.PerFrameFunctionalGroupsSequence:
+        for derivation in groups.get("DerivationImageSequence") or ():
+            for source in derivation.SourceImageSequence:
+                # highdicom lets all frames of one slice share the item.
+                if one := frames.get(source.ReferencedSOPInstanceUID):
+                    _name(source, one)
+                    source.ReferencedFrameNumber = one.frame
+    for referenced in written.ReferencedSeriesSequence:
+        referenced.ReferencedInstanceSequence = _files(referenced.ReferencedInstanceSequence, frames)
+    if "SourceImageSequence" in written:
+        written.SourceImageSequence = _files(written.SourceImageSequence, frames)
+
+
+def _files(items: Iterable[Dataset], frames: Mapping[UID, SliceHeader]) -> list[Dataset]:
+    """References to frames as references to their files, each once."""
+    found: dict[str, Dataset] = {}
+    for item in items:
+        if one := frames.get(item.ReferencedSOPInstanceUID):
+            _name(item, one)
+        found[item.ReferencedSOPInstanceUID] = item
+    return list(found.values())
+
+
+def _name(item: Dataset, one: SliceHeader) -> None:
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = one.class_uid, one.instance_uid
 
 
 def _take_out_chance(written: Dataset, dimensions_uid: UID) -> None:
@@ -250,34 +244,11 @@ def uids_of(series_name: str, seed: str) -> tuple[str, str]:
         series_name: ``SourceSeries.name`` of the image.
         seed: ``Provenance.seed``.
     """
-    image_seed = _image_seed(series_name, seed)
-    return str(_uid("series", image_seed)), str(_uid("instance", image_seed))
-
-
-def _image_seed(series_name: str, seed: str) -> str:
-    return f"{series_name} {seed}"
-
-
-def _uid(what: str, seed: str) -> UID:
-    return generate_uid(entropy_srcs=[MAKER, what, seed])
-
-
-def _text(text: str, what: str) -> str:
-    if len(text) > LONGEST_TEXT or "\\" in text:
-        raise InvalidSetting(
-            f"The {what} {text!r} cannot be stored in DICOM: wanted are up to {LONGEST_TEXT} letters and no backslash. "
-            "Choose another one."
-        )
-    return text
-
-
-def _person(name: str) -> str:
-    """A person's name (PS3.5 section 6.2.1.2) that is all family name, cut if it is too long."""
-    return f"{name.translate(dict.fromkeys(map(ord, SEPARATORS), ' '))[: LONGEST_TEXT - 1]}^" if name else ""
+    return str(uid_of("series", series_name, seed)), str(uid_of("instance", series_name, seed))
 
 
 def read_segmentation(
-    source: Dataset | Path | bytes, series: SourceSeries, task: Task
+    source: Dataset | Path | bytes, series: SourceSeries, task: Task, leave_out: Collection[str] = ()
 ) -> tuple[Array, tuple[str, ...]]:
     """Any DICOM segmentation as the task's mask on the image's whole grid.
 
@@ -291,19 +262,20 @@ def read_segmentation(
         source: the object, its file or its bytes.
         series: the image.
         task: the structures to choose from.
+        leave_out: labels of segments that are no structures of the task.
 
     Returns:
         uint8 (I, J, K), and the names of the structures that have a segment, in the order of the task.
 
     Raises:
-        UnknownStructure: if a segment is none of the task's structures.
+        UnknownStructure: if a segment is neither a structure of the task nor left out.
         GridMismatch: if the object lies in another frame of reference or off the image's lattice.
         UnreadableImage: if it is no segmentation, or a damaged one.
     """
     try:
         dataset = dataset_of(source)
         refuse_no_segmentation(dataset)
-        return _read(dataset, series, task)
+        return _read(dataset, series, matched(dataset, task, leave_out), task)
     except LabelRefineryError:
         raise
     # The reader raises whatever a damaged object makes it stumble over.
@@ -311,8 +283,9 @@ def read_segmentation(
         raise UnreadableImage(f"The segmentation cannot be read: {error}. Store it again.") from error
 
 
-def _read(dataset: Any, series: SourceSeries, task: Task) -> tuple[Array, tuple[str, ...]]:
-    structures = matched(dataset, task)
+def _read(
+    dataset: Any, series: SourceSeries, structures: Mapping[int, Structure | None], task: Task
+) -> tuple[Array, tuple[str, ...]]:
     series.refuse_other_frame_of_reference(str(dataset.get("FrameOfReferenceUID") or ""), "The segmentation")
     # K runs slowest, so that each frame is written in one piece.
     mask = np.zeros(series.grid.shape, np.uint8, order="F")
@@ -324,12 +297,3 @@ def _read(dataset: Any, series: SourceSeries, task: Task) -> tuple[Array, tuple[
                 view[inside] = structure.value
     seen = {structure.name for structure in structures.values() if structure}
     return mask, tuple(one.name for one in task.structures if one.name in seen)
-
-
-def referenced_images(source: Dataset | Path | bytes) -> dict[str, set[str]]:
-    """The images that a segmentation refers to: SOPInstanceUIDs by SeriesInstanceUID (PS3.3 section C.12.1.1)."""
-    found: dict[str, set[str]] = {}
-    for one in dataset_of(source).get("ReferencedSeriesSequence") or ():
-        instances = one.get("ReferencedInstanceSequence") or ()
-        found.setdefault(str(one.SeriesInstanceUID), set()).update(str(i.ReferencedSOPInstanceUID) for i in instances)
-    return found

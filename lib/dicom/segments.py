@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -24,8 +25,8 @@ def code_of(structure: Structure) -> Code:
     return Code(name_key(structure.name), PRIVATE_SCHEME, structure.name)
 
 
-def matched(dataset: Dataset, task: Task) -> dict[int, Structure | None]:
-    """The structure of each segment by its number; ``None`` for a segment that is the background.
+def matched(dataset: Dataset, task: Task, leave_out: Collection[str] = ()) -> dict[int, Structure | None]:
+    """The structure of each segment by its number; ``None`` for the background and what is left out.
 
     The label decides, since viewers keep it and give every segment the same code; the code decides where the task
     has no such name. Old SNOMED codes (scheme SRT) count as their successors.
@@ -33,10 +34,12 @@ def matched(dataset: Dataset, task: Task) -> dict[int, Structure | None]:
     Args:
         dataset: a segmentation.
         task: the structures to choose from.
+        leave_out: labels of segments that are no structures of the task.
 
     Raises:
-        UnknownStructure: if a segment is none of the task's structures; all of them are listed.
+        UnknownStructure: if a segment is neither a structure of the task nor left out; all of them are listed.
     """
+    left_out = {name_key(name) for name in leave_out}
     found: dict[int, Structure | None] = {}
     unknown = []
     for segment in dataset.SegmentSequence:
@@ -45,6 +48,9 @@ def matched(dataset: Dataset, task: Task) -> dict[int, Structure | None]:
             label = _as_utf8(label)
         code = _type_code(segment)
         structure = task.structure(label) or next((one for one in task.structures if code_of(one) == code), None)
+        if name_key(label) in left_out:
+            found[number] = None
+            continue
         is_background = label.strip().casefold() == "background" or code == codes.DCM.Background
         if structure is None and not is_background:
             unknown.append(f"{label!r} ({code.meaning or 'no code'})")

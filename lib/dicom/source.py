@@ -13,7 +13,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from lib.errors import GridMismatch
-from lib.series import SliceHeader, ordered, read_header, series_grid
+from lib.series import SliceHeader, ordered, read_headers, series_grid
 from lib.volume import LPS_FROM_RAS, Array, Grid
 
 
@@ -42,9 +42,17 @@ class SourceSeries:
         return self.slices[0].is_projection
 
     @cached_property
-    def number_of(self) -> dict[str, int]:
-        """Index along K by SOPInstanceUID."""
-        return {one.instance_uid: k for k, one in enumerate(self.slices)}
+    def instance_uids(self) -> frozenset[str]:
+        """SOPInstanceUIDs of its files."""
+        return frozenset(one.instance_uid for one in self.slices)
+
+    def number_of(self, instance_uid: str, frame: int | None = None) -> int | None:
+        """Index along K of a file, or of a frame of an enhanced one; ``None`` if it is none of this series."""
+        return self._numbers.get((instance_uid, None), self._numbers.get((instance_uid, frame)))
+
+    @cached_property
+    def _numbers(self) -> dict[tuple[str, int | None], int]:
+        return {(one.instance_uid, one.frame): k for k, one in enumerate(self.slices)}
 
     def nearest(self, point_mm: Sequence[float] | Array) -> int:
         """Index along K of the slice whose plane lies nearest to a point in LPS mm."""
@@ -82,12 +90,12 @@ def read_source(paths: Sequence[Path]) -> SourceSeries:
     """Reads the headers of one image's files.
 
     Args:
-        paths: all slices of a series in any order, or one radiograph.
+        paths: all slices of a series in any order, an enhanced file, or one radiograph.
 
     Raises:
         UnreadableImage: if the files are not one image, as ``lib.series.ordered``.
     """
-    slices = ordered([read_header(path) for path in paths])
+    slices = ordered(read_headers(paths))
     first = pydicom.dcmread(slices[0].path, specific_tags=["FrameOfReferenceUID"])
     return SourceSeries(tuple(slices), series_grid(slices), str(first.get("FrameOfReferenceUID") or ""))
 

@@ -1,4 +1,4 @@
-"""Writes a volume as a DICOM series, one file per slice, the way a scanner would send it."""
+"""Writes a volume as a DICOM series, one file per slice or one of many frames, the way a scanner would send it."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -6,10 +6,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    MRImageStorage,
+    generate_uid,
+)
 from pydicom.valuerep import DSfloat
 
 STORAGE = {"CT": CTImageStorage, "MR": MRImageStorage}
+ENHANCED_STORAGE = {"CT": EnhancedCTImageStorage, "MR": EnhancedMRImageStorage}
 CT_INTERCEPT_HU = -1024
 LPS_FROM_RAS = np.array([-1.0, -1.0, 1.0])
 IMPLEMENTATION_UID = generate_uid(entropy_srcs=["Label Refinery", "phantoms"])
@@ -52,6 +61,60 @@ def write_dicom_series(
         one = _slice(shared, k, affine @ np.array([0.0, 0.0, k, 1.0]), stored[:, :, k])
         one.save_as(folder / f"slice_{k + 1:03d}.dcm", enforce_file_format=True)
     return str(shared.SeriesInstanceUID)
+
+
+def write_enhanced_series(
+    path: Path,
+    volume: NDArray[np.generic],
+    affine: NDArray[np.float64],
+    *,
+    modality: Literal["CT", "MR"] = "CT",
+    patient_id: str,
+    seed: int,
+) -> str:
+    """Writes all slices as the frames of one enhanced file, in the order of K; all else as ``write_dicom_series``.
+
+    Place and stack are told frame by frame, direction, pixel size and rescale once for all.
+    """
+    shared = _series_attributes(modality, patient_id, seed)
+    _set_plane(shared, affine)
+    stored = _stored_values(volume, modality)
+    shared.SharedFunctionalGroupsSequence = Sequence([_moved_to_groups(shared)])
+    frames = [_frame_groups(k, affine @ np.array([0.0, 0.0, k, 1.0])) for k in range(stored.shape[2])]
+    shared.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    shared.SOPClassUID, shared.NumberOfFrames = ENHANCED_STORAGE[modality], stored.shape[2]
+    one = _instance(shared, 0, stored)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    one.save_as(path, enforce_file_format=True)
+    return str(shared.SeriesInstanceUID)
+
+
+SHARED_GROUPS = {
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
+    "PixelValueTransformationSequence": ("RescaleIntercept", "RescaleSlope", "RescaleType"),
+}
+
+
+def _moved_to_groups(shared: Dataset) -> Dataset:
+    """What an enhanced image says in functional groups, taken out of the header."""
+    groups = Dataset()
+    for sequence, keywords in SHARED_GROUPS.items():
+        item = Dataset()
+        for keyword in filter(shared.__contains__, keywords):
+            setattr(item, keyword, shared[keyword].value)
+            del shared[keyword]
+        if len(item):
+            setattr(groups, sequence, Sequence([item]))
+    return groups
+
+
+def _frame_groups(k: int, position_mm: NDArray[np.float64]) -> Dataset:
+    groups, content, place = Dataset(), Dataset(), Dataset()
+    content.StackID, content.InStackPositionNumber, content.DimensionIndexValues = "1", k + 1, [1, k + 1]
+    place.ImagePositionPatient = [_decimal(value) for value in position_mm[:3] * LPS_FROM_RAS]
+    groups.FrameContentSequence, groups.PlanePositionSequence = Sequence([content]), Sequence([place])
+    return groups
 
 
 def _stored_values(volume: NDArray[np.generic], modality: str) -> NDArray[np.int16]:
@@ -132,12 +195,18 @@ def _set_plane(shared: Dataset, affine: NDArray[np.float64]) -> None:
 
 
 def _slice(shared: Dataset, k: int, position_mm: NDArray[np.float64], pixels: NDArray[np.int16]) -> FileDataset:
+    one = _instance(shared, k, pixels)
+    one.ImagePositionPatient = [_decimal(value) for value in position_mm[:3] * LPS_FROM_RAS]
+    return one
+
+
+def _instance(shared: Dataset, k: int, pixels: NDArray[np.int16]) -> FileDataset:
+    """A file with pixels (I, J), or frames (I, J, K)."""
     one = FileDataset("", {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
     one.update(shared)
     one.SOPInstanceUID = generate_uid(entropy_srcs=[str(shared.SeriesInstanceUID), "slice", str(k)])
     one.InstanceNumber = k + 1
-    one.ImagePositionPatient = [_decimal(value) for value in position_mm[:3] * LPS_FROM_RAS]
-    one.Columns, one.Rows = pixels.shape
+    one.Columns, one.Rows = pixels.shape[:2]
     one.SamplesPerPixel = 1
     one.PhotometricInterpretation = "MONOCHROME2"
     one.BitsAllocated = one.BitsStored = 16

@@ -11,9 +11,9 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from lib.dicom.segmentation import Algorithm, Provenance
+from lib.dicom.provenance import Algorithm, Provenance
 from lib.dicom.source import SourceSeries, read_source
-from lib.phantoms.dicom_series import write_dicom_series
+from lib.phantoms.dicom_series import write_dicom_series, write_enhanced_series
 from lib.phantoms.scanner import oriented_grid
 from lib.task import Structure, Task
 
@@ -53,6 +53,18 @@ def stack(
     for path in paths:
         change(path, **attributes)
     return paths
+
+
+def enhanced(folder: Path, orientation: str = "LPS", tilt_deg: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Path:
+    """The same CT as one file, whose frames lie in another order than their places."""
+    shape, affine = oriented_grid(orientation, SHAPE, (0.7, 1.3, 5.0), (12.0, -34.0, 567.8), tilt_deg)
+    path = folder / "frames.dcm"
+    write_enhanced_series(path, np.zeros(shape, np.int16), affine, patient_id="p1", seed=1)
+    one = pydicom.dcmread(path)
+    frames = one.PerFrameFunctionalGroupsSequence
+    one.PerFrameFunctionalGroupsSequence = Sequence([*frames[1::2], *frames[::2]])
+    one.save_as(path)
+    return path
 
 
 def change(path: Path, **attributes: object) -> None:

@@ -343,15 +343,63 @@ def no_number(dataset):
     del dataset.SegmentSequence[0].SegmentNumber
 
 
+def no_frames(dataset):
+    dataset.NumberOfFrames = 0
+
+
+def no_groups(dataset):
+    del dataset.PerFrameFunctionalGroupsSequence
+
+
+def no_named_segment(dataset):
+    del dataset.PerFrameFunctionalGroupsSequence[0].SegmentIdentificationSequence
+
+
+def unknown_slice(dataset):
+    frame = dataset.PerFrameFunctionalGroupsSequence[0]
+    del frame.PlanePositionSequence
+    frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID = "1.2.3"
+
+
+def other_bits(bits):
+    def damage(dataset):
+        dataset.BitsAllocated = dataset.BitsStored = bits
+
+    return damage
+
+
+def other_rows(dataset):
+    dataset.Rows, dataset.Columns = dataset.Columns, dataset.Rows
+
+
+def other_kind(kind):
+    def damage(dataset):
+        dataset.SegmentationType = kind
+
+    return damage
+
+
+def twice_numbered(dataset):
+    dataset.SegmentSequence[1].SegmentNumber = 1
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [(without("SegmentSequence"), "lacks SegmentSequence"), (without("PixelData"), "lacks PixelData"),
-     (fewer_groups, "has 4 frames and describes 3"), (fewer_pixels, "has 10 bytes of pixels, too few for 4 frames"),
+     (without("Rows"), "lacks Rows"), (no_frames, "lacks NumberOfFrames"),
+     (no_groups, "lacks PerFrameFunctionalGroupsSequence"), (other_kind("FRACTIONAL"), "lacks MaximumFractionalValue"),
+     (other_kind("CONTOUR"), "is of the type CONTOUR with 1 bits a pixel; wanted is BINARY, FRACTIONAL, LABELMAP with"),
+     (other_bits(2), "is of the type BINARY with 2 bits a pixel; .* with 1, 8, 16 bits"),
+     (other_bits(8), "has 18 bytes of pixels, too few for 4 frames of 7x5 with 8 bits"),
+     (fewer_groups, "has 4 frames and describes 3"),
+     (fewer_pixels, "has 10 bytes of pixels, too few for 4 frames of 7x5 with 1 bits"),
      (unknown_number, r"Frame 3 .* shows segment 9, described are \[1, 2, 3\]"),
+     (no_named_segment, r"Frame 1 .* shows segment None, described are \[1, 2, 3\]"),
+     (twice_numbered, r"numbers its segments \[1, 1, 3\], one twice"),
      (no_place, "Frame 2 .* says neither where it lies nor which slice it shows"),
+     (unknown_slice, "Frame 1 .* says neither where it lies nor which slice it shows"),
      (other_class, "A DICOM segmentation is wanted, found CT Image Storage"),
      (no_number, "cannot be read: .*SegmentNumber")],
-    ids=["no segments", "no pixels", "groups", "pixels", "number", "place", "class", "segment"],
 )  # fmt: skip
 def test_a_damaged_object_is_refused_with_what_it_lacks(series, damage, message):
     dataset = reread(write_segmentation(organs(), TASK, series, DRAFT))
@@ -359,6 +407,23 @@ def test_a_damaged_object_is_refused_with_what_it_lacks(series, damage, message)
 
     with pytest.raises(UnreadableImage, match=message):
         read(dataset, series)
+
+
+def test_frames_with_rows_and_columns_exchanged_are_refused_with_both_sizes(series):
+    dataset = reread(write_segmentation(organs(), TASK, series, DRAFT))
+    other_rows(dataset)
+
+    with pytest.raises(GridMismatch, match=r"is 5x7x1 voxels .* is 7x5x4 voxels"):
+        read(dataset, series)
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_a_file_that_ends_anywhere_is_refused(series, kind):
+    whole = stored(write_segmentation(organs(), TASK, series, DRAFT, kind=kind))
+
+    for length in range(0, len(whole) - 1, 131):
+        with pytest.raises(UnreadableImage, match=r"(?i)segmentation"):
+            read(whole[:length], series)
 
 
 def test_a_value_that_no_segment_has_is_refused(series):

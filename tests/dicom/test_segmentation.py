@@ -10,11 +10,13 @@ import numpy as np
 import pydicom
 import pytest
 
-from lib.dicom.segmentation import Algorithm, read_segmentation, referenced_images, write_segmentation
+from lib.dicom.drawn import referenced_images
+from lib.dicom.provenance import Algorithm
+from lib.dicom.segmentation import read_segmentation, write_segmentation
 from lib.dicom.source import read_source
 from lib.errors import GridMismatch, InvalidSetting, UnreadableImage
 from lib.task import Structure, Task, numbered
-from tests.dicom.drawing import DRAFT, TASK, change, leaning, mammogram, organs, reread, stack, stored
+from tests.dicom.drawing import DRAFT, TASK, change, enhanced, leaning, mammogram, organs, reread, stack, stored
 
 ALL = ("liver", "spleen", "höcker")
 KINDS = pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
@@ -115,6 +117,61 @@ def test_255_structures_come_back(tmp_path, kind):
     assert len(looked_at) == 255
 
 
+# --- enhanced images -------------------------------------------------------------------------------------------------
+
+
+@KINDS
+@pytest.mark.parametrize("orientation", ["LPS", "PIR"])
+@pytest.mark.parametrize("tilt_deg", [(0.0, 0.0, 0.0), (8.0, -5.0, 11.0)])
+def test_a_mask_on_an_enhanced_image_comes_back(tmp_path, orientation, tilt_deg, kind):
+    series = read_source([enhanced(tmp_path, orientation, tilt_deg)])
+    mask = organs(series.grid.shape)
+
+    found, looked_at = back(write_segmentation(mask, TASK, series, DRAFT, kind=kind), series)
+
+    np.testing.assert_array_equal(found, mask)
+    assert looked_at == ALL
+
+
+@KINDS
+def test_no_finding_on_an_enhanced_image_comes_back(tmp_path, kind):
+    series = read_source([enhanced(tmp_path)])
+    written = write_segmentation(np.zeros(series.grid.shape, np.uint8), TASK, series, DRAFT, kind=kind)
+
+    found, looked_at = back(written, series)
+
+    assert (found.any(), looked_at) == (False, ALL)
+
+
+def test_frames_name_the_frame_of_the_enhanced_file_that_they_lie_on(tmp_path):
+    path = enhanced(tmp_path)
+    series = read_source([path])
+    file = pydicom.dcmread(path)
+
+    written = reread(write_segmentation(organs(), TASK, series, DRAFT))
+
+    assert referenced_images(written) == {file.SeriesInstanceUID: {file.SOPInstanceUID}}
+    for frame in written.PerFrameFunctionalGroupsSequence:
+        source = frame.DerivationImageSequence[0].SourceImageSequence[0]
+        shown = file.PerFrameFunctionalGroupsSequence[source.ReferencedFrameNumber - 1]
+        assert (source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID) == (
+            file.SOPClassUID,
+            file.SOPInstanceUID,
+        )
+        assert (
+            frame.PlanePositionSequence[0].ImagePositionPatient == shown.PlanePositionSequence[0].ImagePositionPatient
+        )
+
+
+def test_a_frame_without_a_position_lies_on_the_frame_that_it_names(tmp_path):
+    series = read_source([enhanced(tmp_path)])
+    dataset = reread(write_segmentation(organs(), TASK, series, DRAFT))
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        del frame.PlanePositionSequence
+
+    np.testing.assert_array_equal(back(dataset, series)[0], organs())
+
+
 # --- what was looked at ----------------------------------------------------------------------------------------------
 
 
@@ -212,12 +269,12 @@ def test_each_frame_names_its_slice_and_the_object_its_series(series):
     named = {
         (
             int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber),
-            series.number_of[frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID],
+            series.number_of(frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID),
         )
         for frame in written.PerFrameFunctionalGroupsSequence
     }
     assert named == {(1, 0), (1, 1), (2, 3), (3, 0)}
-    assert referenced_images(written) == {series.name: set(series.number_of)}
+    assert referenced_images(written) == {series.name: set(series.instance_uids)}
 
 
 def test_a_mammogram_gets_the_made_up_place_without_which_viewers_open_nothing(tmp_path):

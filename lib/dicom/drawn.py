@@ -1,0 +1,80 @@
+"""What people draw on an image and store as DICOM: segmentations and sets of contours, read in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import RTStructureSetStorage
+
+from lib.dicom.contours import read_contours
+from lib.dicom.frames import SEGMENTATIONS
+from lib.dicom.segmentation import read_segmentation
+from lib.dicom.source import SourceSeries, dataset_of
+from lib.task import Task, name_key
+from lib.volume import Array
+
+STRUCTURE_SETS = (RTStructureSetStorage,)
+DRAWN = (*SEGMENTATIONS, *STRUCTURE_SETS)
+"""SOP classes that are read here."""
+
+
+def read_drawn(
+    source: Dataset | Path | bytes, series: SourceSeries, task: Task, leave_out: Collection[str] = ()
+) -> tuple[Array, tuple[str, ...]]:
+    """A segmentation or a structure set as the task's mask on the image's grid.
+
+    Args:
+        source: the object, its file or its bytes.
+        series: the image.
+        task: the structures to choose from.
+        leave_out: names of segments or regions that are no structures of the task.
+
+    Returns:
+        uint8 (I, J, K), and the names of the structures that the object speaks about.
+
+    Raises:
+        UnknownStructure, GridMismatch, UnreadableImage: as ``read_segmentation`` and ``read_contours``.
+    """
+    dataset = dataset_of(source)
+    if dataset.get("SOPClassUID") in STRUCTURE_SETS:
+        return read_contours(dataset, series, task, leave_out)
+    return read_segmentation(dataset, series, task, leave_out)
+
+
+def referenced_images(source: Dataset | Path | bytes) -> dict[str, set[str]]:
+    """The images that such an object refers to: SOPInstanceUIDs by SeriesInstanceUID.
+
+    A segmentation names them in its Common Instance Reference (PS3.3 section C.12.2), a structure set by frame of
+    reference and study (section C.8.8.5).
+    """
+    found: dict[str, set[str]] = {}
+    for series, instances in _referenced_series(dataset_of(source)):
+        images = series.get(instances) or ()
+        found.setdefault(str(series.SeriesInstanceUID), set()).update(str(i.ReferencedSOPInstanceUID) for i in images)
+    return found
+
+
+def rename(dataset: Dataset, names: Mapping[str, str]) -> None:
+    """Gives segments or regions other names.
+
+    Args:
+        dataset: a segmentation or a structure set.
+        names: the new name by ``name_key`` of the old one.
+    """
+    for sequence, keyword in (("SegmentSequence", "SegmentLabel"), ("StructureSetROISequence", "ROIName")):
+        for item in dataset.get(sequence) or ():
+            if name := names.get(name_key(str(item.get(keyword) or ""))):
+                setattr(item, keyword, name)
+
+
+def _referenced_series(dataset: Any) -> Iterator[tuple[Dataset, str]]:
+    """Items that name a series, and the attribute that lists its instances."""
+    for series in dataset.get("ReferencedSeriesSequence") or ():
+        yield series, "ReferencedInstanceSequence"
+    for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ():
+        for study in frame.get("RTReferencedStudySequence") or ():
+            for series in study.get("RTReferencedSeriesSequence") or ():
+                yield series, "ContourImageSequence"
