@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, delete, func, insert, or_, select, update
 
 from lib.errors import StageConflict, UnknownAnnotation, UnknownImage
 from lib.split import Split
@@ -37,7 +37,8 @@ class NewAnnotation:
         voxels: voxels per structure that was looked at.
         parent: version it was made from; ``None``: the newest draft or refined version, if a person stores.
         tag: what the client called it.
-        model_version: model that made it; ``None``: the one that made its parent.
+        model_version: segmenter that drew it; ``None``: the one that drew its parent.
+        refiner_version: refiner that changed it; ``None``: the one that changed its parent.
         rule: rule that made it.
         client: program that sent it.
         seconds: time the author spent, where the client tells.
@@ -54,6 +55,7 @@ class NewAnnotation:
     parent: int | None = None
     tag: str = ""
     model_version: int | None = None
+    refiner_version: int | None = None
     rule: str = ""
     client: str = ""
     seconds: float | None = None
@@ -83,6 +85,7 @@ class Annotation:
     voxels: dict[str, int]
     tag: str
     model_version: int | None
+    refiner_version: int | None
     rule: str
     client: str
     seconds: float | None
@@ -115,7 +118,7 @@ class Annotations:
                 raise UnknownImage(f"There is no image {new.image!r}, so nothing was stored.")
             history = self.history(new.image)
             parent = _parent(new, history, is_from_scratch)
-            drafted_by = next((before.model_version for before in history if before.version == parent), None)
+            origin = next((before for before in history if before.version == parent), None)
             values = {
                 "stage": new.stage,
                 "author": new.author,
@@ -125,7 +128,8 @@ class Annotations:
                 "looked_at": list(new.looked_at),
                 "voxels": new.voxels,
                 "tag": new.tag,
-                "model_version": drafted_by if new.model_version is None else new.model_version,
+                "model_version": _or_that_of(origin, "model_version", new.model_version),
+                "refiner_version": _or_that_of(origin, "refiner_version", new.refiner_version),
                 "rule": new.rule,
                 "client": new.client,
                 "seconds": new.seconds,
@@ -158,6 +162,11 @@ class Annotations:
                 "client": client,
                 "info": {},
             }
+            comparison = schema.comparison.c
+            is_of_it = or_(comparison.version == version, comparison.expert_version == version)
+            connection.execute(
+                delete(schema.comparison).where(comparison.task == self.task, comparison.image == image_id, is_of_it)
+            )
             return self._append(connection, image_id, history, values)
 
     def _append(
@@ -173,11 +182,13 @@ class Annotations:
         now_current = current([*history, added])
         image = self.images.is_one(image_id)
         with self.images.tallied(connection, image):
-            connection.execute(
-                update(schema.image)
-                .where(image)
-                .values(standing=standing(now_current), current=now_current.version if now_current else None)
-            )
+            stands: dict[str, Any] = {
+                "standing": standing(now_current),
+                "current": now_current.version if now_current else None,
+            }
+            if added.role in PEOPLE and stands["standing"] is Standing.LABELLED:
+                stands["uncompared"] = True
+            connection.execute(update(schema.image).where(image).values(stands))
         return added
 
     def note(self, image_id: str, version: int, info: dict[str, Any]) -> None:
@@ -241,6 +252,16 @@ class Annotations:
         ]
         return drafts[-1] if drafts else None
 
+    def refinement_of(self, image_id: str, parent: int, refiner_version: int) -> Annotation | None:
+        """What a refiner version made of a version of an image, unless that was withdrawn."""
+        refined = [
+            annotation
+            for annotation in in_force(self.history(image_id))
+            if annotation.role is Role.REFINER
+            and (annotation.parent, annotation.refiner_version) == (parent, refiner_version)
+        ]
+        return refined[-1] if refined else None
+
     def expert_labels(self, split: Split) -> list[Annotation]:
         """The current expert annotation of each readable image on one side of the split, by image id."""
         image, annotation = schema.image.c, schema.annotation.c
@@ -270,12 +291,19 @@ class Annotations:
         with self.database.reading() as connection:
             return connection.scalar(query) or 0
 
-    def expert_count_since(self, annotation_id: int) -> int:
-        """How many expert annotations were stored after the one given."""
+    def expert_count_since(self, annotation_id: int, *, is_corrected: bool = False) -> int:
+        """How many expert annotations were stored after the one given.
+
+        Args:
+            annotation_id: counts all annotations of the record.
+            is_corrected: count only those that were made from another version.
+        """
         column = schema.annotation.c
         query = select(func.count()).where(
             column.task == self.task, column.stage == Stage.EXPERT, column.id > annotation_id
         )
+        if is_corrected:
+            query = query.where(column.parent.is_not(None))
         with self.database.reading() as connection:
             return connection.scalar(query) or 0
 
@@ -336,6 +364,11 @@ def _parent(new: NewAnnotation, history: Sequence[Annotation], is_from_scratch: 
     return drafts[-1] if drafts else None
 
 
+def _or_that_of(origin: Annotation | None, what: str, version: int | None) -> int | None:
+    """A model version that is told, else the one behind the annotation that this one was made from."""
+    return getattr(origin, what, None) if version is None else version
+
+
 def _annotation(row: Row[Any]) -> Annotation:
     return Annotation(
         id=row.id,
@@ -350,6 +383,7 @@ def _annotation(row: Row[Any]) -> Annotation:
         voxels=row.voxels,
         tag=row.tag,
         model_version=row.model_version,
+        refiner_version=row.refiner_version,
         rule=row.rule,
         client=row.client,
         seconds=row.seconds,

@@ -24,14 +24,16 @@ class Erased:
         images: ids that are tombstones now.
         masks: mask files and DICOM segmentations that were deleted.
         files: uploaded and cached files, and cached series, that were deleted.
-        models: versions that learned from one of the images and still hold what they learned.
-        studies: files in the folder of studies, which this server never changes: delete them yourself.
+        models: versions that learned from one of the images and still hold what they learned, by the name that
+            annotations call them.
+        studies: files in the folder of studies, or series at the server of the studies, which are never changed from
+            here: delete them yourself.
     """
 
     images: list[str]
     masks: int
     files: int
-    models: list[int]
+    models: list[str]
     studies: list[str]
 
 
@@ -63,7 +65,9 @@ def erase_patient(record: Record, data: Path, keys: Sequence[str]) -> Erased:
         for image_id in ids:
             record.images.set_state(image_id, ImageState.ERASED, "erased")
             connection.execute(
-                update(schema.image).where(record.images.is_one(image_id)).values(info={}, shape=None, affine=None)
+                update(schema.image)
+                .where(record.images.is_one(image_id))
+                .values(info={}, shape=None, affine=None, uncompared=None)
             )
         of_uploads = (file.task == record.task.name) & file.image.in_(ids) & (file.root == layout.UPLOADS)
         connection.execute(delete(schema.file).where(of_uploads))
@@ -74,11 +78,18 @@ def erase_patient(record: Record, data: Path, keys: Sequence[str]) -> Erased:
         connection.execute(delete(schema.segmentation).where(objects))
         listed = (schema.listing.c.task == record.task.name) & schema.listing.c.image.in_(ids)
         connection.execute(delete(schema.listing).where(listed))
+        compared = (schema.comparison.c.task == record.task.name) & schema.comparison.c.image.in_(ids)
+        connection.execute(delete(schema.comparison).where(compared))
         deleted_masks += record.segmentations.delete_unused(contents)
-        kept = [data / layout.UPLOADS / path for root, path in files if root == layout.UPLOADS]
+        kept = [data / root / path for root, path in files if root in (layout.UPLOADS, layout.FETCHED)]
         kept += [path for image_id in ids for path in (data / layout.CACHE).glob(f"{glob.escape(image_id)}-*")]
         deleted_files = _delete(kept)
-    models = [m.version for m in record.models.every() if any(image_id in ids for image_id, _ in m.training)]
+    models = [
+        kind.author(model.version)
+        for kind in (record.models, record.refiners)
+        for model in kind.every()
+        if any(image_id in ids for image_id, _ in model.training)
+    ]
     studies = [path for root, path in files if root != layout.UPLOADS]
     return Erased(ids, deleted_masks, deleted_files, models, studies)
 

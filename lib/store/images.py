@@ -35,7 +35,7 @@ class ImageState(StrEnum):
 
 
 UNREAD = (ImageState.QUARANTINED, ImageState.NO_IMAGE)
-"""States of files that gave no image: damaged ones, and what lies beside images and is none."""
+"""States of files that gave no image: damaged ones, and what lies beside images and is none of the task."""
 
 
 class ImageKind(StrEnum):
@@ -207,6 +207,14 @@ class Images:
         with self.database.reading() as connection:
             return list(connection.scalars(query.order_by(schema.image.c.id)))
 
+    def page(self, offset: int, limit: int) -> list[tuple[str, Standing]]:
+        """Ids of readable images and where each stands, sorted by id."""
+        image = schema.image.c
+        query = select(image.id, image.standing).where(self._is_mine, image.state == ImageState.OK).order_by(image.id)
+        with self.database.reading() as connection:
+            rows = connection.execute(query.offset(offset).limit(limit)).all()
+        return [(row.id, Standing(row.standing)) for row in rows]
+
     def files(self, image_id: str) -> list[tuple[str, str]]:
         """Root and path below it of each file of an image, sorted."""
         file = schema.file.c
@@ -289,7 +297,7 @@ class Images:
             connection.execute(self._update(image_id).values(info={**row.info, **info}))
 
     def candidates(self, author: str, role: Role, *, by_id: bool) -> Iterator[Image]:
-        """The images that somebody may label next, best first.
+        """The images that somebody may label next, best first; an expert gets what waits for one before all others.
 
         An image takes part if it is readable, no expert has labelled it, this author has not, nobody else works on
         it, and it does not wait for an expert (unless one asks).
@@ -301,9 +309,6 @@ class Images:
                 offered longest ago.
         """
         image, annotation = schema.image.c, schema.annotation.c
-        standings = [Standing.UNTOUCHED, Standing.DRAFTED]
-        if role in (Role.EXPERT, Role.ADMIN):
-            standings.append(Standing.WAITING)
         withdrawal = schema.annotation.alias("withdrawal").c
         taken_back = exists().where(
             withdrawal.task == self.task,
@@ -324,9 +329,13 @@ class Images:
         free = ~is_taken_by_others(author, schema.now())
         mine = select(schema.image).where(self._is_mine, image.state == ImageState.OK, ~already, free).order_by(*order)
         # One index range for each standing, merged here: the database would sort all images instead.
-        streams = [self._pages(mine.where(image.standing == standing), behind) for standing in standings]
-        for row in heapq.merge(*streams, key=_by_id if by_id else _by_offer):
-            yield _image(row)
+        waiting, *unlabelled = (
+            self._pages(mine.where(image.standing == standing), behind)
+            for standing in (Standing.WAITING, Standing.UNTOUCHED, Standing.DRAFTED)
+        )
+        if role in (Role.EXPERT, Role.ADMIN):
+            yield from map(_image, waiting)
+        yield from map(_image, heapq.merge(*unlabelled, key=_by_id if by_id else _by_offer))
 
     def _pages(self, query: Select[Any], behind: Callable[[Row[Any]], ColumnElement[bool]]) -> Iterator[Row[Any]]:
         """The rows of a query, fetched a few at a time.

@@ -73,7 +73,7 @@ class Reader(Protocol):
         """Describes an image file, or tells of which series it is a part; raises ``UnreadableImage`` or ``NoImage``."""
 
     def describe_series(self, paths: list[Path]) -> Described:
-        """Describes the files of one series; raises ``UnreadableImage``."""
+        """Describes the files of one series; raises ``UnreadableImage`` or ``NoImage``."""
 
     def id_of(self, relative: str) -> str:
         """The image id for a path below the root."""
@@ -420,7 +420,8 @@ class Indexer:
         try:
             found = self.reader.describe_series([self.folder / path for path in paths])
         except (UnreadableImage, OSError) as error:
-            return NewImage(uid, ImageKind.SERIES, source, None, "", uid, str(error))
+            is_image = not isinstance(error, NoImage)
+            return NewImage(uid, ImageKind.SERIES, source, None, "", uid, str(error), is_image)
         return NewImage(uid, ImageKind.SERIES, source, found.grid, found.modality, found.patient)
 
     def _paths_of(self, image_id: str) -> set[str]:

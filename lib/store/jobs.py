@@ -1,9 +1,9 @@
-"""Jobs: work that outlives a request, done by the worker process one after the other."""
+"""Jobs: work that outlives a request; who does a kind of it does one job after the other."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -31,6 +31,7 @@ class JobKind(StrEnum):
     TRAIN = "train"
     BATCH_INFER = "batch_infer"
     SCORING = "scoring"
+    REFINE = "refine"
 
 
 class JobState(StrEnum):
@@ -128,14 +129,20 @@ class Jobs:
                 .values(newest_annotation=newest_annotation)
             )
 
-    def claim(self, owner: str) -> Job | None:
-        """Gives the oldest waiting job to a worker; a job whose worker fell silent waits again."""
+    def claim(self, owner: str, kinds: Collection[JobKind] = tuple(JobKind)) -> Job | None:
+        """Gives the oldest waiting job to a worker; a job whose worker fell silent waits again.
+
+        Args:
+            owner: the worker.
+            kinds: what it does; while a job of these kinds runs, it gets none.
+        """
         with self.database.transaction() as connection:
             column, moment = schema.job.c, schema.now()
             self._take_back(column.lease_until < moment)
-            if connection.execute(self._all().where(column.state == JobState.RUNNING)).first() is not None:
+            mine = self._all().where(column.kind.in_(kinds))
+            if connection.execute(mine.where(column.state == JobState.RUNNING)).first() is not None:
                 return None
-            row = connection.execute(self._all().where(column.state == JobState.QUEUED).order_by(column.number)).first()
+            row = connection.execute(mine.where(column.state == JobState.QUEUED).order_by(column.number)).first()
             if row is None:
                 return None
             connection.execute(
@@ -270,9 +277,9 @@ class Jobs:
             rows = connection.execute(self._all(kind).order_by(schema.job.c.number))
             return [_job(row) for row in rows]
 
-    def open_or_last(self, kind: JobKind) -> Job | None:
-        """The job of a kind that runs or is next, else the one that was asked for last."""
-        return self.first_open(kind) or self.last(kind)
+    def open_or_last(self, kind: JobKind, model: str = "") -> Job | None:
+        """The job of a kind that runs or is next, else the one that was asked for last; of one model if it is named."""
+        return self.first_open(kind, model) or self.last(kind, model)
 
     def count_open(self, kind: JobKind) -> int:
         """How many jobs of a kind run or wait."""
@@ -283,25 +290,29 @@ class Jobs:
         with self.database.reading() as connection:
             return connection.scalar(query) or 0
 
-    def last(self, kind: JobKind) -> Job | None:
-        """The job of a kind that was asked for last, in whatever state."""
+    def last(self, kind: JobKind, model: str = "") -> Job | None:
+        """The job of a kind that was asked for last, in whatever state; of one model if it is named."""
+        query = self._all(kind, model).order_by(schema.job.c.number.desc()).limit(1)
         with self.database.reading() as connection:
-            row = connection.execute(self._all(kind).order_by(schema.job.c.number.desc()).limit(1)).one_or_none()
+            row = connection.execute(query).one_or_none()
         return _job(row) if row is not None else None
 
-    def first_open(self, kind: JobKind) -> Job | None:
-        """The job of a kind that runs, else the one that waits longest, if any."""
+    def first_open(self, kind: JobKind, model: str = "") -> Job | None:
+        """The job of a kind that runs, else the one that waits longest, if any; of one model if it is named."""
         with self.database.reading() as connection:
             column = schema.job.c
             rows = connection.execute(
-                self._all(kind)
+                self._all(kind, model)
                 .where(column.state.in_([JobState.RUNNING, JobState.QUEUED]))
                 .order_by(column.state.desc(), column.number)
             ).all()
         return _job(rows[0]) if rows else None
 
-    def _all(self, kind: JobKind | None = None) -> Select[Any]:
+    def _all(self, kind: JobKind | None = None, model: str = "") -> Select[Any]:
         query = select(schema.job).where(schema.job.c.task == self.task)
+        if model:
+            # What names no model is about the one that has the task's name.
+            query = query.where(func.coalesce(schema.job.c.arguments["model"].as_string(), self.task) == model)
         return query if kind is None else query.where(schema.job.c.kind == kind)
 
 

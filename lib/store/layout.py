@@ -17,6 +17,10 @@ SEGMENTATIONS = "segmentations"
 UPLOADS = "uploads"
 """Images that clients sent; also the name of this root in the file table."""
 
+FETCHED = "fetched"
+"""Images that were fetched from a DICOMweb server, kept while there is room; also the name of this root in the file
+table."""
+
 CACHE = "cache"
 """Images and masks in another format, made from what is stored; may be deleted at any time."""
 
@@ -34,6 +38,9 @@ PATIENT_KEY = "patient.key"
 
 TOKENS = "tokens.json"
 """Hashes of people's tokens."""
+
+TICKET_KEY = "tickets.key"
+"""The secret that signs the viewer's short-lived tokens; without it those that were given end to work."""
 
 LOCK = "server.lock"
 """Held by the server that uses the folder."""

@@ -130,6 +130,11 @@ class Listings:
         """The images of a series: one, but for radiographs."""
         return self._listed(schema.listing.c.series_uid == series_uid)
 
+    def of_image(self, image_id: str) -> Listing | None:
+        """How viewers find an image; ``None`` if they cannot show it, or it is not listed yet."""
+        found = self._listed(schema.listing.c.image == image_id)
+        return found[0].listing if found else None
+
     def _listed(self, condition: ColumnElement[bool]) -> list[Listed]:
         column = schema.listing.c
         query = select(schema.listing, schema.image.c.current).join(schema.image, self._is_shown).where(condition)

@@ -1,4 +1,7 @@
-"""Model versions: which one serves, where each came from, how good it was."""
+"""Model versions: which one serves, where each came from, how good it was.
+
+A task has models of two kinds, each with versions, a serving one and a line of parents of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, and_, func, insert, select, update
 
 from lib.errors import UnknownModel
 from lib.store import schema
@@ -18,8 +21,15 @@ BY_HAND = re.compile(r"; (served|retired) by hand by .*", re.DOTALL)
 """The end of a reason that a person added."""
 
 
+class ModelKind(StrEnum):
+    """What a model does: find structures in an image, or bring a mask closer to the expert's."""
+
+    SEGMENTER = "segmenter"
+    REFINER = "refiner"
+
+
 class ModelState(StrEnum):
-    """Whether a version makes drafts."""
+    """Whether a version is the one that is asked."""
 
     CANDIDATE = "candidate"
     SERVING = "serving"
@@ -70,11 +80,21 @@ class Model:
 
 
 class Models:
-    """The model versions of one task."""
+    """The versions of one task's models of one kind."""
 
-    def __init__(self, database: Database, task: str) -> None:
+    def __init__(self, database: Database, task: str, kind: ModelKind = ModelKind.SEGMENTER) -> None:
         self.database = database
         self.task = task
+        self.kind = kind
+
+    @property
+    def name(self) -> str:
+        """How clients call the model, whatever its version."""
+        return f"{self.task}_refine" if self.kind is ModelKind.REFINER else self.task
+
+    def author(self, version: int) -> str:
+        """How annotations call a version."""
+        return f"model:{self.name}@v{version}"
 
     def add(self, new: NewModel, state: ModelState, reason: str) -> Model:
         """Adds a version; one that serves takes the place of the one before."""
@@ -83,6 +103,7 @@ class Models:
             connection.execute(
                 insert(schema.model).values(
                     task=self.task,
+                    kind=self.kind,
                     version=newest + 1,
                     parent=new.parent,
                     weights=new.weights,
@@ -133,7 +154,7 @@ class Models:
         with self.database.transaction() as connection:
             serving = self.serving()
             if serving is None:
-                raise UnknownModel(f"No model of {self.task} serves.")
+                raise UnknownModel(f"No model of {self.name} serves.")
             connection.execute(
                 update(schema.model)
                 .where(self._is_mine, schema.model.c.version == serving.version)
@@ -152,11 +173,11 @@ class Models:
                 select(schema.model).where(self._is_mine, schema.model.c.version == version)
             ).one_or_none()
         if row is None:
-            raise UnknownModel(f"{self.task} has no model version {version}.")
+            raise UnknownModel(f"{self.name} has no model version {version}.")
         return _model(row)
 
     def serving(self) -> Model | None:
-        """The version that makes drafts, if any."""
+        """The version that is asked, if any."""
         with self.database.reading() as connection:
             row = connection.execute(
                 select(schema.model).where(self._is_mine, schema.model.c.state == ModelState.SERVING)
@@ -180,7 +201,7 @@ class Models:
 
     @property
     def _is_mine(self) -> Any:
-        return schema.model.c.task == self.task
+        return and_(schema.model.c.task == self.task, schema.model.c.kind == self.kind)
 
 
 def _noted(reason: str, note: str) -> str:

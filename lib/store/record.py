@@ -14,13 +14,15 @@ from lib.store import layout, schema
 from lib.store.annotations import Annotations
 from lib.store.assignments import Assignments
 from lib.store.audit import Audit
+from lib.store.comparisons import Comparisons
 from lib.store.database import Database
 from lib.store.disk import refuse_network_disk
 from lib.store.files import FileStore
 from lib.store.images import Images
 from lib.store.jobs import Jobs
 from lib.store.listings import Listings
-from lib.store.models import Models
+from lib.store.models import ModelKind, Models
+from lib.store.queue import Queue
 from lib.store.scores import Scores
 from lib.store.segmentations import Segmentations
 from lib.store.tasks import open_task, recorded_task
@@ -34,6 +36,8 @@ class Record:
     Attributes:
         task: with all structures that the record knows.
         database: for blocks that write to several tables at once.
+        models: the segmenters.
+        refiners: the models that refine masks.
         masks: gzipped NIfTI masks (uint8, on the grid of their image).
         weights: checkpoints.
     """
@@ -43,9 +47,12 @@ class Record:
     images: Images
     annotations: Annotations
     models: Models
+    refiners: Models
     jobs: Jobs
     scores: Scores
+    comparisons: Comparisons
     assignments: Assignments
+    queue: Queue
     audit: Audit
     listings: Listings
     segmentations: Segmentations
@@ -133,15 +140,19 @@ def open_existing(data: Path, url: str = "", name: str = "") -> Record:
 
 def _record(task: Task, database: Database, data: Path) -> Record:
     images, assignments = Images(database, task.name), Assignments(database, task.name)
+    annotations = Annotations(database, task.name, images)
     return Record(
         task=task,
         database=database,
         images=images,
-        annotations=Annotations(database, task.name, images),
+        annotations=annotations,
         models=Models(database, task.name),
+        refiners=Models(database, task.name, ModelKind.REFINER),
         jobs=Jobs(database, task.name),
         scores=Scores(database, task.name),
+        comparisons=Comparisons(database, task.name, images),
         assignments=assignments,
+        queue=Queue(database, task.name, annotations),
         audit=Audit(database, task.name),
         listings=Listings(database, task.name, images),
         segmentations=Segmentations(database, task.name, FileStore(data / layout.SEGMENTATIONS, ".dcm")),

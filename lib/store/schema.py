@@ -99,11 +99,13 @@ image = Table(
     Column("size", BigInteger),  # bytes of the file when it was digested
     Column("content", String(64)),  # SHA-256 of the file; empty: not known, or a series
     Column("listed", Boolean),  # empty: its row in the listing is missing or out of date
+    Column("uncompared", Boolean),  # true: comparisons of its versions are missing or out of date
     Index("ix_image_next", "task", "state", "standing", "offered", "draw"),
     Index("ix_image_first", "task", "state", "standing", "id"),
     Index("ix_image_patient", "task", "patient"),
     Index("ix_image_split", "task", "split", "patient"),
     Index("ix_image_listed", "task", "listed", "state"),
+    Index("ix_image_uncompared", "task", "uncompared"),
 )
 
 listing = Table(
@@ -180,6 +182,7 @@ annotation = Table(
     Column("voxels", JSON, nullable=False),
     Column("tag", String(256), nullable=False, default=""),
     Column("model_version", Integer),
+    Column("refiner_version", Integer),
     Column("rule", String(64), nullable=False, default=""),
     Column("client", String(LONGEST_NAME), nullable=False, default=""),
     Column("seconds", Float),
@@ -195,6 +198,7 @@ model = Table(
     "model",
     metadata,
     Column("task", String(64), ForeignKey("task.name"), primary_key=True),
+    Column("kind", String(16), primary_key=True),  # segmenter, refiner
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("parent", Integer),
     Column("weights", String(64), nullable=False),
@@ -208,6 +212,7 @@ model = Table(
     Index(
         "uq_model_serving",
         "task",
+        "kind",
         unique=True,
         sqlite_where=text("state = 'serving'"),
         postgresql_where=text("state = 'serving'"),
@@ -225,6 +230,24 @@ score = Table(
     Column("created", UtcTime, nullable=False),
     ForeignKeyConstraint(["task", "image"], ["image.task", "image.id"]),
     Index("ix_score_kind", "task", "kind", "model_version"),
+)
+
+comparison = Table(
+    "comparison",
+    metadata,
+    Column("task", String(64), primary_key=True),
+    Column("image", IMAGE_ID, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("expert_version", Integer, primary_key=True, autoincrement=False),
+    Column("role", String(16), nullable=False),  # of who made the other one
+    Column("is_ancestor", Boolean, nullable=False),  # the expert's version was made from the other one
+    Column("annotator", String(LONGEST_NAME)),  # whose case in the report on annotators; empty: nobody's
+    Column("structures", JSON, nullable=False),  # figures by name of the structure
+    Column("drawn_mm", Float, nullable=False),  # outlines drawn anew, of all structures
+    Column("outline_mm", Float, nullable=False),  # all outlines of the expert's version
+    Column("reason", Text, nullable=False),  # why there are no figures
+    ForeignKeyConstraint(["task", "image"], ["image.task", "image.id"]),
+    Index("ix_comparison_annotator", "task", "annotator"),
 )
 
 assignment = Table(
@@ -263,7 +286,7 @@ job = Table(
     metadata,
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("id", String(36), nullable=False, unique=True),
-    Column("kind", String(16), nullable=False),  # train, batch_infer, scoring
+    Column("kind", String(16), nullable=False),  # train, batch_infer, scoring, refine
     Column("task", String(64), ForeignKey("task.name"), nullable=False),
     Column("arguments", JSON, nullable=False),
     Column("state", String(16), nullable=False),  # queued, running, done, failed, cancelled

@@ -32,7 +32,8 @@ def verify(record: Record) -> list[Finding]:
     """Looks at everything and changes nothing; an empty list means that all is well."""
     # One state of all tables, since a server may be writing.
     with record.database.reading():
-        masks, weights = _mask_digests(record), {model.weights for model in record.models.every()}
+        masks = _mask_digests(record)
+        weights = {model.weights for models in (record.models, record.refiners) for model in models.every()}
         objects = {stored.content for stored in record.segmentations.every()}
         rows = [
             *(Finding(f"Image {image_id!r}: {what}", can_be_repaired=repairable)

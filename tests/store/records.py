@@ -12,6 +12,7 @@ from sqlalchemy import insert
 from lib.stages import Role, Stage, stage_of
 from lib.store import schema
 from lib.store.annotations import Annotation, Annotations, NewAnnotation
+from lib.store.comparisons import Comparisons
 from lib.store.database import Database
 from lib.store.folder import Seen
 from lib.store.images import ImageKind, Images, NewImage
@@ -78,6 +79,7 @@ class Outside:
         self.annotations = Annotations(self.database, name, self.images)
         self.models = Models(self.database, name)
         self.jobs = Jobs(self.database, name)
+        self.comparisons = Comparisons(self.database, name, self.images)
 
     def versions(self, image_id: str) -> list[tuple[int, Stage, str]]:
         """Version, stage and author of each annotation."""

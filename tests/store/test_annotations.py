@@ -332,3 +332,33 @@ def test_what_was_made_from_scratch_has_no_parent(record, role):
 
     assert (added.parent, added.model_version) == (None, None)
     assert Outside(record).annotations.get("ct_017", 2) == added
+
+
+def test_what_a_refiner_made_of_a_version_is_found_again_until_it_is_withdrawn(record):
+    add(record, "ct_017", Role.ANNOTATOR)
+    refined = add(record, "ct_017", Role.REFINER, parent=1, refiner_version=4)
+
+    assert record.annotations.refinement_of("ct_017", 1, 4) == refined
+    assert record.annotations.refinement_of("ct_017", 1, 5) is None
+    assert record.annotations.refinement_of("ct_017", 2, 4) is None
+    record.annotations.withdraw("ct_017", 2, "dr.kim", Role.EXPERT)
+    assert record.annotations.refinement_of("ct_017", 1, 4) is None
+
+
+def test_a_correction_tells_both_models_behind_what_was_corrected(record):
+    add(record, "ct_017", Role.MODEL, model_version=3)
+    add(record, "ct_017", Role.ANNOTATOR)
+    add(record, "ct_017", Role.REFINER, parent=2, refiner_version=1)
+    add(record, "ct_017", Role.EXPERT)
+
+    found = [(a.model_version, a.refiner_version) for a in Outside(record).annotations.history("ct_017")]
+    assert found == [(3, None), (3, None), (3, 1), (3, 1)]
+
+
+def test_corrections_are_counted_without_what_was_drawn_from_scratch(record):
+    add(record, "ct_017", Role.EXPERT)
+    add(record, "ct_018", Role.ANNOTATOR)
+    add(record, "ct_018", Role.EXPERT)
+
+    assert record.annotations.expert_count_since(0) == 2
+    assert record.annotations.expert_count_since(0, is_corrected=True) == 1

@@ -97,7 +97,7 @@ def test_nothing_of_others_changes(labelled):
 
 
 def test_the_model_versions_that_learned_from_the_patient_are_listed(labelled):
-    assert erase_patient(labelled, data_of(labelled), ["ann"]).models == [2]
+    assert erase_patient(labelled, data_of(labelled), ["ann"]).models == ["model:hippocampus@v2"]
 
 
 def test_the_indexer_does_not_bring_the_patient_back(labelled, studies):
@@ -187,7 +187,7 @@ def test_erasing_twice_finds_nothing_more_to_delete(labelled):
     erase_patient(labelled, data_of(labelled), ["ann"])
     again = erase_patient(labelled, data_of(labelled), ["ann"])
 
-    assert (again.masks, again.files, again.models) == (0, 0, [2])
+    assert (again.masks, again.files, again.models) == (0, 0, ["model:hippocampus@v2"])
 
 
 def test_a_mask_that_is_stored_while_an_equal_one_is_erased_is_not_lost(labelled):
@@ -242,5 +242,5 @@ def test_the_command_says_what_is_left_to_do(labelled, capsys):
 
     said = capsys.readouterr().out
     assert "Erased 2 images, 2 masks and 0 other files." in said
-    assert "These model versions learned from the patient: 2." in said
+    assert "These model versions learned from the patient: model:hippocampus@v2." in said
     assert said.endswith("left for you to delete:\n  ann_1.nii\n  ann_2.nii\n")

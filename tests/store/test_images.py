@@ -433,3 +433,10 @@ def test_validation_patients_that_nobody_labelled_do_not_count_towards_enough(re
         sides = [record.images.offer(f"mr_{number:03d}") for number in range(125)]
 
     assert sides.count(Split.VALIDATION) == 25
+
+
+def test_an_expert_is_offered_first_what_waits_for_one(record):
+    add(record, "ct_019", Role.ANNOTATOR, "lee")
+
+    assert offered_to(record) == ["ct_019", "ct_017", "ct_018"]
+    assert offered_to(record, "ann", Role.ANNOTATOR) == ["ct_017", "ct_018"]

@@ -359,3 +359,25 @@ def test_jobs_are_found_by_kind_and_by_what_they_do(record):
 def test_an_unknown_job_is_refused(record):
     with pytest.raises(UnknownJob, match=r"There is no job 4711"):
         record.jobs.get("4711")
+
+
+def test_who_does_one_kind_of_job_neither_waits_for_the_others_nor_takes_them(record):
+    record.jobs.ask(TRAIN, {})
+    record.jobs.ask(JobKind.REFINE, {"version": 1})
+    record.jobs.ask(JobKind.REFINE, {"version": 2})
+    others = tuple(kind for kind in JobKind if kind is not JobKind.REFINE)
+
+    assert record.jobs.claim("worker", others).kind is TRAIN
+    assert record.jobs.claim("refiner", (JobKind.REFINE,)).arguments == {"version": 1}
+    assert record.jobs.claim("refiner", (JobKind.REFINE,)) is None
+    assert record.jobs.claim("worker", others) is None
+
+
+def test_the_jobs_of_a_model_are_found_by_its_name(record):
+    of_segmenter = record.jobs.ask(TRAIN, {"seconds": 1})
+    of_refiner = record.jobs.ask(TRAIN, {"seconds": 1, "model": "hippocampus_refine"})
+
+    assert record.jobs.last(TRAIN, "hippocampus").id == of_segmenter.id
+    assert record.jobs.open_or_last(TRAIN, "hippocampus_refine").id == of_refiner.id
+    assert record.jobs.open_or_last(TRAIN).id == of_segmenter.id
+    assert record.jobs.last(TRAIN, "other") is None

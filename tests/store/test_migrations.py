@@ -97,11 +97,17 @@ def test_a_record_of_the_first_version_is_brought_up_to_date_with_all_it_holds(t
             "INSERT INTO annotation VALUES (1, 'hippocampus', 'ct_0', 1, 'expert', 'dr.kim', 'expert', NULL, 'ab', "
             "'[\"anterior\"]', '{\"anterior\": 3}', '', NULL, '', '', NULL, '{}', '2024-05-01 00:00:00')"
         ))  # fmt: skip
+        connection.execute(text(
+            "INSERT INTO model (task, version, weights, network, training, validation, metrics, state, reason, created)"
+            " VALUES ('hippocampus', 1, 'cd', '{}', '[]', '[]', '{}', 'serving', 'first', '2024-05-01 00:00:00')"
+        ))  # fmt: skip
 
     record = open_record(TASK, tmp_path / "data", str(fresh.engine.url))
 
     (kept,) = Outside(record).annotations.history("ct_0")
     assert (kept.author, kept.mask, kept.voxels) == ("dr.kim", "ab", {"anterior": 3})
     assert record.images.get("ct_1").patient == "anna"
+    assert (record.models.serving().weights, record.refiners.every()) == ("cd", [])
+    assert record.comparisons.is_waiting("ct_0"), "what experts changed before is found out now"
     images = Images(record.database, "hippocampus")
     assert images.counts() == images.recounted() and images.counts().total() == 3

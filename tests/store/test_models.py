@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from lib.errors import UnknownModel
 from lib.store.models import ModelState, NewModel
@@ -14,9 +15,9 @@ from tests.store.records import TASK, Outside
 WEIGHTS = "cd" * 32
 
 
-def add(record, state=ModelState.SERVING, parent=None, validation=(("ct_018", 2),)):
+def add(record, state=ModelState.SERVING, parent=None, validation=(("ct_018", 2),), models=None):
     new = NewModel(parent, WEIGHTS, {"patch": [96, 96, 96]}, [("ct_017", 1)], list(validation), {"mean_dice": 0.81})
-    return record.models.add(new, state, "better than version 0")
+    return (models or record.models).add(new, state, "better than version 0")
 
 
 def states(record):
@@ -138,3 +139,42 @@ def test_each_task_has_versions_and_a_serving_model_of_its_own(record):
     assert other.models.serving() is None
     assert add(other).version == 1
     assert record.models.serving().version == 1 and TASK.name == "hippocampus"
+
+
+def test_segmenters_and_refiners_are_counted_and_serve_beside_each_other(record):
+    add(record)
+    add(record, ModelState.KEPT)
+
+    add(record, models=record.refiners)
+
+    assert states(record) == {1: ModelState.SERVING, 2: ModelState.KEPT}
+    assert [(model.version, model.state) for model in record.refiners.every()] == [(1, ModelState.SERVING)]
+    assert record.refiners.serving().version == record.models.serving().version == 1
+    with pytest.raises(UnknownModel, match=r"hippocampus_refine has no model version 2"):
+        record.refiners.serve(2, "dr.kim")
+
+
+def test_a_refiner_goes_on_from_a_refiner(record):
+    add(record)
+
+    assert record.refiners.start() is None
+
+
+def test_a_kind_of_models_has_a_name_and_its_versions_an_author(record):
+    assert (record.models.name, record.refiners.name) == ("hippocampus", "hippocampus_refine")
+    assert record.models.author(3) == "model:hippocampus@v3"
+    assert record.refiners.author(2) == "model:hippocampus_refine@v2"
+
+
+def test_a_record_has_one_serving_version_of_each_kind(record):
+    add(record)
+    add(record, models=record.refiners)
+
+    with pytest.raises(IntegrityError), record.database.transaction() as connection:
+        copied = "SELECT task, parent, weights, network, training, validation, metrics, state, reason, created"
+        connection.execute(
+            text(
+                "INSERT INTO model (task, parent, weights, network, training, validation, metrics, state, reason, "
+                f"created, kind, version) {copied}, kind, 9 FROM model WHERE kind = 'refiner'"
+            )
+        )

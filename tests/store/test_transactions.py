@@ -87,6 +87,9 @@ WRITES = {
     "jobs.give_back": Write(lambda record, _: record.jobs.give_back("worker"), running_job),
     "jobs.release": Write(lambda record, _: record.jobs.release("worker"), running_job),
     "scores.put": Write(lambda record, _: record.scores.put(1, "dice:anterior", {"ct_017": 0.9, "ct_018": None})),
+    "comparisons.put": Write(
+        lambda record, _: record.comparisons.put("ct_017", 1, []), lambda record: add(record, "ct_017", Role.EXPERT)
+    ),
     "assignments.assign": Write(
         lambda record, _: record.assignments.assign("ct_017", "dr.kim", Purpose.LABEL, timedelta(hours=1))
     ),
@@ -161,12 +164,12 @@ def test_every_writing_method_is_in_the_table():
     """A method that opens a transaction writes; the table above must know it."""
     import inspect
 
-    from lib.store import annotations, assignments, audit, contents, images, jobs, models, scores
+    from lib.store import annotations, assignments, audit, comparisons, contents, images, jobs, models, scores
 
     owners = {
         "annotations": annotations.Annotations, "assignments": assignments.Assignments, "audit": audit.Audit,
-        "contents": contents.Contents, "images": images.Images, "jobs": jobs.Jobs,
-        "models": models.Models, "scores": scores.Scores,
+        "comparisons": comparisons.Comparisons, "contents": contents.Contents, "images": images.Images,
+        "jobs": jobs.Jobs, "models": models.Models, "scores": scores.Scores,
     }  # fmt: skip
     writing = {
         f"{name}.{method}"
