@@ -16,8 +16,10 @@ LabelRefineryError
     StorageFull                 the disk has no room left
     ComputationInterrupted      a process that computes died or was stopped
     RecordAway                  the database server of the record does not answer
+    StudiesAway                 the DICOMweb server of the studies does not answer
+    StudiesRefused              it answers, but not with what was asked for
     SetupError                  the server cannot start like this
-        InvalidSetting  TaskMismatch
+        InvalidSetting  TaskMismatch  NotFetched
 """
 
 from __future__ import annotations
@@ -96,7 +98,7 @@ class UnreadableImage(UnacceptableFile):
 
 
 class NoImage(UnreadableImage):
-    """The file is sound for all one can tell, but something else than an image: notes, a report, a segmentation."""
+    """The file is sound for all one can tell, but no image of the task: notes, a report, another modality."""
 
 
 class GridMismatch(UnacceptableFile):
@@ -123,6 +125,14 @@ class RecordAway(LabelRefineryError):
     """The database server that holds the record does not answer; the request may be sent again."""
 
 
+class StudiesAway(LabelRefineryError):
+    """The DICOMweb server that holds the studies does not answer; the request may be sent again."""
+
+
+class StudiesRefused(LabelRefineryError):
+    """The DICOMweb server that holds the studies refuses what was asked, or sends something else."""
+
+
 class SetupError(LabelRefineryError):
     """The server cannot start with what it was given."""
 
@@ -133,3 +143,7 @@ class InvalidSetting(SetupError):
 
 class TaskMismatch(SetupError):
     """The record was made for a task with other label values."""
+
+
+class NotFetched(SetupError):
+    """What the set-up downloads cannot be had, or is not what was wanted."""

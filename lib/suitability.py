@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lib.errors import UnreadableImage
+from lib.errors import NoImage, UnreadableImage
 from lib.task import Task
 from lib.volume import Grid, Volume
 
@@ -15,25 +15,27 @@ TISSUE_BELOW_HU = 300
 """A CT without air, as one cut to the brain, holds no more than this: bone is cut away with the air."""
 
 
-def refuse_other_kind(name: str, grid: Grid, modality: str, task: Task) -> None:
-    """Refuses by what a header tells.
-
-    Args:
-        name: of the image, for messages.
-        grid: its lattice.
-        modality: DICOM modality as the file tells it; empty if it tells none.
-        task: what the server works on.
+def refuse_other_modality(name: str, modality: str, task: Task) -> None:
+    """Refuses by the DICOM modality as a file tells it; empty if it tells none.
 
     Raises:
-        UnreadableImage: if the modality or the number of slices is none of the task's.
+        NoImage: if it is none of the task's: the image is sound, and none for this task.
     """
     if modality and task.modalities and modality not in task.modalities:
-        raise UnreadableImage(
+        raise NoImage(
             f"{name} is {modality}, the task {task.name} works on {' or '.join(task.modalities)}. Keep it elsewhere, "
             "or serve it with another app."
         )
+
+
+def refuse_other_shape(name: str, grid: Grid, task: Task) -> None:
+    """Refuses by the number of slices.
+
+    Raises:
+        NoImage: if the task works on single slices and there are more.
+    """
     if task.is_flat and grid.shape[2] != 1:
-        raise UnreadableImage(
+        raise NoImage(
             f"{name} is a volume of {grid}, the task {task.name} works on single images of one slice. Keep it "
             "elsewhere, or serve it with another app."
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lib.serving.library import Library
     from lib.store.record import Record
 
 
@@ -56,8 +57,8 @@ def app_parser(name: str, description: str | None) -> argparse.ArgumentParser:
     return options
 
 
-def opened_app(chosen: argparse.Namespace) -> Record:
-    """The record of an app with all its images, as its server has it; ends the command with a sentence if it cannot."""
+def opened_app(chosen: argparse.Namespace) -> Library:
+    """All images of an app with their record, as its server has them; ends the command with a sentence if it cannot."""
     from tqdm import tqdm
 
     from lib.errors import SetupError

@@ -34,9 +34,13 @@ def main(argv: list[str] | None = None) -> None:
         raise SystemExit(str(error)) from error
     print(f"Erased {len(erased.images)} images, {erased.masks} masks and {erased.files} other files.")
     if erased.models:
-        print(f"These model versions learned from the patient: {', '.join(map(str, erased.models))}.")
+        print(f"These model versions learned from the patient: {', '.join(erased.models)}.")
     if erased.studies:
-        print("These files in the folder of studies are left for you to delete:", *erased.studies, sep="\n  ")
+        print(
+            "These files in the folder of studies, or series at their server, are left for you to delete:",
+            *erased.studies,
+            sep="\n  ",
+        )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     from lib.labels_folder import Meaning
     from lib.serving.importing import add_weights, read_weights
 
-    record = opened_app(chosen)
+    record = opened_app(chosen).record
     task = record.task
     try:
         names = Meaning.read(chosen.label_map, task).names

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lib.errors import UnreadableImage
-from lib.suitability import refuse_other_kind, refuse_other_values
+from lib.errors import NoImage, UnreadableImage
+from lib.suitability import refuse_other_modality, refuse_other_shape, refuse_other_values
 from lib.task import Task
 from lib.volume import Grid, Volume
 
@@ -21,13 +21,13 @@ def volume(*values: float) -> Volume:
 
 
 def test_an_mr_is_no_head_ct():
-    with pytest.raises(UnreadableImage, match=r"Series 1\.2 is MR, the task hemorrhage works on CT\."):
-        refuse_other_kind("Series 1.2", VOLUME, "MR", HEAD_CT)
+    with pytest.raises(NoImage, match=r"Series 1\.2 is MR, the task hemorrhage works on CT\."):
+        refuse_other_modality("Series 1.2", "MR", HEAD_CT)
 
 
 def test_a_volume_is_no_mammogram():
-    with pytest.raises(UnreadableImage, match=r"a is a volume of 512x512x32 .* works on single images of one slice"):
-        refuse_other_kind("a", VOLUME, "", MAMMOGRAMS)
+    with pytest.raises(NoImage, match=r"a is a volume of 512x512x32 .* works on single images of one slice"):
+        refuse_other_shape("a", VOLUME, MAMMOGRAMS)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,8 @@ def test_a_volume_is_no_mammogram():
     ],
 )
 def test_what_a_task_works_on_passes(grid, modality, task):
-    refuse_other_kind("a", grid, modality, task)
+    refuse_other_modality("a", modality, task)
+    refuse_other_shape("a", grid, task)
 
 
 @pytest.mark.parametrize("values", [(0, 40, 1200), (0, 1, 255), (0, 1000, 4095), (-20, 300, 900)])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from lib.metrics.masks import as_masks
+from lib.metrics.masks import as_masks, joint_box
 from lib.metrics.surface import signed_distances_mm
 from lib.volume import Array
 
@@ -54,7 +54,8 @@ def effort(earlier: Array, corrected: Array, spacing_mm: tuple[float, float, flo
         radiotherapy", Physics and Imaging in Radiation Oncology 13 (2020), for the added path length.
     """
     earlier, corrected = as_masks(earlier, corrected)
-    drawn = _outline(corrected, slice_axis) & ~_outline(earlier, slice_axis)
+    box = joint_box(earlier, corrected)
+    drawn = _outline(corrected[box], slice_axis) & ~_outline(earlier[box], slice_axis)
     moved_mm = signed_distances_mm(earlier, corrected, spacing_mm)
     pixel_mm = math.sqrt(math.prod(edge for axis, edge in enumerate(spacing_mm) if axis != slice_axis))
     return Effort(

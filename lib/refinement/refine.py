@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,7 +69,14 @@ class Refiner:
         self.plan = checkpoint.plan
         self._predictor = Predictor(checkpoint, device, precision)
 
-    def refine(self, volume: Volume, draft: Array, stages: int = STAGES, votes: float = DRAFT_VOTES) -> Refinement:
+    def refine(
+        self,
+        volume: Volume,
+        draft: Array,
+        stages: int = STAGES,
+        votes: float = DRAFT_VOTES,
+        looked_at: Collection[int] | None = None,
+    ) -> Refinement:
         """Refines a mask stage by stage, each with the same weights.
 
         Each stage goes on from what the refiner found by itself; in the masks that come back the draft has a vote.
@@ -79,6 +87,7 @@ class Refiner:
             draft: uint8 (I, J, K) of label values on its grid.
             stages: at most so many; for 0 the draft comes back.
             votes: of the draft beside the one of the refiner; 0: the masks are the refiner's own.
+            looked_at: label values that the draft's author covered: others do not appear. ``None``: all.
 
         Raises:
             GridMismatch: if the draft's shape is not the image's.
@@ -93,6 +102,8 @@ class Refiner:
             network_s += self._predictor.seconds["network"]
             seen.append(probabilities[-1].argmax(dim=0).to(torch.uint8))
         masks = tuple(self._on_image(with_draft(each, seen[0], votes), image.frame, draft) for each in probabilities)
+        if looked_at is not None:
+            masks = tuple(np.where(np.isin(mask, [0, *looked_at]), mask, draft) for mask in masks)
         kept = reason_to_keep([mask.numpy() for mask in seen], list(self.plan.structures)) if probabilities else ""
         seconds = {"network": round(network_s, 4), "all": round(time.perf_counter() - started, 4)}
         return Refinement(draft, masks, kept, seconds)

@@ -15,7 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 from lib import errors
 from lib.serving.hosts import is_loopback
 from lib.serving.log import log_file, write_log
-from lib.serving.settings import default_data, read_settings, studies_folder
+from lib.serving.settings import default_data, read_settings, studies_place
+from lib.serving.viewer import fetched
 from lib.store import layout
 
 if TYPE_CHECKING:
@@ -32,11 +33,15 @@ def parser() -> argparse.ArgumentParser:
     """The options of ``scripts/run``."""
     options = argparse.ArgumentParser(prog="./scripts/run", description="Starts the annotation server.")
     options.add_argument("--app", default="apps/segmentation", help="folder of the app [%(default)s]")
-    options.add_argument("--studies", help="folder of images; only read [sample-data/APP]")
+    options.add_argument(
+        "--studies", help="folder of images, or root of a DICOMweb server; only read [sample-data/APP]"
+    )
     options.add_argument("--data", type=Path, help="folder for everything that is written")
     options.add_argument("--host", default="127.0.0.1", help="address to listen on")
     options.add_argument("--port", type=int, default=8000, help="port to listen on")
     options.add_argument("--conf", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="a setting")
+    # Read by the shell script, before this module can run.
+    options.add_argument("--no-viewer", action="store_true", help="do not fetch the viewer OHIF 3.12 (49 MB, by npm)")
     return options
 
 
@@ -54,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             found = ", ".join(sorted(path.parent.name for path in (HOME / "apps").glob("*/main.py")))
             raise errors.SetupError(f"--app {options.app} holds no main.py. There are apps/ with {found}.")
         settings = read_settings(conf, app_dir.name)
-        studies_folder(studies)
+        studies_place(studies, settings)
         lock = _lock(data)
         listener = _bound(options.host, options.port)
         write_log(settings, is_server=True)
@@ -130,11 +135,14 @@ def _first_look(app: LabelingLoop) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        app.look(report)
+        try:
+            app.look(report)
+        except (errors.StudiesAway, errors.StudiesRefused) as error:
+            print(error, f"It is asked again every {app.settings.rescan:g} s." if app.settings.rescan else "")
     status = app.datastore().status()
     print(f"{status['total']} images, {status['completed']} labelled, {status['quarantined']} quarantined.")
     if status["no_image"]:
-        print(f"  {status['no_image']} other files are no images; --conf ignore PATTERN leaves files out.")
+        print(f"  {status['no_image']} others are no images for this task; --conf ignore PATTERN leaves files out.")
     if status["quarantined"]:
         print("  Quarantined images cannot be read; GET /datastore/?output=all says why, one by one.")
 
@@ -152,10 +160,14 @@ def _print_addresses(host: str, port: int, data: Path) -> None:
         f"\n  Start page           {address}/\n"
         f"  3D Slicer            module MONAI Label, server address {address}\n"
         f"  All requests         {address}/docs\n"
-        f"  Viewer (OHIF)        {address}/ohif/ (shows images and drafts; it cannot store)\n"
+        f"  Viewer (OHIF)        {address}/ohif/{_what_viewer_lacks()}\n"
         f"  Log                  {log_file(data)}\n\nCtrl-C stops the server.",
         flush=True,
     )
+
+
+def _what_viewer_lacks() -> str:
+    return "" if fetched() else " (shows images and drafts; it cannot store: OHIF 3.12 was not fetched)"
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lib.errors import NotAllowed, NotSignedIn
 from lib.serving.annotator import Annotator
 from lib.serving.oidc import Claims, Issuer
 from lib.serving.settings import Settings
+from lib.serving.tickets import Tickets
 from lib.serving.tokens import TokenFile
 from lib.stages import PEOPLE, Role
 from lib.store import layout
@@ -28,17 +31,17 @@ CHANGE = ("POST", "PUT", "DELETE")
 
 RULES = (
     # Pages and the viewer's own files tell nothing about patients; a browser sends no token when it opens them.
-    Rule(READ, r"/|/docs|/openapi\.json|/favicon\.ico|/ohif/.*|/health/.*", None),
+    Rule(READ, r"/|/docs|/annotators|/openapi\.json|/favicon\.ico|/ohif(-monai)?/.*|/ohif-bar\.js|/health/.*", None),
     Rule(READ, r"/auth/token/valid", Role.VIEWER),
-    Rule((*READ, *CHANGE), r"/auth/.*", None),
+    Rule((*READ, *CHANGE), r"/auth/.*|/open", None),
     Rule(READ, r"/(logs|audit)/.*", Role.ADMIN),
     Rule(READ, r"/model/(info|versions)/.*", Role.VIEWER),
     Rule((*READ, *CHANGE), r"/model/.*", Role.ADMIN),
     Rule(("DELETE",), r"/datastore/(image)?", Role.ADMIN),
-    Rule(READ, r"/datastore/dataset", Role.ANNOTATOR),
+    Rule(READ, r"/datastore/dataset|/annotators/.*", Role.ANNOTATOR),
     Rule(CHANGE, r"/datastore/.*", Role.ANNOTATOR),
-    Rule(CHANGE, r"/(infer|activelearning|session|dicomweb)/.*", Role.ANNOTATOR),
-    Rule(CHANGE, r"/(train|scoring|batch)/.*", Role.EXPERT),
+    Rule(CHANGE, r"/(infer|activelearning|session|dicomweb|cases)/.*", Role.ANNOTATOR),
+    Rule(CHANGE, r"/(train|scoring|batch)/.*|/annotations/accept", Role.EXPERT),
     Rule(READ, r"/.*", Role.VIEWER),
 )
 """The first rule that matches counts; a request that none matches needs an administrator."""
@@ -63,6 +66,7 @@ class Access:
     def __init__(self, settings: Settings) -> None:
         self.is_open = settings.auth == "none"
         self._tokens = TokenFile(settings.data / layout.TOKENS)
+        self._tickets = Tickets(settings.data / layout.TICKET_KEY)
         self._issuer: Issuer | None = None
         if settings.auth == "oidc":
             claims = Claims(settings.oidc_issuer, settings.oidc_audience, settings.oidc_name, settings.oidc_roles)
@@ -78,9 +82,33 @@ class Access:
         holder = self._tokens.holder_of(token)
         if holder is not None:
             return holder.name, holder.role
+        if (ticket := self._tickets.read(token)) is not None:
+            return self._owner(ticket)
         if self._issuer is not None:
             return self._issuer.identify(token)
         raise NotSignedIn("The token is not known. Ask an administrator: scripts/tokens.py gives tokens.")
+
+    def _owner(self, ticket: Mapping[str, Any]) -> tuple[str, Role]:
+        """The person whom a ticket was given to; one whose token was taken back has none any more."""
+        if not ticket["holder"]:
+            return ticket["name"], Role(ticket["role"])
+        holder = self._tokens.holder_with(ticket["holder"])
+        if holder is None:
+            raise NotSignedIn(f"The token of {ticket['name']}, with which the viewer was opened, was taken back.")
+        return holder.name, holder.role
+
+    def ticket(self, token: str) -> str:
+        """A ticket of the person that a token stands for; for a ticket itself, so that its time does not grow.
+
+        Raises:
+            NotSignedIn: if nobody has this token.
+            NotAllowed: if the issuer names none of our roles.
+        """
+        name, role = self.identify(token)
+        if self._tickets.read(token) is not None:
+            return token
+        holder = self._tokens.holder_of(token)
+        return self._tickets.give({"name": name, "role": role, "holder": holder.digest if holder else ""})
 
     def admit(self, token: str | None, method: str, path: str, client: str) -> Annotator | None:
         """The person behind a request, or ``None`` if it needs nobody; then a token is not even looked at.

@@ -294,6 +294,8 @@ def annotation_info(annotation: Annotation) -> dict[str, Any]:
         "structures": list(annotation.looked_at),
         "voxels": annotation.voxels,
         "model_version": annotation.model_version,
+        "refiner_version": annotation.refiner_version,
         "rule": annotation.rule,
+        "seconds": annotation.seconds,
         "created": annotation.created.isoformat(),
     }

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pydicom
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames
-from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRBigEndian
+from pydicom.encaps import generate_frames, get_frame
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from lib.errors import InvalidRequest, NotFound, UnreadableImage
 
@@ -193,12 +198,14 @@ class InstanceHeader:
         told: as DICOM JSON, without long binary attributes.
         long: VR of the binary attributes that are too long, by tag; the pixels are one of them.
         syntax: TransferSyntaxUID.
+        pixels_at: where in the file the value of PixelData begins; ``None``: it is not simply there.
     """
 
     path: Path
     told: Json
     long: dict[str, str]
     syntax: str
+    pixels_at: int | None
 
     @property
     def instance_uid(self) -> str:
@@ -215,6 +222,12 @@ class InstanceHeader:
     def frames(self) -> int:
         """How many frames it has."""
         return int(value_of(self.told, "NumberOfFrames") or 1)
+
+    @property
+    def values_of_frame(self) -> int:
+        """How many values a frame has."""
+        rows, columns, samples = (value_of(self.told, name) for name in ("Rows", "Columns", "SamplesPerPixel"))
+        return int(rows or 0) * int(columns or 0) * int(samples or 1)
 
 
 def header_of(path: Path) -> InstanceHeader:
@@ -233,14 +246,26 @@ def header_of(path: Path) -> InstanceHeader:
 
 @lru_cache(maxsize=2048)
 def _header(path: Path, _size: int, _modified_ns: int) -> InstanceHeader:
-    dataset = pydicom.dcmread(path, stop_before_pixels=True)
+    with path.open("rb") as file:
+        dataset = pydicom.dcmread(file, stop_before_pixels=True)
+        pixels_at = _pixels_at(file, dataset)
     long = {f"{tag:08X}": vr for tag in dataset.keys() if (vr := _long_binary(dataset.get_item(tag)))}
     for tag in long:
         del dataset[int(tag, 16)]
     told = _told(dataset)
-    if "Rows" in dataset:
+    if tag_of("Rows") in told:
         long[PIXEL_DATA] = "OW"
-    return InstanceHeader(path, told, long, str(dataset.file_meta.TransferSyntaxUID))
+    return InstanceHeader(path, told, long, str(dataset.file_meta.TransferSyntaxUID), pixels_at)
+
+
+def _pixels_at(file: IO[bytes], dataset: Any) -> int | None:
+    """Where the value of PixelData begins in a file that was read up to there (PS3.5 section 7.1)."""
+    is_implicit, is_little = dataset.original_encoding
+    begin, head = file.tell(), file.read(8)
+    is_there = head[:4] == struct.pack("<HH" if is_little else ">HH", 0x7FE0, 0x0010)
+    if not is_there or dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
+        return None
+    return begin + (8 if is_implicit else 12)
 
 
 def _long_binary(element: Any) -> str:
@@ -252,10 +277,34 @@ def _long_binary(element: Any) -> str:
 
 
 def _told(dataset: Dataset) -> Json:
-    """A dataset as DICOM JSON, which is UTF-8 whatever its file was; broken attributes are left out."""
-    told: Json = _plain(dataset.to_json_dict(suppress_invalid_tags=True))
+    """A dataset, which is used up, as DICOM JSON: UTF-8 whatever its file was; broken attributes are left out."""
+    told: Json = {}
+    charset = dataset.original_character_set
+    charsets = (charset,) if isinstance(charset, str) else tuple(charset or ())
+    is_explicit = dataset.original_encoding == (False, True)
+    for tag in list(dataset.keys()):
+        raw = dataset.get_item(tag)
+        if is_explicit and isinstance(raw, RawDataElement) and raw.VR not in NOT_ALONE and not tag.is_private:
+            told |= _told_alone(tag, raw.VR or "", raw.value or b"", charsets)
+            del dataset[tag]
+    told |= _plain(dataset.to_json_dict(suppress_invalid_tags=True))
+    told = dict(sorted(told.items()))
     if tag_of("SpecificCharacterSet") in told:
         told |= attribute("SpecificCharacterSet", "ISO_IR 192")
+    return told
+
+
+NOT_ALONE = (None, "SQ", "UN")
+"""VRs of attributes that may only be understood beside others of their dataset; private ones are not either."""
+
+
+@lru_cache(maxsize=1 << 14)
+def _told_alone(tag: BaseTag, vr: str, value: bytes, charsets: tuple[str, ...]) -> Json:
+    """One attribute as DICOM JSON; the files of a series share most of theirs."""
+    alone = Dataset()
+    alone.set_original_encoding(False, True, list(charsets))
+    alone[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+    told: Json = _plain(alone.to_json_dict(suppress_invalid_tags=True))
     return told
 
 
@@ -296,33 +345,50 @@ def frames_of(header: InstanceHeader, numbers: Iterable[int]) -> list[Part]:
     numbers = list(numbers)
     if wrong := [number for number in numbers if not 1 <= number <= header.frames]:
         raise NotFound(f"The instance {header.instance_uid} has {header.frames} frames, no frame {wrong[0]}.")
-    dataset = _whole_file(header)
-    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        media_type = IMAGE_TYPES.get(header.syntax, "application/octet-stream")
-        every = list(generate_frames(dataset.PixelData, number_of_frames=header.frames))
-        return [Part(every[number - 1], f"{media_type}; transfer-syntax={header.syntax}") for number in numbers]
-    media_type = "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
-    return [Part(_native_frame(dataset, number - 1), media_type) for number in numbers]
+    with _pixels(header) as pixels:
+        if not UID(header.syntax).is_encapsulated:
+            media_type = "application/octet-stream; transfer-syntax=1.2.840.10008.1.2.1"
+            begin = pixels.tell()
+            return [Part(_native_frame(header, pixels, begin, number - 1), media_type) for number in numbers]
+        media_type = f"{IMAGE_TYPES.get(header.syntax, 'application/octet-stream')}; transfer-syntax={header.syntax}"
+        if len(numbers) == 1:
+            one = get_frame(pixels, numbers[0] - 1, number_of_frames=header.frames)
+            return [Part(one, media_type)]
+        every = list(islice(generate_frames(pixels, number_of_frames=header.frames), max(numbers)))
+        return [Part(every[number - 1], media_type) for number in numbers]
 
 
-def _whole_file(header: InstanceHeader) -> Dataset:
+@contextmanager
+def _pixels(header: InstanceHeader) -> Iterator[IO[bytes]]:
+    """A stream that stands at the first byte of PixelData.
+
+    Raises:
+        NotFound: if the instance has none.
+    """
+    if header.pixels_at is not None:
+        with header.path.open("rb") as file:
+            file.seek(header.pixels_at)
+            yield file
+        return
     dataset = pydicom.dcmread(header.path)
     if "PixelData" not in dataset:
         raise NotFound(f"The instance {header.instance_uid} has no pixels.")
-    return dataset
+    yield BytesIO(dataset.PixelData)
 
 
-def _native_frame(dataset: Any, index: int) -> bytes:
+def _native_frame(header: InstanceHeader, pixels: IO[bytes], begin: int, index: int) -> bytes:
     """The stored bytes of one frame, in little endian."""
-    values = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("SamplesPerPixel", 1))
-    if dataset.BitsAllocated == 1:
-        first, last = index * values // 8, ((index + 1) * values + 7) // 8
-        bits = np.unpackbits(np.frombuffer(dataset.PixelData[first:last], np.uint8), bitorder="little")
-        return np.packbits(bits[index * values % 8 :][:values], bitorder="little").tobytes()
-    size = values * int(dataset.BitsAllocated) // 8
-    frame: bytes = dataset.PixelData[index * size : (index + 1) * size]
-    if dataset.file_meta.TransferSyntaxUID == ExplicitVRBigEndian and dataset.BitsAllocated > 8:
-        return np.frombuffer(frame, f">u{dataset.BitsAllocated // 8}").byteswap().tobytes()
+    values, bits = header.values_of_frame, int(value_of(header.told, "BitsAllocated") or 0)
+    first, last = index * values * bits // 8, ((index + 1) * values * bits + 7) // 8
+    pixels.seek(begin + first)
+    frame = pixels.read(last - first)
+    if len(frame) < last - first or not frame:
+        raise UnreadableImage(f"{header.path.name} ends within its frame {index + 1}.")
+    if bits == 1:
+        unpacked = np.unpackbits(np.frombuffer(frame, np.uint8), bitorder="little")
+        return np.packbits(unpacked[index * values % 8 :][:values], bitorder="little").tobytes()
+    if header.syntax == ExplicitVRBigEndian and bits > 8:
+        return np.frombuffer(frame, f">u{bits // 8}").byteswap().tobytes()
     return frame
 
 
@@ -335,9 +401,11 @@ def bulk_of(header: InstanceHeader, tag: str) -> list[Part]:
     if tag not in header.long:
         raise NotFound(f"The instance {header.instance_uid} has no long attribute {tag[:40]!r}.")
     if tag == PIXEL_DATA:
-        dataset = _whole_file(header)
-        if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        if UID(header.syntax).is_encapsulated:
             return frames_of(header, range(1, header.frames + 1))
+        dataset = pydicom.dcmread(header.path)
+        if "PixelData" not in dataset:
+            raise NotFound(f"The instance {header.instance_uid} has no pixels.")
     else:
         dataset = pydicom.dcmread(header.path, stop_before_pixels=True)
     return [Part(bytes(dataset[Tag(int(tag, 16))].value), "application/octet-stream")]
@@ -347,14 +415,13 @@ def bulk_of(header: InstanceHeader, tag: str) -> list[Part]:
 
 
 def multipart(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:
-    """The body of a reply of the type ``multipart/related``."""
+    """The body of a reply of the type ``multipart/related``, in few pieces: each takes a turn of a thread."""
     for part in parts:
-        yield f"--{boundary}\r\nContent-Type: {part.media_type}\r\n\r\n".encode()
-        if isinstance(part.content, bytes):
-            yield part.content
-        else:
-            with part.content.open("rb") as file:
-                while piece := file.read(PIECE_BYTES):
-                    yield piece
-        yield b"\r\n"
+        head = f"--{boundary}\r\nContent-Type: {part.media_type}\r\n\r\n".encode()
+        with BytesIO(part.content) if isinstance(part.content, bytes) else part.content.open("rb") as file:
+            piece = head + file.read(PIECE_BYTES)
+            while following := file.read(PIECE_BYTES):
+                yield piece
+                piece = following
+        yield piece + b"\r\n"
     yield f"--{boundary}--\r\n".encode()

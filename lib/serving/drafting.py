@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lib.errors import NoModelYet, UnreadableImage
+from lib.errors import NoImage, NoModelYet, UnreadableImage
 from lib.serving.inference import Drafted, Order
 from lib.serving.library import Library
-from lib.stages import Role, Stage
+from lib.serving.turns import NOBODY
+from lib.stages import PROGRAMS, Role, Stage, in_force
 from lib.store.annotations import Annotation, NewAnnotation
 from lib.store.images import Image, ImageKind, ImageState
 from lib.store.jobs import JobKind
@@ -48,11 +49,28 @@ class Source:
 class Drafting:
     """Makes drafts by the serving model, or by the task's rule until there is one, and stores them."""
 
-    def __init__(self, record: Record, library: Library, compute: Callable[[Order], Drafted], needed: int) -> None:
+    def __init__(
+        self,
+        record: Record,
+        library: Library,
+        compute: Callable[[Order], Drafted],
+        needed: int,
+        hurry: Callable[[str, str], None] = lambda image_id, asker: None,
+    ) -> None:
+        """Computes nothing yet.
+
+        Args:
+            record: what there is, and where drafts go.
+            library: the images.
+            compute: makes a draft.
+            needed: corrections after which there is a model.
+            hurry: is told the image and the asker when a person wants what is being computed for nobody.
+        """
         self.record = record
         self.library = library
         self.compute = compute
         self.needed = needed
+        self.hurry = hurry
         self._guard = threading.Lock()
         self._locks: dict[tuple[str, str], tuple[threading.Lock, int]] = {}
 
@@ -78,31 +96,39 @@ class Drafting:
             "submit it."
         )
 
-    def of_image(self, image_id: str, asker: str = "") -> StoredDraft:
+    def of_image(self, image_id: str, asker: str | None = "") -> StoredDraft:
         """The draft of an image by what makes drafts now, computed only if the record does not hold it.
 
         Args:
             image_id: of an image in the record.
-            asker: who wants it; several wait in turn.
+            asker: who wants it; several wait in turn. ``None``: nobody waits for it.
 
         Raises:
             UnknownImage, UnreadableImage, NoModelYet, ComputationInterrupted: as the words say.
         """
         image = self.library.readable(image_id)
         source = self.source()
-        with self._only_one(image_id, source.author):
+        with self._only_one(image_id, source.author, asker):
             known = self._kept_draft(image_id, source)
             if known is not None:
                 return StoredDraft(known, {})
             drafted = self._computed(image, source, asker)
             return StoredDraft(self._store(image, source, drafted), drafted.seconds)
 
+    def lacks_draft(self, image_id: str, source: Source) -> bool:
+        """Whether an image has no draft by a source; one that somebody took back is not wanted again."""
+        history = self.record.annotations.history(image_id)
+        made = [one for one in history if one.author == source.author and one.role in PROGRAMS]
+        if made and made[-1] not in in_force(history):
+            return False
+        return self._kept_draft(image_id, source) is None
+
     def of_file(self, kind: ImageKind, paths: list[Path], asker: str = "") -> tuple[Drafted, Source]:
         """The draft of an image that is not in the record; nothing is stored."""
         source = self.source()
         return self.compute(self._order(paths[0].name, kind, paths, source, asker)), source
 
-    def _order(self, name: str, kind: ImageKind, paths: list[Path], source: Source, asker: str) -> Order:
+    def _order(self, name: str, kind: ImageKind, paths: list[Path], source: Source, asker: str | None) -> Order:
         weights = self.record.weights.path(source.model.weights) if source.model is not None else None
         return Order(name, kind, tuple(paths), self.record.task, weights, asker)
 
@@ -112,11 +138,13 @@ class Drafting:
         is_kept = known is not None and known.mask is not None and self.record.masks.path(known.mask).is_file()
         return known if is_kept else None
 
-    def _computed(self, image: Image, source: Source, asker: str) -> Drafted:
+    def _computed(self, image: Image, source: Source, asker: str | None) -> Drafted:
         try:
-            return self.compute(self._order(image.id, image.kind, self.library.files(image), source, asker))
+            with self.library.using(image) as paths:
+                return self.compute(self._order(image.id, image.kind, paths, source, asker))
         except UnreadableImage as error:
-            self.record.images.set_state(image.id, ImageState.QUARANTINED, str(error))
+            state = ImageState.NO_IMAGE if isinstance(error, NoImage) else ImageState.QUARANTINED
+            self.record.images.set_state(image.id, state, str(error))
             raise
 
     def _store(self, image: Image, source: Source, drafted: Drafted) -> Annotation:
@@ -146,12 +174,14 @@ class Drafting:
             )
 
     @contextmanager
-    def _only_one(self, image_id: str, author: str) -> Iterator[None]:
+    def _only_one(self, image_id: str, author: str, asker: str | None) -> Iterator[None]:
         """Lets several requests for one draft wait for the first of them."""
         key = (image_id, author)
         with self._guard:
             lock, users = self._locks.get(key, (threading.Lock(), 0))
             self._locks[key] = (lock, users + 1)
+        if users and asker is not NOBODY:
+            self.hurry(image_id, asker)
         try:
             with lock:
                 yield

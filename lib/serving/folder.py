@@ -9,10 +9,18 @@ from pathlib import Path
 from lib.errors import NoImage, UnreadableImage
 from lib.patients import PatientRule
 from lib.picture import PICTURE_SUFFIXES
-from lib.series import DICOM_SUFFIXES, looks_like_dicom, read_header, read_series, series_grid
+from lib.series import (
+    DICOM_SUFFIXES,
+    SliceHeader,
+    looks_like_dicom,
+    read_header,
+    read_headers,
+    read_series,
+    series_grid,
+)
 from lib.store.images import ImageKind
 from lib.store.indexer import Described, Part
-from lib.suitability import refuse_other_kind
+from lib.suitability import refuse_other_modality, refuse_other_shape
 from lib.task import Task
 from lib.volume import IMAGE_SUFFIXES, Volume, read_grid, read_volume, suffix_of
 
@@ -44,8 +52,8 @@ class FolderReader:
         """Describes a NIfTI, NRRD or picture file, or tells of which DICOM image a file is a part.
 
         Raises:
-            NoImage: if it is none and does not claim to be one.
-            UnreadableImage: if it is damaged, or the task works on something else.
+            NoImage: if it is none and does not claim to be one, or the task works on something else.
+            UnreadableImage: if it is damaged.
         """
         if path.name.lower().endswith(SEGMENTATION_SUFFIX):
             raise NoImage(f"{path.name} is no image but a segmentation.")
@@ -53,7 +61,7 @@ class FolderReader:
             raise NoImage(f"{path.name} is a picture; the task {self.task.name} works on volumes.")
         if suffix_of(path.name):
             grid = read_grid(path)
-            refuse_other_kind(path.name, grid, "", self.task)
+            refuse_other_shape(path.name, grid, self.task)
             return Described(grid, self.task.modality, self.patient_of(image_id))
         if looks_like_dicom(path):
             return Part(read_header(path).image_id)
@@ -67,11 +75,18 @@ class FolderReader:
         """Describes the slices of one series.
 
         Raises:
-            UnreadableImage: if they do not make one evenly spaced volume, or the task works on something else.
+            NoImage: if the task works on something else.
+            UnreadableImage: if they do not make one evenly spaced volume.
         """
-        slices = [read_header(path) for path in paths]
-        grid, first = series_grid(slices), slices[0]
-        refuse_other_kind(f"Series {first.series_uid}", grid, first.modality, self.task)
+        return self.describe_slices(read_headers(paths))
+
+    def describe_slices(self, slices: list[SliceHeader]) -> Described:
+        """Describes a series by the headers of its slices; raises as ``describe_series``."""
+        first = slices[0]
+        name = f"Series {first.series_uid}"
+        refuse_other_modality(name, first.modality, self.task)
+        grid = series_grid(slices)
+        refuse_other_shape(name, grid, self.task)
         return Described(grid, first.modality, self.patients.of_series(first.patient))
 
 

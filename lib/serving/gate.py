@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import MutableMapping, Sequence
 from typing import Any
@@ -81,7 +82,7 @@ class Gate:
         if self._access.is_open:
             _refuse_foreign(headers, self._origins)
             return None
-        token, client = _bearer(headers), headers.get("user-agent", "")[:LONGEST_NAME]
+        token, client = bearer(headers), headers.get("user-agent", "")[:LONGEST_NAME]
         # An issuer's keys may have to be fetched: not in the event loop.
         return await to_thread.run_sync(
             self._access.admit, token, scope["method"], scope["path"], client, limiter=self._signing_in
@@ -118,7 +119,8 @@ class Gate:
             or annotator_of(None, self._settings.role, headers.get("user-agent", ""))
         )  # fmt: skip
         address = scope["client"][0] if scope.get("client") else ""
-        query = scope["query_string"].decode("latin-1")
+        # A token is nobody's business; it may stand in an address by mistake.
+        query = re.sub(r"(?i)\b(token=)[^&]*", r"\1…", scope["query_string"].decode("latin-1"))
         return Change(who.name, who.role, who.client, address, scope["method"], scope["path"], query, status)
 
 
@@ -187,7 +189,8 @@ def _as_scope(message: Message) -> MutableMapping[str, Any]:
     return message
 
 
-def _bearer(headers: Headers) -> str | None:
+def bearer(headers: Headers) -> str | None:
+    """The token that a request brings along."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 

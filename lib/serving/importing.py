@@ -14,7 +14,7 @@ from lib.networks.monai_network import PREFIX, refuse_other_output
 from lib.networks.segmenter import fitted, network_of, seeded_network
 from lib.preprocessing import plan_for
 from lib.store.images import ImageState
-from lib.store.models import Model, ModelState, NewModel
+from lib.store.models import Model, ModelKind, Models, ModelState, NewModel
 from lib.store.record import Record
 from lib.task import Structure, Task
 
@@ -39,18 +39,20 @@ class Brought:
     notes: list[str]
 
 
-def import_weights(record: Record, content: bytes) -> Model:
+def import_weights(record: Record, models: Models, content: bytes) -> Model:
     """Checks a checkpoint and lets it serve.
 
     Args:
-        record: gets the new version.
+        record: gets the weights.
+        models: of the record; get the new version.
         content: a file that ``GET /model/NAME`` of this or another server gave.
 
     Raises:
-        UnacceptableFile: if it is no checkpoint, does not fit its own plan, or knows other structures.
+        UnacceptableFile: if it is no checkpoint, does not fit its own plan, knows other structures, or is of the
+            other kind.
     """
-    checkpoint = _own(content, record.task)
-    return _added(record, checkpoint, ModelState.SERVING, "uploaded, not validated")
+    checkpoint = _own(content, record.task, models.kind)
+    return _added(record, models, checkpoint, ModelState.SERVING, "uploaded, not validated")
 
 
 def read_weights(path: Path, record: Record, task: Task, names: Mapping[str, Structure]) -> Brought:
@@ -98,10 +100,11 @@ def add_weights(record: Record, brought: Brought, *, is_to_serve: bool) -> Model
             f"{brought.name} cannot serve: {brought.match}, the others are fresh. Import it without --serve and train."
         )
     reason = f"imported from {brought.name}: {brought.match}; not validated"
-    return _added(record, brought.checkpoint, ModelState.SERVING if is_to_serve else ModelState.KEPT, reason)
+    state = ModelState.SERVING if is_to_serve else ModelState.KEPT
+    return _added(record, record.models, brought.checkpoint, state, reason)
 
 
-def _added(record: Record, checkpoint: Checkpoint, state: ModelState, reason: str) -> Model:
+def _added(record: Record, models: Models, checkpoint: Checkpoint, state: ModelState, reason: str) -> Model:
     new = NewModel(
         parent=None,
         weights=record.weights.put(checkpoint.to_bytes()),
@@ -110,11 +113,17 @@ def _added(record: Record, checkpoint: Checkpoint, state: ModelState, reason: st
         validation=[],
         metrics={},
     )
-    return record.models.add(new, state, reason)
+    return models.add(new, state, reason)
 
 
-def _own(content: bytes, task: Task) -> Checkpoint:
+def _own(content: bytes, task: Task, kind: ModelKind = ModelKind.SEGMENTER) -> Checkpoint:
     checkpoint = Checkpoint.from_bytes(content)
+    found = ModelKind.REFINER if checkpoint.plan.network == "refiner" else ModelKind.SEGMENTER
+    if found is not kind:
+        raise UnacceptableFile(
+            f"The weights are those of a {found}, wanted is a {kind}. Refiners are uploaded as {task.name}_refine, "
+            f"segmenters as {task.name}."
+        )
     network = fitted(network_of(checkpoint.plan), checkpoint.weights)
     if checkpoint.plan.network.startswith(PREFIX):
         refuse_other_output(checkpoint.plan, network)

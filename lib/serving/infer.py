@@ -1,25 +1,31 @@
-"""MONAI Label's infer task on top of the drafting."""
+"""MONAI Label's infer tasks on top of the drafting and the refining."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from abc import abstractmethod
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
+from lib.errors import InvalidRequest
 from lib.serving.drafting import Drafting
+from lib.serving.inference import Drafted, RoughMask
+from lib.serving.refining import Refining
 from lib.serving.requests import InferRequest
 from lib.serving.sessions import kind_of
-from lib.store.models import Model
+from lib.store.annotations import Annotation
+from lib.store.models import Model, Models
+from lib.store.record import Record
 from lib.volume import read_volume, write_volume
 
 
 @dataclass(frozen=True)
 class Made:
-    """A draft on its way to a client.
+    """A mask on its way to a client.
 
     Attributes:
         path: temporary NIfTI file with the mask.
@@ -27,8 +33,9 @@ class Made:
         model: ``None`` for a rule.
         voxels: per structure.
         findings: what the mask shows, see ``lib.metrics.findings``.
-        seconds: time of each step; empty if the draft was there already.
-        stored: whether it is in the record, and as which version.
+        seconds: time of each step; empty if the mask was there already.
+        told: whether it is in the record, and as which version; what else a client is told.
+        stages: where they are wanted, the mask of every stage as a NIfTI file.
     """
 
     path: Path
@@ -37,22 +44,23 @@ class Made:
     voxels: dict[str, int]
     findings: dict[str, Any]
     seconds: dict[str, float]
-    stored: dict[str, Any]
+    told: dict[str, Any]
+    stages: bytes = b""
 
 
-class DraftTask(InferTask):
-    """Drafts an image by the serving model, or by the task's rule until there is one."""
+class MaskTask(InferTask):
+    """Makes masks of images by the serving version of a model."""
 
-    def __init__(self, drafting: Drafting, temporary: Path) -> None:
-        task = drafting.record.task
+    def __init__(self, record: Record, models: Models, temporary: Path, what_it_does: str) -> None:
+        task = record.task
         super().__init__(
             type=InferType.SEGMENTATION,
             labels=task.values,
             dimension=2 if task.is_flat else 3,
-            description=f"{task.description}: a draft by the serving model"
-            + (" or, until there is one, by a rule" if task.draft_rule else ""),
+            description=f"{task.description}: {what_it_does}",
         )
-        self._drafting = drafting
+        self._record = record
+        self._models = models
         self._temporary = temporary
 
     def is_valid(self) -> bool:
@@ -60,13 +68,11 @@ class DraftTask(InferTask):
         return True
 
     def config(self) -> dict[str, Any]:
-        """What clients are told: whether drafts can be made, and what makes them."""
-        model = self._drafting.record.models.serving()
+        """What clients are told: whether masks can be made, and what makes them."""
+        model = self._models.serving()
         if model is None:
             # Clients choose a widget by the type of each value and know none for null.
-            rule = self._drafting.record.task.draft_rule
-            told = {"validated": False, "note": f"a rule drafts ({rule}); no model yet"} if rule else {}
-            return {"ready": bool(rule), "model_version": 0, **told}
+            return {"ready": False, "model_version": 0, **self._without_model()}
         return {
             "ready": True,
             "model_version": model.version,
@@ -76,20 +82,22 @@ class DraftTask(InferTask):
 
     def get_path(self, validate: bool = True) -> str | None:
         """Path of the serving weights."""
-        model = self._drafting.record.models.serving()
-        return str(self._drafting.record.weights.path(model.weights)) if model is not None else None
+        model = self._models.serving()
+        return str(self._record.weights.path(model.weights)) if model is not None else None
 
     def __call__(self, request: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
-        """Drafts; returns a temporary file that the caller deletes, and what is known of the draft.
+        """Makes a mask; returns a temporary file that the caller deletes, and what is known of the mask.
 
         Raises:
             NoModelYet, UnknownImage, UnreadableImage, ComputationInterrupted: as the words say.
         """
-        asked = InferRequest.from_monailabel(request)
-        made = self._of_files(asked) if asked.files else self._of_image(asked)
+        asked = InferRequest.from_monailabel(request, self._record.task)
+        made = self._made(asked)
         path, voxel_ml = self._converted(made.path, asked)
+        if made.stages:
+            path.write_bytes(made.stages)
         params = {
-            "label_names": self._drafting.record.task.values,
+            "label_names": self._record.task.values,
             "latencies": _latencies(made.seconds),
             "model_version": made.model.version if made.model is not None else 0,
             "validated": made.model is not None and made.model.is_validated,
@@ -98,30 +106,38 @@ class DraftTask(InferTask):
             "volume_ml": {name: round(count * voxel_ml, 3) for name, count in made.voxels.items()},
             **made.findings,
             "centroids": {},
-            **made.stored,
+            **made.told,
         }
         return str(path), params
 
-    def _of_files(self, asked: InferRequest) -> Made:
-        drafted, source = self._drafting.of_file(kind_of(asked.files), list(asked.files), asked.asker)
+    @abstractmethod
+    def _made(self, asked: InferRequest) -> Made:
+        """The mask that is asked for."""
+
+    def _without_model(self) -> dict[str, Any]:
+        """What clients are told as long as no version serves."""
+        return {}
+
+    def _given(self, drafted: Drafted, author: str, model: Model | None, told: dict[str, Any]) -> Made:
+        """A mask that is not stored."""
         path = self._temporary_file(".nii.gz")
         path.write_bytes(drafted.content)
         return Made(
-            path, source.author, source.model, drafted.voxels, asdict(drafted.findings), drafted.seconds,
-            {"stored": False},
+            path, author, model, drafted.voxels, asdict(drafted.findings), drafted.seconds,
+            {"stored": False, **told}, drafted.stages,
         )  # fmt: skip
 
-    def _of_image(self, asked: InferRequest) -> Made:
-        record = self._drafting.record
-        draft = self._drafting.of_image(asked.image_id, asked.asker)
-        annotation = draft.annotation
+    def _stored(
+        self, annotation: Annotation, version: int | None, seconds: dict[str, float], told: dict[str, Any]
+    ) -> Made:
+        """A mask in the record, made by a version of the model, or by a rule."""
         path = self._temporary_file(".nii.gz")
         # MONAI Label deletes the file that infer returns (endpoints/infer.py, send_response): give it a copy.
-        shutil.copyfile(record.masks.path(annotation.mask or ""), path)
-        model = record.models.get(annotation.model_version) if annotation.model_version is not None else None
+        shutil.copyfile(self._record.masks.path(annotation.mask or ""), path)
+        model = self._models.get(version) if version is not None else None
         return Made(
-            path, annotation.author, model, annotation.voxels, annotation.info.get("findings", {}), draft.seconds,
-            {"stored": True, "annotation_version": annotation.version},
+            path, annotation.author, model, annotation.voxels, annotation.info.get("findings", {}), seconds,
+            {"stored": True, "annotation_version": annotation.version, **told},
         )  # fmt: skip
 
     def _temporary_file(self, suffix: str) -> Path:
@@ -139,6 +155,79 @@ class DraftTask(InferTask):
             path.unlink()
             path = converted
         return path, volume.grid.voxel_mm3 / 1000
+
+
+class DraftTask(MaskTask):
+    """Drafts an image by the serving segmenter, or by the task's rule until there is one."""
+
+    def __init__(self, drafting: Drafting, temporary: Path) -> None:
+        record = drafting.record
+        rule = " or, until there is one, by a rule" if record.task.draft_rule else ""
+        super().__init__(record, record.models, temporary, f"a draft by the serving model{rule}")
+        self._drafting = drafting
+
+    def _without_model(self) -> dict[str, Any]:
+        rule = self._record.task.draft_rule
+        return {"ready": True, "validated": False, "note": f"a rule drafts ({rule}); no model yet"} if rule else {}
+
+    def _made(self, asked: InferRequest) -> Made:
+        if asked.wants_stages:
+            raise InvalidRequest(f"A draft has no stages; ask {self._record.refiners.name}, which refines one.")
+        if asked.files:
+            drafted, source = self._drafting.of_file(kind_of(asked.files), list(asked.files), asked.asker)
+            return self._given(drafted, source.author, source.model, {})
+        draft = self._drafting.of_image(asked.image_id, asked.asker)
+        return self._stored(draft.annotation, draft.annotation.model_version, draft.seconds, {})
+
+
+class RefineTask(MaskTask):
+    """Refines the annotation at hand by the serving refiner."""
+
+    def __init__(self, refining: Refining, temporary: Path) -> None:
+        record = refining.record
+        super().__init__(record, record.refiners, temporary, "the annotation at hand, refined by the serving refiner")
+        self._refining = refining
+
+    def _without_model(self) -> dict[str, Any]:
+        return {"note": "nothing refines yet; it learns from drafts and what experts made of them"}
+
+    def _made(self, asked: InferRequest) -> Made:
+        if asked.files or asked.rough is not None:
+            return self._of_files(asked)
+        refined = self._refining.of_image(asked.image_id, asked.version, asked.asker, wants_stages=asked.wants_stages)
+        annotation, drafted = refined.annotation, refined.drafted
+        told = {"kept": annotation.info.get("kept", ""), "parent": annotation.parent}
+        seconds = drafted.seconds if drafted is not None else {}
+        made = self._stored(annotation, annotation.refiner_version, seconds, told)
+        return _with_stages(made, drafted) if asked.wants_stages and drafted is not None else made
+
+    def _of_files(self, asked: InferRequest) -> Made:
+        """A mask that came with the request, or the draft of an image that did."""
+        if asked.files:
+            name, kind, paths = asked.files[0].name, kind_of(asked.files), list(asked.files)
+        else:
+            image = self._refining.library.readable(asked.image_id)
+            name, kind, paths = image.id, image.kind, self._refining.library.files(image)
+        looked_at = asked.looked_at
+        own = self._temporary_file(".nii.gz")
+        try:
+            if asked.rough is None:
+                draft, _ = self._refining.drafting.of_file(kind, paths, asked.asker)
+                own.write_bytes(draft.content)
+                looked_at = tuple(draft.voxels)
+            mask = RoughMask(asked.rough or own, looked_at, asked.label_info, asked.wants_stages)
+            drafted, model = self._refining.of_mask(name, kind, paths, mask, asked.asker)
+        finally:
+            own.unlink()
+        made = self._given(drafted, self._models.author(model.version), model, {"kept": drafted.kept})
+        return _with_stages(made, drafted)
+
+
+def _with_stages(made: Made, drafted: Drafted) -> Made:
+    """A mask with what became of it stage by stage; the first one is what was refined."""
+    if not drafted.stages:
+        return made
+    return replace(made, stages=drafted.stages, told={**made.told, "stages": list(drafted.stage_voxels)})
 
 
 def _latencies(seconds: dict[str, float]) -> dict[str, Any]:

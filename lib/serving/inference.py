@@ -16,28 +16,32 @@ import signal
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lib.errors import ComputationInterrupted, LabelRefineryError
+from lib.labels import NamedValue, mask_on_image, voxels_per_structure
 from lib.serving.folder import read_image
 from lib.serving.log import write_log
 from lib.serving.settings import Settings
 from lib.serving.turns import Turns
 from lib.store.images import ImageKind
-from lib.suitability import refuse_other_kind, refuse_other_values
+from lib.suitability import refuse_other_shape, refuse_other_values
 from lib.task import Task
 from lib.volume import Array, Volume, nifti_bytes
 
 if TYPE_CHECKING:
     from lib.metrics.findings import Findings
+    from lib.networks.checkpoint import Checkpoint
     from lib.predictor import Predictor
+    from lib.refinement.refine import Refiner
 
 LOG = logging.getLogger(__name__)
 
@@ -45,7 +49,7 @@ NICENESS = 5
 """How much the computing processes step back behind the HTTP process."""
 
 WARM_NETWORKS = 2
-"""Networks that stay in memory."""
+"""Networks that stay in memory: one that drafts and one that refines."""
 
 
 def computing_threads() -> int:
@@ -54,8 +58,25 @@ def computing_threads() -> int:
 
 
 @dataclass(frozen=True)
+class RoughMask:
+    """A mask that is to be refined.
+
+    Attributes:
+        path: where it lies: in the record, or as a client sent it.
+        looked_at: names of the structures that its author covered; no other one is added.
+        label_info: what the client says about its numbers.
+        wants_stages: the mask of every stage is wanted, too.
+    """
+
+    path: Path
+    looked_at: tuple[str, ...]
+    label_info: tuple[NamedValue, ...] = ()
+    wants_stages: bool = False
+
+
+@dataclass(frozen=True)
 class Order:
-    """What is to be drafted.
+    """What is to be drafted or refined.
 
     Attributes:
         name: of the image, for messages.
@@ -63,7 +84,8 @@ class Order:
         paths: where it lies.
         task: what is to be found.
         weights: checkpoint file; ``None``: the task's rule drafts.
-        asker: who wants it; askers take turns.
+        asker: who wants it; askers take turns. ``None``: nobody waits for it.
+        rough: the mask to be refined, by the weights of a refiner; ``None``: the image is drafted.
     """
 
     name: str
@@ -71,83 +93,140 @@ class Order:
     paths: tuple[Path, ...]
     task: Task
     weights: Path | None
-    asker: str = ""
+    asker: str | None = ""
+    rough: RoughMask | None = None
 
 
 @dataclass(frozen=True)
 class Drafted:
-    """A finished draft.
+    """A finished draft, or refined mask.
 
     Attributes:
         content: the mask as a gzipped NIfTI file on the image's grid.
         voxels: voxels per structure that the draft covers.
         findings: what the mask shows.
         seconds: time of each step.
+        kept: why the rough mask is left as it was; empty: it was refined, or there was none.
+        stages: where they are wanted, the rough mask and that of each stage as a gzipped NIfTI file (I, J, K, S).
+        stage_voxels: voxels per structure of each of these masks.
     """
 
     content: bytes
     voxels: dict[str, int]
     findings: Findings
     seconds: dict[str, float]
+    kept: str = ""
+    stages: bytes = b""
+    stage_voxels: tuple[dict[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a network or a rule found.
+
+    Attributes:
+        mask: uint8 (I, J, K) of label values on the image's grid.
+        structures: label values by name of what was looked for.
+        seconds: time of each step.
+        kept: see ``Drafted``.
+        stages: the rough mask and that of each stage, like ``mask``.
+    """
+
+    mask: Array
+    structures: dict[str, int]
+    seconds: dict[str, float]
+    kept: str = ""
+    stages: tuple[Array, ...] = ()
 
 
 class Draftsman:
-    """Drafts in this process; keeps the last networks in memory. Not for several threads at once."""
+    """Drafts and refines in this process; keeps the last networks in memory. Not for several threads at once."""
 
     def __init__(self) -> None:
-        self._predictors: OrderedDict[Path, Predictor] = OrderedDict()
+        self._networks: OrderedDict[Path, Any] = OrderedDict()
 
     def draft(self, order: Order) -> Drafted:
-        """Reads the image, finds the structures, packs the mask.
+        """Reads the image, finds the structures or refines their mask, packs it.
 
         Raises:
             UnreadableImage: if the image's voxels cannot be read, or are not what the task works on.
+            GridMismatch, UnknownStructure: if a mask to be refined does not belong to the image or the task.
         """
         from lib.metrics.findings import findings
 
         begin = time.perf_counter()
         volume = read_image(order.kind, list(order.paths))
-        refuse_other_kind(order.name, volume.grid, "", order.task)
+        refuse_other_shape(order.name, volume.grid, order.task)
         refuse_other_values(order.name, volume, order.task)
         read = time.perf_counter()
-        mask, structures, steps = self._found(order, volume)
+        found = self._found(order, volume)
         packing = time.perf_counter()
-        content = nifti_bytes(Volume(mask, volume.affine))
-        counts = np.bincount(mask.ravel(), minlength=256)
+        content = nifti_bytes(Volume(found.mask, volume.affine))
         # What was not looked for is not absent.
-        covered = tuple(s for s in order.task.structures if s.name in structures)
-        shown = findings(mask, volume.grid, replace(order.task, structures=covered))
+        covered = tuple(s for s in order.task.structures if s.name in found.structures)
+        shown = findings(found.mask, volume.grid, replace(order.task, structures=covered))
         end = time.perf_counter()
-        seconds = {"read": read - begin, **steps, "write": end - packing, "total": end - begin}
+        seconds = {"read": read - begin, **found.seconds, "write": end - packing, "total": end - begin}
         return Drafted(
             content=content,
-            voxels={name: int(counts[value]) for name, value in structures.items()},
+            voxels=voxels_per_structure(found.mask, covered),
             findings=shown,
             seconds={step: round(spent, 4) for step, spent in seconds.items()},
+            kept=found.kept,
+            stages=nifti_bytes(Volume(np.stack(found.stages, axis=-1), volume.affine)) if found.stages else b"",
+            stage_voxels=tuple(voxels_per_structure(mask, covered) for mask in found.stages),
         )
 
-    def _found(self, order: Order, volume: Volume) -> tuple[Array, dict[str, int], dict[str, float]]:
-        """The mask, the label values of the structures that were looked for, and the time of each step."""
+    def _found(self, order: Order, volume: Volume) -> _Found:
         if order.weights is not None:
+            if order.rough is not None:
+                return self._refined(order, order.rough, order.weights, volume)
             predictor = self._predictor(order.weights)
             prediction = predictor.predict(volume)
-            return prediction.mask, predictor.plan.structures, prediction.seconds
+            return _Found(prediction.mask, predictor.plan.structures, prediction.seconds)
         from lib.drafts import RULES, looked_for
 
         begin = time.perf_counter()
         mask = RULES[order.task.draft_rule](volume, order.task)
-        return mask, looked_for(order.task), {"network": time.perf_counter() - begin}
+        return _Found(mask, looked_for(order.task), {"network": time.perf_counter() - begin})
+
+    def _refined(self, order: Order, rough: RoughMask, weights: Path, volume: Volume) -> _Found:
+        begin = time.perf_counter()
+        draft = mask_on_image(rough.path, volume.grid, rough.label_info, order.task, order.name)
+        covered = {name: value for name, value in order.task.values.items() if name in rough.looked_at}
+        refiner = self._refiner(weights)
+        refining = time.perf_counter()
+        refined = refiner.refine(volume, draft, looked_at=covered.values())
+        seconds = {
+            "prepare": refining - begin,
+            "network": refined.seconds["network"],
+            "restore": refined.seconds["all"] - refined.seconds["network"],
+        }
+        stages = (draft, *refined.stages) if rough.wants_stages else ()
+        return _Found(refined.mask, covered, seconds, refined.kept, stages)
 
     def _predictor(self, weights: Path) -> Predictor:
-        from lib.networks.checkpoint import Checkpoint
         from lib.predictor import Predictor
 
-        if weights not in self._predictors:
-            self._predictors[weights] = Predictor(Checkpoint.from_bytes(weights.read_bytes()), device())
-        self._predictors.move_to_end(weights)
-        while len(self._predictors) > WARM_NETWORKS:
-            self._predictors.popitem(last=False)
-        return self._predictors[weights]
+        predictor: Predictor = self._warm(weights, Predictor)
+        return predictor
+
+    def _refiner(self, weights: Path) -> Refiner:
+        from lib.refinement.refine import Refiner
+
+        refiner: Refiner = self._warm(weights, Refiner)
+        return refiner
+
+    def _warm(self, weights: Path, build: Callable[[Checkpoint, str], Any]) -> Any:
+        """What was built of a weight file when it was first asked for."""
+        from lib.networks.checkpoint import Checkpoint
+
+        if weights not in self._networks:
+            self._networks[weights] = build(Checkpoint.from_bytes(weights.read_bytes()), device())
+        self._networks.move_to_end(weights)
+        while len(self._networks) > WARM_NETWORKS:
+            self._networks.popitem(last=False)
+        return self._networks[weights]
 
 
 def device() -> str:
@@ -238,8 +317,13 @@ class Inference:
             UnreadableImage: if the image's voxels cannot be read.
         """
         answer: Future[Drafted] = Future()
-        self._orders.put(order.asker, (order, answer))
+        if not self._orders.put(order.asker, (order, answer)):
+            raise ComputationInterrupted("The server is stopping and makes no draft any more.")
         return answer.result()
+
+    def hurry(self, name: str, asker: str) -> None:
+        """Lets somebody wait for the draft of an image that nobody has waited for so far."""
+        self._orders.adopt(asker, lambda waiting: waiting[0].name == name)
 
     def _start_process(self) -> None:
         self._pipe, remote = self._context.Pipe()

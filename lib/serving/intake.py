@@ -1,4 +1,4 @@
-"""How images come in: by the folder of studies, which is looked at again and again, or by upload."""
+"""How images come in: by the studies, which are looked at again and again, or by upload."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from lib.errors import InvalidRequest, StageConflict, UnreadableImage
 from lib.patients import PATIENTS_FILE
 from lib.serving.folder import SEGMENTATION_SUFFIX, STUDIES, FolderReader
 from lib.serving.library import Library
+from lib.serving.polling import Polling
 from lib.serving.settings import TASK_FILE
 from lib.store.files import full_disk_told
 from lib.store.folder import Skipped
-from lib.store.images import Image, ImageState
+from lib.store.images import Image, ImageKind, ImageState
 from lib.store.indexer import Indexer
 from lib.store.layout import UPLOADS
 from lib.volume import IMAGE_SUFFIXES, suffix_of
@@ -30,17 +31,26 @@ class Intake:
         self.reader = reader
         library.folders[UPLOADS].mkdir(parents=True, exist_ok=True)
         skipped = Skipped(frozenset((TASK_FILE, PATIENTS_FILE)), ignored)
-        self.studies = Indexer(self.images, STUDIES, library.folders[STUDIES], reader, skipped)
+        self.studies = (
+            Indexer(self.images, STUDIES, library.folders[STUDIES], reader, skipped)
+            if library.fetched is None
+            else Polling(library.record, library.fetched, reader)
+        )
         self.uploads = Indexer(self.images, UPLOADS, library.folders[UPLOADS], reader)
 
     def look(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Brings the record in step with the folders."""
+        """Brings the record in step with the studies and the folder of uploads."""
         self.studies.look(report)
         self.uploads.look()
 
     def look_at(self, paths: Collection[str]) -> None:
-        """Does so for some files and folders of the studies."""
-        self.studies.look(paths=paths)
+        """Does so for some files and folders of the studies, where they are a folder."""
+        if isinstance(self.studies, Indexer):
+            self.studies.look(paths=paths)
+
+    def digest_some(self, seconds: float) -> int:
+        """Digests files of the folder of studies for about this long, and tells how many it could."""
+        return self.studies.digest_some(seconds) if isinstance(self.studies, Indexer) else 0
 
     def upload(self, image_id: str, received: Path, name: str) -> Image:
         """Takes in an image that a client sent.
@@ -60,7 +70,7 @@ class Intake:
             raise UnreadableImage(f"An image must be one of {', '.join(IMAGE_SUFFIXES)}; found {name!r}.")
         image_id = checked_id(image_id)
         known = self.images.find(image_id)
-        if known is not None and known.state is ImageState.NO_IMAGE:
+        if known is not None and known.state is ImageState.NO_IMAGE and known.kind is ImageKind.FILE:
             # Notes that lie beside the studies give the id away.
             known = None
         if known is not None and known.state is not ImageState.QUARANTINED:

@@ -17,11 +17,11 @@ from lib.serving.library import Library
 from lib.split import Split
 from lib.store.annotations import Annotation
 from lib.store.jobs import Job, JobState
-from lib.store.models import Model, ModelState, NewModel
+from lib.store.models import Model, Models, ModelState, NewModel
 from lib.store.record import Record
 from lib.training.cases import TrainingCase
 from lib.training.finetune import FinetuneOptions, Progress, finetune
-from lib.training.gate import NO_RIVAL, Rival, verdict
+from lib.training.gate import NO_RIVAL, Rival, Verdict, verdict
 from lib.training.validate import CaseScore, mean_dice, scores_of, validate
 
 LOG = logging.getLogger(__name__)
@@ -57,35 +57,43 @@ def train(record: Record, library: Library, job: Job, reporter: Reporter) -> Non
     if not learned:
         raise NoAnnotationsYet("There is no expert annotation to learn from. Submit a corrected mask first.")
     parent = record.models.start()
-    start = _checkpoint(record, parent) if parent is not None else None
+    start = checkpoint_of(record, parent) if parent is not None else None
     reporter.line(
         f"Training on {len(learned)} cases, measuring on {len(measured)}, "
         + (f"from version {parent.version}." if parent else "from scratch.")
     )
     checkpoint = finetune(
-        [_case(record, library, annotation) for annotation in learned],
+        [case_of(record, library, annotation) for annotation in learned],
         start,
         record.task,
         _options(job),
-        _reporting(reporter),
-        lambda: _stopped(reporter),
+        reporting(reporter),
+        lambda: stopped(reporter),
     )
-    cases = [_case(record, library, annotation) for annotation in measured]
+    cases = [case_of(record, library, annotation) for annotation in measured]
     reporter.line(f"Measuring on {len(cases)} validation cases.")
     scores = validate(checkpoint, cases, device(), reporter.check)
     rival = _rival(record, parent, start, cases, reporter)
     decision = verdict(scores, rival)
-    weights = record.weights.put(checkpoint.to_bytes())
     new = NewModel(
         parent=parent.version if parent is not None else None,
-        weights=weights,
+        weights=record.weights.put(checkpoint.to_bytes()),
         network=checkpoint.plan.to_json(),
-        training=_pairs(learned),
-        validation=_pairs(measured),
+        training=versions_of(learned),
+        validation=versions_of(measured),
         metrics=_metrics(scores, rival, time.monotonic() - begin),
     )
+    publish(record, record.models, new, decision, job)
+
+
+def publish(record: Record, models: Models, new: NewModel, decision: Verdict, job: Job) -> None:
+    """Adds a version and ends the job that made it, both or neither.
+
+    Raises:
+        LostLease: if the job was cancelled meanwhile.
+    """
     with record.database.transaction():
-        model = record.models.add(new, ModelState(decision.state), decision.reason)
+        model = models.add(new, ModelState(decision.state), decision.reason)
         line = f"Version {model.version} is {model.state}: {decision.reason}."
         record.jobs.finish(job, JobState.DONE, {"model_version": model.version, "reason": decision.reason}, line)
 
@@ -101,7 +109,7 @@ def _rival(
     serving, task = record.models.serving(), record.task
     if serving is not None:
         is_parent = parent is not None and parent.version == serving.version
-        checkpoint = start if start is not None and is_parent else _checkpoint(record, serving)
+        checkpoint = start if start is not None and is_parent else checkpoint_of(record, serving)
         return Rival(f"version {serving.version}", validate(checkpoint, cases, device(), reporter.check))
     if task.draft_rule:
         rule = RULES[task.draft_rule]
@@ -110,7 +118,8 @@ def _rival(
     return NO_RIVAL
 
 
-def _checkpoint(record: Record, model: Model) -> Checkpoint:
+def checkpoint_of(record: Record, model: Model) -> Checkpoint:
+    """Plan and weights of a version."""
     return Checkpoint.from_bytes(record.weights.get(model.weights))
 
 
@@ -120,7 +129,8 @@ def _options(job: Job) -> FinetuneOptions:
     )
 
 
-def _case(record: Record, library: Library, annotation: Annotation) -> TrainingCase:
+def case_of(record: Record, library: Library, annotation: Annotation) -> TrainingCase:
+    """An image with an annotation, to learn from or to measure with."""
     values = record.task.values
     return TrainingCase(
         image_id=annotation.image,
@@ -130,7 +140,8 @@ def _case(record: Record, library: Library, annotation: Annotation) -> TrainingC
     )
 
 
-def _reporting(reporter: Reporter) -> Callable[[Progress], None]:
+def reporting(reporter: Reporter) -> Callable[[Progress], None]:
+    """Writes the progress of a training, and once why a case is left out."""
     told: set[str] = set()
 
     def report(progress: Progress) -> None:
@@ -142,33 +153,36 @@ def _reporting(reporter: Reporter) -> Callable[[Progress], None]:
             {
                 "epoch": progress.epoch,
                 "total_epochs": progress.total_epochs,
-                "loss": _rounded(progress.loss),
-                "dice": _rounded(progress.dice),
-                "seconds_left": _rounded(progress.seconds_left, 1),
+                "loss": rounded(progress.loss),
+                "dice": rounded(progress.dice),
+                "seconds_left": rounded(progress.seconds_left, 1),
             }
         )
 
     return report
 
 
-def _stopped(reporter: Reporter) -> bool:
+def stopped(reporter: Reporter) -> bool:
+    """Never true: whoever must stop is told so by what the reporter raises."""
     reporter.check()
     return False
 
 
 def _metrics(scores: Sequence[CaseScore], rival: Rival, seconds: float) -> dict[str, Any]:
     return {
-        "mean_dice": _rounded(mean_dice(scores)),
+        "mean_dice": rounded(mean_dice(scores)),
         "rival": rival.name,
-        "rival_mean_dice": _rounded(mean_dice(rival.scores)),
+        "rival_mean_dice": rounded(mean_dice(rival.scores)),
         "cases": [asdict(score) for score in scores],
         "seconds": round(seconds, 1),
     }
 
 
-def _pairs(annotations: Sequence[Annotation]) -> list[tuple[str, int]]:
+def versions_of(annotations: Sequence[Annotation]) -> list[tuple[str, int]]:
+    """Image and version of each annotation, as a model keeps them."""
     return [(annotation.image, annotation.version) for annotation in annotations]
 
 
-def _rounded(value: float | None, digits: int = 4) -> float | None:
+def rounded(value: float | None, digits: int = 4) -> float | None:
+    """A number for the record, ``None`` if it is none."""
     return round(value, digits) if value is not None and math.isfinite(value) else None

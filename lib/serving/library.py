@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,10 @@ import nibabel as nib
 import numpy as np
 
 from lib.errors import UnreadableImage
+from lib.serving.fetched import Fetched
 from lib.serving.folder import STUDIES, read_image
+from lib.serving.remote import Remote
+from lib.serving.settings import StudiesServer
 from lib.store import layout
 from lib.store.annotations import Annotation
 from lib.store.files import full_disk_told
@@ -20,20 +24,54 @@ from lib.volume import Array, Grid, Volume, nifti_bytes
 
 
 class Library:
-    """All images: those in the folder of studies, which is only read, and those that clients uploaded."""
+    """All images: those in the studies, which are only read, and those that clients uploaded.
 
-    def __init__(self, record: Record, studies: Path, data: Path) -> None:
+    The studies are a folder, or at a DICOMweb server: then ``fetched`` holds those of its images that were needed
+    lately.
+    """
+
+    def __init__(self, record: Record, studies: Path | StudiesServer, data: Path) -> None:
         self.record = record
         self.data = data
-        self.folders = {STUDIES: studies, layout.UPLOADS: data / layout.UPLOADS}
+        fetched = data / layout.FETCHED
+        self.fetched = (
+            Fetched(Remote(studies), fetched, studies.cache_bytes) if isinstance(studies, StudiesServer) else None
+        )
+        # Where the studies are a server, nothing lies in the folder that the record may have known before.
+        folder = studies if isinstance(studies, Path) else fetched
+        self.folders = {STUDIES: folder, layout.UPLOADS: data / layout.UPLOADS, layout.FETCHED: fetched}
 
-    def files(self, image: Image) -> list[Path]:
-        """Where an image's files lie.
+    def remote_path(self, image_id: str) -> str | None:
+        """Where an image lies at the server of the studies, as ``Fetched`` calls it; ``None`` if it lies here."""
+        files = self.record.images.files(image_id) if self.fetched is not None else []
+        return next((path for root, path in files if root == layout.FETCHED), None)
+
+    @contextlib.contextmanager
+    def using(self, image: Image) -> Iterator[list[Path]]:
+        """An image's files; those that were fetched stay at least as long as the block lasts.
 
         Raises:
             UnreadableImage: if one of them is gone.
+            StudiesAway, StudiesRefused, NotFound: if they must be fetched and cannot.
         """
-        paths = [self.folders[root] / path for root, path in self.record.images.files(image.id)]
+        path = self.remote_path(image.id)
+        if path is None or self.fetched is None:
+            yield self._files_here(image)
+            return
+        with self.fetched.using(path) as paths:
+            yield paths
+
+    def files(self, image: Image) -> list[Path]:
+        """The same for who needs them at once only."""
+        with self.using(image) as paths:
+            return paths
+
+    def places(self, image: Image) -> list[Path]:
+        """Where its files lie, or will lie when they are fetched."""
+        return [self.folders[root] / path for root, path in self.record.images.files(image.id)]
+
+    def _files_here(self, image: Image) -> list[Path]:
+        paths = self.places(image)
         missing = [path for path in paths if not path.is_file()]
         if missing or not paths:
             reason = f"{missing[0].name if missing else image.source} of image {image.id!r} is gone from the studies."
@@ -63,7 +101,8 @@ class Library:
         """The first image whose files are there and as they were; the others are quarantined."""
         for image in images:
             try:
-                self.files(image)
+                if self.remote_path(image.id) is None:
+                    self._files_here(image)
             except UnreadableImage:
                 continue
             return image
@@ -75,7 +114,8 @@ class Library:
         Raises:
             UnreadableImage: if they cannot be read.
         """
-        return read_image(image.kind, self.files(image))
+        with self.using(image) as paths:
+            return read_image(image.kind, paths)
 
     def mask(self, annotation: Annotation) -> Array:
         """The stored mask, uint8 (I, J, K) on the image's grid."""
@@ -85,11 +125,16 @@ class Library:
 
     def image_file(self, image: Image) -> Path:
         """One file with the image: the file itself, or the series as NIfTI, made once and kept."""
-        paths = self.files(image)
-        if image.kind is ImageKind.FILE:
-            return paths[0]
-        changed = max(path.stat().st_mtime_ns for path in paths)
-        target = self.data / layout.CACHE / f"{image.id}-{changed}.nii.gz"
+        with self.using(image) as paths:
+            if image.kind is ImageKind.FILE:
+                return paths[0]
+            if self.remote_path(image.id) is not None:
+                # Beside its files, so that it goes when they go.
+                return self._as_nifti(image, paths, paths[0].with_name("image.nii.gz"))
+            changed = max(path.stat().st_mtime_ns for path in paths)
+            return self._as_nifti(image, paths, self.data / layout.CACHE / f"{image.id}-{changed}.nii.gz")
+
+    def _as_nifti(self, image: Image, paths: list[Path], target: Path) -> Path:
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             unfinished = target.with_name(f".{target.name}.{os.getpid()}")

@@ -68,8 +68,9 @@ def write_log(settings: Settings, *, is_server: bool) -> None:
     )
     to_file.setFormatter(_formatter(settings, "file"))
     root.addHandler(to_file)
-    # Alembic tells each start which tables it would use, highdicom what it copies; only changes are of interest.
-    for chatty in ("alembic", "highdicom"):
+    # Alembic tells each start which tables it would use, highdicom what it copies, httpx each address with the names
+    # that people search for; only changes are of interest.
+    for chatty in ("alembic", "highdicom", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     if is_server:
         multiprocessing.current_process().name = "server"

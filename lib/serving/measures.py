@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from lib.stages import Role
+from lib.store.comparisons import Corrected
 from lib.store.jobs import JobKind
 
 if TYPE_CHECKING:
@@ -33,8 +35,8 @@ AUDIT_FAILURES = Counter(
 )
 
 ROUTES = frozenset(
-    "activelearning audit auth batch datastore dicomweb health infer info jobs logs metrics model ohif scoring session"
-    " train".split()
+    "activelearning annotations annotators audit auth batch cases datastore dicomweb health infer info jobs logs"
+    " metrics model ohif open queue scoring session train".split()
 )
 """First parts of our paths; anything else is counted as ``other``, so that no client can invent labels."""
 
@@ -74,8 +76,22 @@ class _State:
         for kind in JobKind:
             running.add_metric([kind], record.jobs.count_open(kind))
         yield running
+        yield from _corrections(record.comparisons.totals())
         free = shutil.disk_usage(self._loop.settings.data).free
         yield GaugeMetricFamily(f"{PREFIX}_free_bytes", "Room on the disk of the data folder", value=free)
+
+
+def _corrections(totals: Mapping[Role, Corrected]) -> Iterator[Metric]:
+    """How much experts had to draw: the saving is 1 - drawn / outline."""
+    for name, what, field in (
+        ("corrections", "Expert versions that were made from one by this role", "corrections"),
+        ("correction_drawn_mm", "Outlines that experts drew anew", "drawn_mm"),
+        ("correction_outline_mm", "All outlines of these expert versions", "outline_mm"),
+    ):
+        family = GaugeMetricFamily(f"{PREFIX}_{name}", what, labels=["from"])
+        for role, corrected in totals.items():
+            family.add_metric([role], getattr(corrected, field))
+        yield family
 
 
 def exposition(loop: LabelingLoop) -> str:

@@ -13,11 +13,11 @@ from lib.errors import SetupError
 from lib.patients import read_patient_rule
 from lib.serving.folder import FolderReader
 from lib.serving.intake import Intake
+from lib.serving.library import Library
 from lib.serving.loop import LabelingLoop, patient_key
-from lib.serving.settings import configured, read_settings, studies_folder
+from lib.serving.settings import configured, read_settings, studies_place
 from lib.serving.worker import Workplace, open_workplace
 from lib.store import layout
-from lib.store.record import Record
 
 
 def task_class(app_dir: Path) -> type[LabelingLoop]:
@@ -50,8 +50,8 @@ def open_app(
     studies: str,
     conf: Mapping[str, str],
     report: Callable[[int, int], None] = lambda done, total: None,
-) -> Record:
-    """The record with the images that lie in the folder of studies now.
+) -> Library:
+    """The images that lie in the folder of studies now, and their record.
 
     A server that runs on the same data folder looks at the studies by itself: then only the record is read.
 
@@ -64,15 +64,17 @@ def open_app(
     Raises:
         SetupError: if a setting is not accepted, or the record was made with other label values.
     """
-    settings, folder = read_settings(conf, app_dir.name), studies_folder(studies)
-    workplace = Workplace(configured(task_class(app_dir).TASK, settings, folder), folder, settings)
+    settings = read_settings(conf, app_dir.name)
+    place = studies_place(studies, settings)
+    folder = place if isinstance(place, Path) else None
+    workplace = Workplace(configured(task_class(app_dir).TASK, settings, folder), place, settings)
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     record, library = open_workplace(workplace)
     with _no_server(settings.data) as is_alone:
         if is_alone:
             patients = read_patient_rule(folder, settings.patient, patient_key(settings.data))
             Intake(library, FolderReader(patients, record.task), settings.ignored).look(report)
-    return record
+    return library
 
 
 @contextmanager

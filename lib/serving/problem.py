@@ -17,6 +17,8 @@ STATUS: dict[type[errors.LabelRefineryError], int] = {
     errors.StorageFull: 507,
     errors.ComputationInterrupted: 503,
     errors.RecordAway: 503,
+    errors.StudiesAway: 503,
+    errors.StudiesRefused: 502,
 }
 """HTTP status of each kind of error; an error that is not listed has that of its nearest base."""
 

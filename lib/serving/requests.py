@@ -18,7 +18,7 @@ RESULT_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 
 LONGEST_TAG = 200
 
-REDIRECTING = ("image", "image_path", "path", "file", "files", "label", "session", "session_id", "model", "asker")
+REDIRECTING = tuple("image image_path path file files label session session_id model asker rough".split())
 """Keys by which ``params`` could point a request at something else than its address names."""
 
 
@@ -59,14 +59,19 @@ def refuse_redirection(params: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class InferRequest:
-    """A draft is wanted.
+    """A draft, or a refined mask, is wanted.
 
     Attributes:
-        image_id: of an image in the record; its draft is stored.
+        image_id: of an image in the record; what is made of it is stored.
         files: of an image that only came for this; nothing is stored.
         result_suffix: format of the mask.
         compressed: whether the voxels of an NRRD file are.
         asker: who wants it.
+        rough: file of a mask to be refined, that only came for this; nothing is stored.
+        label_info: what the client's numbers in it mean.
+        looked_at: names of the structures that it covers.
+        version: of the annotation to be refined; ``None``: the one at hand.
+        wants_stages: the mask of every stage is wanted.
     """
 
     image_id: str
@@ -74,13 +79,18 @@ class InferRequest:
     result_suffix: str
     compressed: bool = True
     asker: str = ""
+    rough: Path | None = None
+    label_info: tuple[NamedValue, ...] = ()
+    looked_at: tuple[str, ...] = ()
+    version: int | None = None
+    wants_stages: bool = False
 
     @classmethod
-    def from_monailabel(cls, request: Mapping[str, Any]) -> InferRequest:
-        """Reads ``image`` (an id) or ``files`` (paths, from our own routes), and how the result shall be written.
+    def from_monailabel(cls, request: Mapping[str, Any], task: Task) -> InferRequest:
+        """Reads ``image`` (an id) or ``files`` and ``rough`` (paths, from our own routes), and what params hold.
 
         Raises:
-            InvalidRequest: if neither or another format is named.
+            InvalidRequest: if neither is named, or a value has another form.
         """
         files = tuple(request.get("files") or ())
         image_id = request.get("image") or ""
@@ -89,8 +99,21 @@ class InferRequest:
         suffix = request.get("result_extension") or RESULT_SUFFIXES[0]
         if suffix not in RESULT_SUFFIXES:
             raise InvalidRequest(f"result_extension is one of {', '.join(RESULT_SUFFIXES)}, found {suffix!r}.")
-        compressed = bool(request.get("result_compress", True))
-        return cls(image_id, files, suffix, compressed, asker=str(request.get("asker") or ""))
+        version, wants_stages = request.get("version"), bool(request.get("stages"))
+        if wants_stages and suffix != RESULT_SUFFIXES[0]:
+            raise InvalidRequest(f"stages=true gives a NIfTI file of four axes: leave out result_extension {suffix}.")
+        return cls(
+            image_id,
+            files,
+            suffix,
+            compressed=bool(request.get("result_compress", True)),
+            asker=str(request.get("asker") or ""),
+            rough=request.get("rough"),
+            label_info=read_label_info(request["label_info"]) if request.get("label_info") else (),
+            looked_at=_looked_at(request.get("structures"), task),
+            version=int(_positive("version", version)) if version is not None else None,
+            wants_stages=wants_stages,
+        )
 
 
 @dataclass(frozen=True)

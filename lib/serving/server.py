@@ -27,10 +27,13 @@ from lib.serving.loop import LabelingLoop
 from lib.serving.problem import problem, problem_of
 from lib.serving.routes import (
     activelearning,
+    annotators,
     audit,
     auth,
+    cases,
     datastore,
     dicomweb,
+    entry,
     health,
     infer,
     info,
@@ -39,8 +42,10 @@ from lib.serving.routes import (
     model,
     ohif,
     pages,
+    queue,
     session,
 )
+from lib.serving.routes.annotations import router as annotations_router
 from lib.store.files import is_full_disk
 
 LOG = logging.getLogger(__name__)
@@ -71,7 +76,12 @@ def create_server(loop: LabelingLoop) -> FastAPI:
         logs.router,
         audit.router,
         dicomweb.router,
+        cases.router,
+        annotations_router,
+        queue.router,
         ohif.router,
+        entry.router,
+        annotators.router,
     ]
     for router in routers:
         server.include_router(router)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from lib.errors import InvalidSetting, SetupError
 from lib.stages import Role
@@ -33,6 +34,7 @@ class Settings:
             ``sam_vit_l``, frozen; empty: as the app says.
         encoder_weights: weight file of a frozen encoder.
         loss: what training minimises, see ``lib.losses.LOSSES``; empty: as the app says.
+        ahead: images that are drafted before somebody opens them; 0: none.
         train_after: new expert annotations after which training starts by itself; 0: never.
         train_seconds: time for one training, without its measuring.
         role: of people without a token: ``expert`` or ``annotator``.
@@ -40,8 +42,11 @@ class Settings:
         store: address of the record; empty: SQLite below ``data``.
         ignore: shell patterns of paths, and of names of files and folders, in the studies that are no images,
             separated by commas.
-        rescan: seconds between two walks through the whole folder of studies, which find what no event told; 0: the
-            folder is looked at only at the start.
+        rescan: seconds between two walks through the whole folder of studies, which find what no event told, or between
+            two looks at the server of the studies; 0: they are looked at only at the start.
+        studies_login: file with the login at the server of the studies: ``NAME:PASSWORD``, or a bearer token.
+        studies_author: who has drawn what appears at that server without a name.
+        cache_gib: room for images that were fetched from that server.
         max_upload_mib: largest file that is accepted.
         assign_minutes: how long a case that was offered to somebody is kept from others.
         auth: who may use the server: ``none``: people at this machine; ``tokens``: people with a token of
@@ -62,6 +67,7 @@ class Settings:
     encoder: str = ""
     encoder_weights: Path | None = None
     loss: str = ""
+    ahead: int = 3
     train_after: int = 4
     train_seconds: float = 120.0
     role: Role = Role.EXPERT
@@ -69,6 +75,9 @@ class Settings:
     store: str = ""
     ignore: str = ""
     rescan: float = 60.0
+    studies_login: Path | None = None
+    studies_author: str = "unknown"
+    cache_gib: float = 20.0
     max_upload_mib: int = 2048
     assign_minutes: float = 60.0
     auth: str = "none"
@@ -97,7 +106,9 @@ AUTH = ("none", "tokens", "oidc")
 ENCODERS = {"small": "adapter_unet", "sam_vit_b": "sam_vit_b", "sam_vit_l": "sam_vit_l"}
 """The network with each encoder, see ``lib.networks.segmenter.NETWORKS``."""
 
-LOSS_NAMES = ("dice_ce", "asymmetric_focal", "asymmetric_margin", "asymmetric", "position_aware")
+LOSS_NAMES = (
+    "dice_ce", "asymmetric_focal", "asymmetric_margin", "asymmetric", "typed", "typed_asymmetric", "position_aware",
+)  # fmt: skip
 """The keys of ``lib.losses.LOSSES``, which loads PyTorch: settings are read before that."""
 
 LOG_FORMS = ("text", "json")
@@ -127,18 +138,48 @@ def read_settings(conf: Mapping[str, str], app: str) -> Settings:
     return settings
 
 
-def studies_folder(studies: str) -> Path:
-    """The folder of studies.
+@dataclass(frozen=True)
+class StudiesServer:
+    """A DICOMweb server that holds the studies.
+
+    Attributes:
+        address: its root, to which ``/studies`` is added.
+        login: file with ``NAME:PASSWORD`` or a bearer token; ``None``: it asks for none.
+        cache_bytes: room for images that were fetched from it.
+    """
+
+    address: str
+    login: Path | None
+    cache_bytes: int
+
+
+def studies_place(studies: str, settings: Settings) -> Path | StudiesServer:
+    """Where the studies are: a folder, or a DICOMweb server.
 
     Raises:
-        SetupError: if it is none.
+        SetupError: if it is no folder, or an address that cannot be used.
     """
-    if studies.startswith(("http://", "https://")):
-        raise SetupError(f"--studies {studies}: DICOMweb servers are not supported yet. Give a folder of images.")
+    if "://" in studies:
+        return _studies_server(studies, settings)
     folder = Path(studies).expanduser().absolute()
     if not folder.is_dir():
         raise SetupError(f"--studies {folder} is no folder. Give the folder that holds your images.")
     return folder
+
+
+def _studies_server(address: str, settings: Settings) -> StudiesServer:
+    parts = urlsplit(address)
+    if parts.username or parts.password:
+        raise SetupError(
+            "--studies: an address with a name or password would be seen by everybody at this machine. Put "
+            "NAME:PASSWORD into a file that only you can read, and name it by --conf studies_login FILE."
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise SetupError(f"--studies {address} is no address of a DICOMweb server, such as https://host/dicom-web.")
+    login = settings.studies_login
+    if login is not None and not login.is_file():
+        raise InvalidSetting(f"--conf studies_login {login} is no file. It holds NAME:PASSWORD, or a bearer token.")
+    return StudiesServer(address.rstrip("/"), login, int(settings.cache_gib * 2**30))
 
 
 def _text(_key: str, value: str) -> str:
@@ -186,6 +227,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "encoder": _one_of(tuple(ENCODERS)),
     "encoder_weights": _path,
     "loss": _one_of(LOSS_NAMES),
+    "ahead": _number(int, 0),
     "train_after": _number(int, 0),
     "train_seconds": _number(float, 1),
     "role": _role,
@@ -193,6 +235,9 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "store": _text,
     "ignore": _text,
     "rescan": _number(float, 0),
+    "studies_login": _path,
+    "studies_author": _text,
+    "cache_gib": _number(float, 0),
     "max_upload_mib": _number(int, 1),
     "assign_minutes": _number(float, 0),
     "auth": _one_of(AUTH),

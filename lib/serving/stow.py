@@ -1,24 +1,27 @@
-"""Storing a DICOM segmentation is submitting a correction (STOW-RS, PS3.18 section 10.5)."""
+"""Storing a DICOM segmentation or a set of contours is submitting a correction (STOW-RS, PS3.18 section 10.5).
+
+The objects of a request lie in files; one at a time is read as a whole.
+"""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from pydicom.dataset import Dataset
-from requests_toolbelt import MultipartDecoder, NonMultipartContentTypeException
-from requests_toolbelt.multipart.decoder import ImproperBodyPartContentException
+import numpy as np
+import pydicom
 
-from lib.dicom.frames import SEGMENTATIONS
-from lib.dicom.segmentation import read_segmentation, referenced_images
+from lib.dicom.drawn import DRAWN, read_drawn
 from lib.dicom.source import dataset_of
 from lib.errors import (
-    InvalidRequest,
     LabelRefineryError,
     StageConflict,
     StorageFull,
+    StudiesRefused,
     UnacceptableFile,
     UnknownImage,
     UnreadableImage,
@@ -26,6 +29,7 @@ from lib.errors import (
 from lib.serving.annotator import Annotator
 from lib.serving.dicomweb import Json, attribute, tag_of
 from lib.serving.problem import STATUS, status_of
+from lib.serving.remote import Remote
 from lib.serving.requests import Submission
 from lib.serving.saving import save_mask
 from lib.serving.studies import LONGEST_UID, Studies, on_grid
@@ -44,22 +48,44 @@ class Received:
     """One object as it came.
 
     Attributes:
-        content: its bytes.
-        dataset: read from them.
+        path: its file, as long as the request lasts.
+        header: ``NAMED`` of its attributes.
     """
 
-    content: bytes
-    dataset: Any
+    path: Path
+    header: Any
+
+    @property
+    def content(self) -> bytes:
+        """Its bytes, read anew."""
+        return self.path.read_bytes()
+
+    @property
+    def dataset(self) -> Any:
+        """All of it, read anew.
+
+        Raises:
+            UnreadableImage: if it is damaged behind its header.
+        """
+        try:
+            return dataset_of(self.path)
+        except Exception as error:
+            raise UnreadableImage(f"The object {self.instance_uid} is no readable DICOM file: {error}.") from error
 
     @property
     def instance_uid(self) -> str:
         """SOPInstanceUID."""
-        return str(self.dataset.get("SOPInstanceUID") or "")
+        return str(self.header.get("SOPInstanceUID") or "")
+
+    @property
+    def series_uid(self) -> str:
+        """SeriesInstanceUID."""
+        return str(self.header.SeriesInstanceUID)
 
     @property
     def told(self) -> Json:
         """By what the reply names it."""
-        uid = str(self.dataset.get("SOPClassUID") or "")
+        uid = str(self.header.get("SOPClassUID") or "")
         return attribute("ReferencedSOPClassUID", uid) | attribute("ReferencedSOPInstanceUID", self.instance_uid)
 
 
@@ -70,16 +96,21 @@ class Correction:
     Attributes:
         received: the object.
         listing: how viewers find what it shows.
-        mask: uint8 (I, J, K) on the image's grid.
+        packed: the mask, compressed: others of the request are checked before it is stored.
         grid: the image's lattice.
         looked_at: names of the structures that have a segment.
     """
 
     received: Received
     listing: Listing
-    mask: Array
+    packed: bytes
     grid: Grid
     looked_at: tuple[str, ...]
+
+    @property
+    def mask(self) -> Array:
+        """Uint8 (I, J, K) on the image's grid."""
+        return np.frombuffer(zlib.decompress(self.packed), np.uint8).reshape(self.grid.shape)
 
 
 @dataclass(frozen=True)
@@ -125,47 +156,45 @@ class Refused(Exception):
 def _reason(received: Received, error: LabelRefineryError) -> int:
     if isinstance(error, StorageFull):
         return NO_ROOM
-    if received.dataset.get("SOPClassUID") not in SEGMENTATIONS:
+    if received.header.get("SOPClassUID") not in DRAWN:
         return OTHER_CLASS
     return NOT_UNDERSTOOD if isinstance(error, UnacceptableFile) else NOT_PROCESSED
 
 
-def received_objects(body: bytes, content_type: str) -> list[Received]:
-    """Takes apart a body of the type ``multipart/related``.
+NAMED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", "SeriesDescription",
+         "ContentCreatorName")  # fmt: skip
+"""Attributes that are kept while all objects of a request are looked at."""
+
+
+def received_object(path: Path) -> Received:
+    """A part of a request as an object.
 
     Raises:
-        InvalidRequest: if it is none.
-        UnreadableImage: if a part is no DICOM.
+        UnreadableImage: if it is no DICOM.
     """
-    wanted = 'Send multipart/related; type="application/dicom"; boundary=… with one DICOM file a part.'
     try:
-        parts = [part.content for part in MultipartDecoder(body, content_type).parts]
-    except (NonMultipartContentTypeException, ImproperBodyPartContentException, AttributeError, ValueError) as error:
-        raise InvalidRequest(
-            f"The body cannot be taken apart (Content-Type {content_type[:80]!r}). {wanted}"
-        ) from error
-    if not parts:
-        raise InvalidRequest(f"The body has no part. {wanted}")
-    return [_received(part) for part in parts]
-
-
-def _received(content: bytes) -> Received:
-    try:
-        dataset = dataset_of(content)
-        is_named = all(dataset.get(keyword) for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"))
+        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(NAMED))
+        is_named = all(header.get(keyword) for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"))
     # The reader raises whatever a damaged file makes it stumble over.
     except Exception as error:
         raise UnreadableImage(f"A part of the body is no DICOM file: {error}.") from error
-    if not is_named or any(len(str(dataset[k].value)) > LONGEST_UID for k in ("SOPInstanceUID", "SeriesInstanceUID")):
+    if not is_named or any(len(str(header[k].value)) > LONGEST_UID for k in ("SOPInstanceUID", "SeriesInstanceUID")):
         raise UnreadableImage("A part of the body names no study, series and instance, so it cannot be found again.")
-    return Received(content, dataset)
+    return Received(path, header)
 
 
 class Storing:
     """Takes in segmentations."""
 
-    def __init__(self, studies: Studies) -> None:
+    def __init__(self, studies: Studies, remote: Remote | None = None) -> None:
+        """Stores nothing yet.
+
+        Args:
+            studies: what the segmentations belong to.
+            remote: where the studies are, if not here: what belongs to its images is stored there first.
+        """
         self.studies = studies
+        self.remote = remote
         self.record = studies.record
         self.library = studies.library
 
@@ -190,59 +219,69 @@ class Storing:
                 failures.append((received, error))
         if failures:
             raise Refused(failures)
+        with self.studies.storing if self.remote is not None else nullcontext():
+            return self._kept_everywhere(corrections, annotator)
+
+    def _kept_everywhere(self, corrections: Sequence[Correction | Stored], annotator: Annotator) -> list[Stored]:
+        """Stores checked objects at the server of the studies, then here."""
+        objects = [each.received for each in corrections]
+        sent = self._sent([each for each in corrections if isinstance(each, Correction)])
         together = self.record.database.transaction() if len(corrections) > 1 else nullcontext()
         try:
             with together:
                 return [self._kept(each, annotator) if isinstance(each, Correction) else each for each in corrections]
         except LabelRefineryError as error:
             self.record.segmentations.delete_unused(digest_of(received.content) for received in objects)
+            if sent:
+                error = type(error)(
+                    f"{error} The server of the studies has stored it already: send it again, or the next look at that "
+                    "server takes it in."
+                )
             raise Refused([(received, error) for received in objects]) from error
 
+    def _sent(self, corrections: Sequence[Correction]) -> bool:
+        """Stores new objects at the server of the studies; tells whether there were any."""
+        remote = self.remote
+        theirs = [one for one in corrections if self.library.remote_path(one.listing.image) is not None]
+        if remote is None or not theirs:
+            return False
+        received = [one.received for one in theirs]
+        try:
+            remote.store([one.path for one in received], theirs[0].listing.study_uid)
+            for one in received:
+                if not remote.holds(str(one.header.StudyInstanceUID), one.series_uid, one.instance_uid):
+                    raise StudiesRefused(
+                        f"The server of the studies, {remote.address}, says that it has stored {one.instance_uid}, but "
+                        "does not have it. Its rules may leave segmentations out; nothing was recorded."
+                    )
+        except LabelRefineryError as error:
+            raise Refused([(one, error) for one in received]) from error
+        return True
+
     def _checked(self, received: Received, study_uid: str) -> Correction | Stored:
-        dataset = received.dataset
-        if dataset.get("SOPClassUID") not in SEGMENTATIONS:
-            found = dataset.get("SOPClassUID")
+        found = received.header.get("SOPClassUID")
+        if found not in DRAWN:
             raise UnreadableImage(
-                f"Only DICOM segmentations are stored here, found {getattr(found, 'name', found)} (Modality "
-                f"{dataset.get('Modality')})."
+                "Only DICOM segmentations and structure sets are stored here, found "
+                f"{getattr(found, 'name', found)} (Modality {received.header.get('Modality')})."
             )
-        listing = self._listing(received)
+        dataset = received.dataset
+        listing = self.studies.image_named_by(dataset)
         for wanted in filter(None, (study_uid, listing.study_uid)):
             if dataset.StudyInstanceUID != wanted:
                 raise StageConflict(
-                    f"The segmentation belongs to the study {dataset.StudyInstanceUID}, wanted is {wanted}. "
+                    f"The object belongs to the study {dataset.StudyInstanceUID}, wanted is {wanted}. "
                     "Store it with the study of its images."
                 )
         if known := self._known(received, listing):
             return known
         image, grid = self.library.readable_with_grid(listing.image)
         source = self.studies.source(image)
-        mask, looked_at = read_segmentation(dataset, source, self.record.task)
+        mask, looked_at = read_drawn(dataset, source, self.record.task)
         if not looked_at:
-            raise UnacceptableFile("The segmentation has no segment but the background, so it says nothing.")
-        return Correction(received, listing, on_grid(mask, source.grid, grid, image.id), grid, looked_at)
-
-    def _listing(self, received: Received) -> Listing:
-        """The image that an object refers to."""
-        references = referenced_images(received.dataset)
-        found = [
-            one.listing
-            for series_uid, instances in references.items()
-            for one in self.record.listings.of_series(series_uid)
-            if not one.listing.instance_uid or one.listing.instance_uid in instances
-        ]
-        if not found:
-            named = ", ".join(references) or "none"
-            raise UnknownImage(
-                f"The segmentation refers to no image of this server; the series that it names: {named}. "
-                "Draw it on an image from here."
-            )
-        if len(found) > 1:
-            raise UnacceptableFile(
-                f"The segmentation refers to {len(found)} images: {', '.join(one.image for one in found)}. "
-                "Store one for each image."
-            )
-        return found[0]
+            raise UnacceptableFile("The object has no segment but the background, so it says nothing.")
+        packed = zlib.compress(on_grid(mask, source.grid, grid, image.id).tobytes(), level=1)
+        return Correction(received, listing, packed, grid, looked_at)
 
     def _known(self, received: Received, listing: Listing) -> Stored | None:
         """The object if it is here already, as a person stored it or as we wrote it.
@@ -250,7 +289,7 @@ class Storing:
         Raises:
             StageConflict: if the one that is here has the same UID and other bytes.
         """
-        series_uid, uid = str(received.dataset.SeriesInstanceUID), received.instance_uid
+        series_uid, uid = received.series_uid, received.instance_uid
         stored = self.record.segmentations.find(uid)
         is_same = stored is not None and stored.content == digest_of(received.content)
         if stored is None:
@@ -260,7 +299,7 @@ class Storing:
             is_same = header == received.content
         if not is_same:
             raise StageConflict(
-                f"There is another segmentation with the SOPInstanceUID {uid} already. Give a changed one a new UID."
+                f"There is another object with the SOPInstanceUID {uid} already. Give a changed one a new UID."
             )
         return Stored(received, listing.study_uid, series_uid, None)
 
@@ -273,8 +312,7 @@ class Storing:
 
     def _kept(self, correction: Correction, annotator: Annotator) -> Stored:
         """Keeps the object and the annotation that it becomes."""
-        received, listing = correction.received, correction.listing
-        series_uid = str(received.dataset.SeriesInstanceUID)
+        received, listing, series_uid = correction.received, correction.listing, correction.received.series_uid
         digest = self.record.segmentations.files.put(received.content)
 
         def keep(annotation: Annotation) -> None:
@@ -305,11 +343,11 @@ class _AlreadyHere(Exception):
 
 
 def _submission(correction: Correction) -> Submission:
-    dataset: Dataset = correction.received.dataset
+    header = correction.received.header
     about = {
         "sop_instance_uid": correction.received.instance_uid,
-        "series_description": str(dataset.get("SeriesDescription") or ""),
-        "content_creator": str(dataset.get("ContentCreatorName") or ""),
+        "series_description": str(header.get("SeriesDescription") or ""),
+        "content_creator": str(header.get("ContentCreatorName") or ""),
     }
     return Submission(
         image_id=correction.listing.image,

@@ -23,16 +23,12 @@ from sqlalchemy import ColumnElement, or_
 
 from lib import __version__
 from lib.dicom.derived import DerivedSeries
-from lib.dicom.segmentation import (
-    LONGEST_TEXT,
-    SERIES_NUMBER,
-    Algorithm,
-    Provenance,
-    uids_of,
-    write_segmentation,
-)
+from lib.dicom.drawn import referenced_images
+from lib.dicom.provenance import LONGEST_TEXT, Algorithm, Provenance
+from lib.dicom.segmentation import SERIES_NUMBER, uids_of, write_segmentation
 from lib.dicom.source import SourceSeries, read_source
-from lib.errors import NotFound, UnreadableImage
+from lib.dicom.structure_set import write_structure_set
+from lib.errors import NotFound, UnacceptableFile, UnknownImage, UnreadableImage
 from lib.series import PROJECTIONS
 from lib.serving.dicomweb import (
     INSTANCE,
@@ -62,6 +58,8 @@ from lib.volume import Array, Grid, Volume, view_on
 LOG = logging.getLogger(__name__)
 
 SEG = "SEG"
+STRUCTURE_SET = "RTSTRUCT"
+"""Modality of contours."""
 
 LONGEST_UID = 64
 """Letters of a UID (PS3.5 section 9.1)."""
@@ -100,6 +98,8 @@ class Studies:
         self.library = library
         self._listing = threading.Lock()
         self._making = threading.RLock()
+        # Held while a segmentation is stored at the server of the studies, which is not to be taken for another's.
+        self.storing = threading.Lock()
         self._guard = threading.Lock()
         self._known: OrderedDict[str, dict[str, Path]] = OrderedDict()
 
@@ -124,11 +124,11 @@ class Studies:
             if image.kind is ImageKind.FILE:
                 derived = derived_series(image)
                 instance_uid = derived.instance_uid(0) if derived.is_projection else ""
-                return _listing(image_id, derived.header(), instance_uid, derived.grid.shape[2])
+                return listing_of(image_id, derived.header(), instance_uid, derived.grid.shape[2])
             files = self.library.files(image)
             header = pydicom.dcmread(files[0], stop_before_pixels=True)
             instance_uid = str(header.SOPInstanceUID) if header.get("Modality") in PROJECTIONS else ""
-            return _listing(image_id, header, instance_uid, len(files))
+            return listing_of(image_id, header, instance_uid, len(files))
         # The reader raises whatever a damaged header makes it stumble over; one image must not hide the others.
         except Exception as error:
             LOG.info("Viewers do not see %s: %s", image_id, error)
@@ -138,9 +138,13 @@ class Studies:
 
     def search_studies(self, search: Search) -> Iterator[Json]:
         """The studies that fit, newest first."""
+        return self._told_studies(search)
+
+    def _told_studies(self, search: Search, *conditions: ColumnElement[bool]) -> Iterator[Json]:
+        """The studies that fit and meet conditions on the tables ``listing`` and ``image``."""
         # Where everything fits, the index counts: a late page costs no more than the first one.
         skipped = 0 if search.wanted else search.offset
-        told = (_told_study(images) for images in self._narrowed(search, skipped))
+        told = (self._told_study(images) for images in self._narrowed(search, skipped, *conditions))
         return islice(filter(search.fits, told), search.offset - skipped, None)
 
     def search_series(self, search: Search) -> Iterator[Json]:
@@ -149,7 +153,7 @@ class Studies:
 
     def _fitting_series(self, search: Search) -> Iterator[Json]:
         for images in self._narrowed(search):
-            study = _told_study(images)
+            study = self._told_study(images)
             for series in self._shown_series(images):
                 told = study | self._told_series(series)
                 if search.fits(told):
@@ -162,7 +166,7 @@ class Studies:
     def _fitting_instances(self, search: Search) -> Iterator[Json]:
         uids = search.texts("SeriesInstanceUID")
         for images in self._narrowed(search):
-            study = _told_study(images)
+            study = self._told_study(images)
             for series in self._shown_series(images):
                 if uids and series.series_uid not in uids:
                     continue
@@ -172,10 +176,11 @@ class Studies:
                     if search.fits(told):
                         yield told
 
-    def _narrowed(self, search: Search, skipped: int = 0) -> Iterator[list[Listed]]:
+    def _narrowed(self, search: Search, skipped: int = 0, *conditions: ColumnElement[bool]) -> Iterator[list[Listed]]:
         """Images of each study that may fit, found by indexes; ``fits`` decides."""
         self.list_new()
-        return self.record.listings.studies(*_uid_conditions(search), *_other_conditions(search), skipped=skipped)
+        narrowing = (*_uid_conditions(search), *_other_conditions(search), *conditions)
+        return self.record.listings.studies(*narrowing, skipped=skipped)
 
     def _shown_series(self, images: list[Listed]) -> Iterator[Series]:
         """The series of one study: its images, then the current masks of them."""
@@ -186,13 +191,26 @@ class Studies:
             yield Series(listings[0].study_uid, uid, tuple(listings))
         for one in images:
             if one.current is not None:
-                stored = {each.version: each for each in self._stored(one.listing.image)}
+                stored = self._stored_now(one)
                 annotation = self.record.annotations.get(one.listing.image, one.current)
-                yield self._segmentation(one.listing, annotation, stored.get(one.current))
+                if stored is not None:
+                    yield Series(one.listing.study_uid, stored.series_uid, (one.listing,), annotation, stored)
+                # Contours cannot be gone over with a brush: they are offered as a segmentation too.
+                if stored is None or self._is_structure_set(stored):
+                    uid = uids_of(one.listing.source_name, seed_of(annotation))[0]
+                    yield Series(one.listing.study_uid, uid, (one.listing,), annotation)
 
-    def _segmentation(self, listing: Listing, annotation: Annotation, stored: StoredSegmentation | None) -> Series:
-        uid = stored.series_uid if stored else uids_of(listing.source_name, seed_of(annotation))[0]
-        return Series(listing.study_uid, uid, (listing,), annotation, stored)
+    def _stored_now(self, one: Listed) -> StoredSegmentation | None:
+        """The object that a person stored as the current annotation."""
+        stored = {each.version: each for each in self._stored(one.listing.image)}
+        return stored.get(one.current) if one.current is not None else None
+
+    def _is_structure_set(self, stored: StoredSegmentation) -> bool:
+        return str(self._stored_header(stored).get("Modality", "")) == STRUCTURE_SET
+
+    def _told_study(self, images: list[Listed]) -> Json:
+        stored = [found for one in images if one.current is not None and (found := self._stored_now(one)) is not None]
+        return _told_study(images, sum(map(self._is_structure_set, stored)))
 
     def _stored(self, image_id: str) -> list[StoredSegmentation]:
         """The objects of an image that people stored; for one whose file was lost ours stands in."""
@@ -252,6 +270,33 @@ class Studies:
                 return mask
         raise NotFound(f"The study {study_uid[:80]!r} has no series {series_uid[:80]!r}.")
 
+    def image_named_by(self, dataset: pydicom.Dataset) -> Listing:
+        """The image that a segmentation or a structure set refers to.
+
+        Raises:
+            UnknownImage: if it is none of this server.
+            UnacceptableFile: if there are several.
+        """
+        references = referenced_images(dataset)
+        found = [
+            one.listing
+            for series_uid, instances in references.items()
+            for one in self.record.listings.of_series(series_uid)
+            if not one.listing.instance_uid or one.listing.instance_uid in instances
+        ]
+        if not found:
+            named = ", ".join(references) or "none"
+            raise UnknownImage(
+                f"The object refers to no image of this server; the series that it names: {named}. "
+                "Draw it on an image from here."
+            )
+        if len(found) > 1:
+            raise UnacceptableFile(
+                f"The object refers to {len(found)} images: {', '.join(one.image for one in found)}. "
+                "Store one for each image."
+            )
+        return found[0]
+
     def mask(self, listing: Listing, series_uid: str) -> Series | None:
         """The mask of an image that this series is, in whatever version, or ``None``."""
         stored = {each.series_uid: each for each in self._stored(listing.image)}
@@ -265,6 +310,12 @@ class Studies:
     def headers(self, series: Series) -> list[InstanceHeader]:
         """The headers of a series' instances, by their numbers."""
         headers = [header_of(path) for path in self._files(series)]
+        if series.annotation is None and len(series.images) == 1:
+            with self._guard:
+                self._known[series.images[0].image] = {header.instance_uid: header.path for header in headers}
+                self._known.move_to_end(series.images[0].image)
+                while len(self._known) > REMEMBERED:
+                    self._known.popitem(last=False)
         return sorted(headers, key=lambda one: (int(value_of(one.told, "InstanceNumber") or 0), one.instance_uid))
 
     def instance(self, study_uid: str, series_uid: str, instance_uid: str) -> InstanceHeader:
@@ -273,27 +324,28 @@ class Studies:
         Raises:
             NotFound: if there is none.
         """
+        if known := self._remembered(study_uid, series_uid, instance_uid):
+            return known
         stored = self.record.segmentations.find(instance_uid)
         if stored is not None and stored.series_uid == series_uid:
             images = [one.listing.image for one in self.record.listings.of_study(study_uid)]
             if stored.image in images:
                 return header_of(self.record.segmentations.files.path(stored.content))
-        series = self.series(study_uid, series_uid)
-        key = series.images[0].image if series.annotation is None and len(series.images) == 1 else ""
-        with self._guard:
-            path = self._known.get(key, {}).get(instance_uid)
-        if path is not None and path.is_file() and (header := header_of(path)).instance_uid == instance_uid:
-            return header
-        headers = {header.instance_uid: header for header in self.headers(series)}
-        if key:
-            with self._guard:
-                self._known[key] = {uid: header.path for uid, header in headers.items()}
-                self._known.move_to_end(key)
-                while len(self._known) > REMEMBERED:
-                    self._known.popitem(last=False)
+        headers = {header.instance_uid: header for header in self.headers(self.series(study_uid, series_uid))}
         if instance_uid not in headers:
             raise NotFound(f"The series {series_uid[:80]!r} has no instance {instance_uid[:80]!r}.")
         return headers[instance_uid]
+
+    def _remembered(self, study_uid: str, series_uid: str, instance_uid: str) -> InstanceHeader | None:
+        """The header of an instance whose image is shown as it was when its series was asked for."""
+        images = self.record.listings.of_series(series_uid)
+        if len(images) != 1 or images[0].listing.study_uid != study_uid:
+            return None
+        with self._guard:
+            path = self._known.get(images[0].listing.image, {}).get(instance_uid)
+        if path is None or not path.is_file() or (header := header_of(path)).instance_uid != instance_uid:
+            return None
+        return header
 
     def _files(self, series: Series) -> list[Path]:
         if series.annotation is None:
@@ -318,7 +370,8 @@ class Studies:
 
     def source(self, image: Image) -> SourceSeries:
         """The series that segmentations of an image refer to."""
-        return read_source(self.image_files(image))
+        with self.library.using(image):
+            return read_source(self.image_files(image))
 
     def segmentation_file(self, annotation: Annotation) -> Path:
         """A mask as a DICOM segmentation, written once.
@@ -326,20 +379,32 @@ class Studies:
         Raises:
             NotFound: if the mask is no longer kept.
         """
+        return self._object_file(annotation, "", write_segmentation)
+
+    def structure_set_file(self, annotation: Annotation) -> Path:
+        """A mask as contours, written once.
+
+        Raises:
+            NotFound: if the mask is no longer kept.
+            UnreadableImage: if the image is a radiograph, which has no place in the patient.
+        """
+        return self._object_file(annotation, "-rtstruct", write_structure_set)
+
+    def _object_file(self, annotation: Annotation, kind: str, write: Callable[..., pydicom.Dataset]) -> Path:
         if annotation.mask is None or not self.record.masks.path(annotation.mask).is_file():
             raise NotFound(f"The mask of version {annotation.version} of {annotation.image!r} is no longer kept.")
-        path = self._cache / f"{annotation.image}-v{annotation.version}-{annotation.mask[:16]}.dcm"
+        path = self._cache / f"{annotation.image}-v{annotation.version}-{annotation.mask[:16]}{kind}.dcm"
         with self._making:
-            _made_once(path, lambda unfinished: self._write_segmentation(annotation, unfinished))
+            _made_once(path, lambda unfinished: self._write_object(annotation, write, unfinished))
         return path
 
-    def _write_segmentation(self, annotation: Annotation, path: Path) -> None:
+    def _write_object(self, annotation: Annotation, write: Callable[..., pydicom.Dataset], path: Path) -> None:
         image, grid = self.library.readable_with_grid(annotation.image)
-        source = self.source(image)
-        mask = on_grid(self.library.mask(annotation), grid, source.grid, image.id)
-        written = write_segmentation(
-            mask, self.record.task, source, provenance_of(annotation, self.record.task), looked_at=annotation.looked_at
-        )
+        with self.library.using(image):
+            source = self.source(image)
+            mask = on_grid(self.library.mask(annotation), grid, source.grid, image.id)
+            made_by = provenance_of(annotation, self.record.task)
+            written = write(mask, self.record.task, source, made_by, looked_at=annotation.looked_at)
         written.save_as(path, enforce_file_format=True)
 
     @property
@@ -407,7 +472,7 @@ def _uid_conditions(search: Search) -> Iterator[ColumnElement[bool]]:
     for modalities in (search.texts("Modality"), search.texts("ModalitiesInStudy")):
         if modalities and not any(set("*?") & set(text) for text in modalities):
             is_one = column.modality.in_(modalities)
-            yield or_(is_one, has_mask) if SEG in modalities else is_one
+            yield or_(is_one, has_mask) if {SEG, STRUCTURE_SET} & set(modalities) else is_one
 
 
 def _other_conditions(search: Search) -> Iterator[ColumnElement[bool]]:
@@ -425,7 +490,18 @@ def _other_conditions(search: Search) -> Iterator[ColumnElement[bool]]:
         yield _like(column.patient_name, text.casefold())
 
 
-def _listing(image_id: str, header: Any, instance_uid: str, instances: int) -> Listing:
+def listing_of(image_id: str, header: Any, instance_uid: str, instances: int) -> Listing:
+    """How viewers find an image.
+
+    Args:
+        image_id: its id.
+        header: of one of its instances.
+        instance_uid: SOPInstanceUID of a radiograph, else empty.
+        instances: how many it has.
+
+    Raises:
+        UnreadableImage: if its StudyInstanceUID is too long.
+    """
     told = selected(header, (*STUDY, *SERIES))
     if len(header.StudyInstanceUID) > LONGEST_UID:
         raise UnreadableImage(f"StudyInstanceUID has {len(header.StudyInstanceUID)} letters, at most {LONGEST_UID}.")
@@ -445,11 +521,12 @@ def _listing(image_id: str, header: Any, instance_uid: str, instances: int) -> L
     )
 
 
-def _told_study(images: list[Listed]) -> Json:
+def _told_study(images: list[Listed], structure_sets: int) -> Json:
     first = images[0].listing
     told = {tag: first.attributes[tag] for tag in map(tag_of, STUDY) if tag in first.attributes}
-    masks = sum(one.current is not None for one in images)
+    masks = structure_sets + sum(one.current is not None for one in images)
     modalities = {one.listing.modality for one in images} | ({SEG} if masks else set())
+    modalities |= {STRUCTURE_SET} if structure_sets else set()
     return (
         told
         | attribute("ModalitiesInStudy", *sorted(modalities))

@@ -88,7 +88,11 @@ class TokenFile:
 
     def holder_of(self, token: str) -> TokenHolder | None:
         """The person with this token, if anybody."""
-        return self._by_digest().get(_digest(token))
+        return self.holder_with(_digest(token))
+
+    def holder_with(self, digest: str) -> TokenHolder | None:
+        """The person whose token has this digest, if anybody."""
+        return self._by_digest().get(digest)
 
     def _by_digest(self) -> dict[str, TokenHolder]:
         with self._guard:

@@ -12,6 +12,7 @@ from lib.serving.requests import TrainRequest
 from lib.serving.settings import Settings
 from lib.split import Split
 from lib.store.jobs import Job, JobKind, JobState
+from lib.store.models import Models
 from lib.store.record import Record
 
 STATUS = {
@@ -31,12 +32,15 @@ DETAILS = 20
 
 
 class FineTuneTask(TrainTask):
-    """Queues a training of the serving model on all expert annotations."""
+    """Queues a training of the segmenter on all expert annotations."""
 
-    def __init__(self, record: Record, settings: Settings) -> None:
-        super().__init__(f"{record.task.description}: learn from the expert annotations")
+    learns_from = "the expert annotations"
+
+    def __init__(self, record: Record, settings: Settings, models: Models) -> None:
+        super().__init__(f"{record.task.description}: learn from {self.learns_from}")
         self._record = record
         self._settings = settings
+        self._models = models
 
     def info(self) -> dict[str, Any]:
         """What ``/info/`` tells, with the structures by name."""
@@ -48,11 +52,11 @@ class FineTuneTask(TrainTask):
 
     def stats(self) -> dict[str, Any]:
         """What OHIF's panel shows: the open or last training and the best validation Dice."""
-        job = self._record.jobs.open_or_last(JobKind.TRAIN)
+        job = self._record.jobs.open_or_last(JobKind.TRAIN, self._models.name)
         if job is None:
             return {}
         progress = job.progress
-        dices = [model.metrics.get("mean_dice") for model in self._record.models.every()]
+        dices = [model.metrics.get("mean_dice") for model in self._models.every()]
         measured = [dice for dice in dices if dice is not None]
         # 3D Slicer takes a training with a total_time for ended, and divides by total_epochs.
         duration = "total_time" if job.ended is not None else "current_time"
@@ -80,20 +84,43 @@ class FineTuneTask(TrainTask):
             raise NoAnnotationsYet(
                 "There is no expert annotation to learn from: submit corrected masks first, then train."
             )
-        arguments = {"seconds": request.seconds or self._settings.train_seconds, "max_epochs": request.max_epochs}
+        arguments = {
+            "seconds": request.seconds or self._settings.train_seconds,
+            "max_epochs": request.max_epochs,
+            **self._which(),
+        }
         return self._record.jobs.ask(JobKind.TRAIN, arguments, self._record.annotations.newest_expert_id())
 
     def ask_if_due(self) -> Job | None:
-        """Queues a training if enough expert annotations came since the last one was asked for."""
+        """Queues a training if enough came to learn from since the last one was asked for."""
         if self._settings.train_after == 0:
             return None
-        job = self._record.jobs.last(JobKind.TRAIN)
-        seen = job.newest_annotation if job is not None else 0
-        if self._record.annotations.expert_count_since(seen) < self._settings.train_after:
+        job = self._record.jobs.last(JobKind.TRAIN, self._models.name)
+        if self._count_since(job.newest_annotation if job is not None else 0) < self._settings.train_after:
             return None
         if not self._record.annotations.expert_labels(Split.TRAINING):
             return None
         return self.ask(TrainRequest(None, None))
+
+    def _which(self) -> dict[str, str]:
+        """Arguments of the job that say what is trained; none: the segmenter."""
+        return {}
+
+    def _count_since(self, annotation_id: int) -> int:
+        """How many annotations to learn from were stored after the one given."""
+        return self._record.annotations.expert_count_since(annotation_id)
+
+
+class LearnToRefineTask(FineTuneTask):
+    """Queues a training of the refiner on all pairs of a draft and what an expert made of it."""
+
+    learns_from = "drafts and what experts made of them"
+
+    def _which(self) -> dict[str, str]:
+        return {"model": self._models.name}
+
+    def _count_since(self, annotation_id: int) -> int:
+        return self._record.annotations.expert_count_since(annotation_id, is_corrected=True)
 
 
 def shown(job: Job) -> dict[str, Any]:

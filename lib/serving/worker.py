@@ -1,5 +1,7 @@
 """The worker process: does the jobs of the record one after the other, beside the server.
 
+While no job waits it measures what experts changed, one image after the other.
+
 It takes a job with a lease and renews it while it works. It publishes in the same transaction that ends the job, and
 only if the job is still its own, so a cancelled job or an orphan changes nothing. It ends by itself when the server
 is gone; the job then waits for the next worker.
@@ -14,7 +16,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,7 +26,8 @@ from lib.errors import LabelRefineryError
 from lib.serving.drafting import Drafting
 from lib.serving.inference import Draftsman, become_computing_process
 from lib.serving.library import Library
-from lib.serving.settings import Settings
+from lib.serving.measuring import compare_next
+from lib.serving.settings import Settings, StudiesServer
 from lib.store.jobs import LEASE, Job, JobKind, JobState, LostLease
 from lib.store.record import Record, open_record
 from lib.task import Task
@@ -43,7 +46,7 @@ class Workplace:
     """What a worker needs to know; plain values, handed over when the process starts."""
 
     task: Task
-    studies: Path
+    studies: Path | StudiesServer
     settings: Settings
 
 
@@ -75,18 +78,31 @@ def _work(workplace: Workplace, owner: str, server: int) -> None:
         try:
             while True:
                 check_server()
-                job = record.jobs.claim(owner)
-                if job is None:
+                job = record.jobs.claim(owner, tuple(WORK))
+                if job is not None:
+                    run_job(record, library, job, check_server)
+                elif not compare_next(record):
                     time.sleep(POLL_SECONDS)
-                    continue
-                run_job(record, library, job, check_server)
         finally:
             record.jobs.give_back(owner)
             record.close()
 
 
-def run_job(record: Record, library: Library, job: Job, check_server: Callable[[], None]) -> None:
+def run_job(
+    record: Record,
+    library: Library,
+    job: Job,
+    check_server: Callable[[], None],
+    work: Mapping[JobKind, Work] | None = None,
+) -> None:
     """Does one claimed job; its errors end up in the job, not here.
+
+    Args:
+        record: what the work reads and writes.
+        library: the images.
+        job: what is to be done.
+        check_server: raises if the job must stop because the server does.
+        work: how each kind of job is done; ``None``: as the worker does it.
 
     Raises:
         ServerGone: if ``check_server`` finds that the server is gone.
@@ -94,7 +110,7 @@ def run_job(record: Record, library: Library, job: Job, check_server: Callable[[
     diary = Diary(record, job, check_server)
     try:
         with diary.keeping_lease():
-            WORK[job.kind](record, library, job, diary)
+            (work or WORK)[job.kind](record, library, job, diary)
         LOG.info("Job %s (%s): %s", job.id, job.kind, record.jobs.get(job.id).log[-1])
     except LostLease:
         LOG.info("Job %s was cancelled or taken over.", job.id)
@@ -166,8 +182,10 @@ class Diary:
 
 def _train(record: Record, library: Library, job: Job, diary: Diary) -> None:
     from lib.serving.learning import Reporter, train
+    from lib.serving.learning_to_refine import train_refiner
 
-    train(record, library, job, Reporter(diary.progress, diary.line, diary.check))
+    learn = train_refiner if job.arguments.get("model") == record.refiners.name else train
+    learn(record, library, job, Reporter(diary.progress, diary.line, diary.check))
 
 
 def _batch_infer(record: Record, library: Library, job: Job, diary: Diary) -> None:
@@ -203,11 +221,15 @@ def _scoring(record: Record, library: Library, job: Job, diary: Diary) -> None:
         record.jobs.finish(job, JobState.DONE, result, line)
 
 
-WORK: dict[JobKind, Callable[[Record, Library, Job, Diary], None]] = {
+Work = Callable[[Record, Library, Job, Diary], None]
+"""How a kind of job is done."""
+
+WORK: dict[JobKind, Work] = {
     JobKind.TRAIN: _train,
     JobKind.BATCH_INFER: _batch_infer,
     JobKind.SCORING: _scoring,
 }
+"""What the worker process does."""
 
 
 class Worker:

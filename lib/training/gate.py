@@ -29,7 +29,7 @@ class Rival:
     Attributes:
         name: for the reason, such as ``version 3``.
         scores: how it does on the validation cases.
-        is_rule: it is a rule and no model.
+        is_rule: it is no model but a rule, such as leaving drafts as they are.
     """
 
     name: str
@@ -58,9 +58,7 @@ def verdict(candidate_scores: Sequence[CaseScore], rival: Rival) -> Verdict:
     candidate, before = _comparable(candidate_scores, rival.scores)
     new, old = mean_dice(candidate), mean_dice(before)
     if rival.is_rule and (new is None or old is None):
-        return Verdict(
-            "kept", f"not validated: no validation case that shows a difference; {rival.name} goes on drafting"
-        )
+        return Verdict("kept", f"not validated: no validation case that shows a difference; {rival.name} stays")
     if not candidate_scores:
         return Verdict("serving", "not validated: no validation case so far")
     if new is None or old is None:

@@ -67,7 +67,7 @@ def _client(server: str | None, images: Path, labels: Path) -> Iterator[Any]:
             yield client
         return
     names = ["liver", "spleen", "kidney"] if "sample-data" in images.parts else ["anterior", "posterior"]
-    conf = {"labels": ",".join(names), "train_after": "0", "rescan": "0"}
+    conf = {"labels": ",".join(names), "train_after": "0", "rescan": "0", "ahead": "0"}
     with tempfile.TemporaryDirectory() as folder, served(images, Path(folder), conf) as started:
         _train(started.client, labels)
         yield started.client

@@ -10,13 +10,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import util
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
+
+if TYPE_CHECKING:
+    from lib.task import Task
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -69,6 +77,22 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that this share of all values does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)] if ordered else math.nan
+
+
+def task_of(app: str) -> Task:
+    """The task of a folder below ``apps``."""
+    spec = util.spec_from_file_location(f"apps_{app}", ROOT / "apps" / app / "main.py")
+    if spec is None or spec.loader is None:
+        raise ValueError(f"There is no app {app!r} below {ROOT / 'apps'}.")
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return next(value.TASK for name, value in vars(module).items() if name.endswith("App") and hasattr(value, "TASK"))
+
+
+def apart(function: Callable[..., T], *arguments: Any) -> T:
+    """What a function of a module returns in a process of its own, whose memory counts for nobody else."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 @dataclass
@@ -124,6 +148,6 @@ def served(studies: Path, data: Path, conf: Mapping[str, str], app: str = "segme
 
 def _answers(client: httpx.Client) -> bool:
     try:
-        return client.get("/info/").status_code == 200
+        return client.get("/health/live").status_code == 200
     except httpx.TransportError:
         return False

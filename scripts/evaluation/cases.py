@@ -12,7 +12,7 @@ from lib.errors import UnknownStructure
 from lib.labels import NamedValue, read_mask
 from lib.metrics.cohort import StructureScore, case_scores
 from lib.metrics.detection import LesionRule
-from lib.series import read_header, read_series, series_grid
+from lib.series import read_headers, read_series, series_grid
 from lib.task import Task
 from lib.volume import Array, Grid, Volume, onto_grid, read_grid, read_volume
 from scripts.evaluation.folders import Pair, series_files
@@ -95,7 +95,7 @@ def read_image(path: Path) -> Volume:
 
 def _image_grid(path: Path) -> Grid:
     if path.is_dir():
-        return series_grid([read_header(file) for file in series_files(path)])
+        return series_grid(read_headers(series_files(path)))
     return read_grid(path)
 
 

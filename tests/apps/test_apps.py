@@ -12,7 +12,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from lib.errors import InvalidSetting
-from lib.serving.routes.ohif import viewer_folder
 from lib.serving.server import create_server, load_app
 from lib.volume import Volume, write_volume
 from tests.serving.places import put_images
@@ -142,31 +141,3 @@ def test_descriptions_are_markdown_and_their_code_is_shown_as_such(client):
     assert "``" not in client.get("/openapi.json").text
     page = client.get("/docs").text
     assert "`" not in page and "<code>message</code>" in page
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "..%2f..%2f..%2fmain.py",
-        "%2e%2e/%2e%2e/app.py",
-        "/etc/passwd",
-        "..%5c..%5cmain.py",
-        "a%00b",
-        "viewer",
-        "x" * 5000,
-    ],
-)
-def test_a_way_out_of_the_viewers_folder_ends_at_its_index_page(client, path):
-    reply = client.get(f"/ohif/{path}")
-
-    assert reply.status_code == 200
-    assert reply.content == (viewer_folder() / "index.html").read_bytes()
-
-
-def test_the_viewers_nested_files_are_served(client):
-    nested = [file for file in viewer_folder().rglob("*") if file.is_file() and file.parent != viewer_folder()]
-
-    for file in nested[:20]:
-        reply = client.get(f"/ohif/{file.relative_to(viewer_folder()).as_posix()}")
-        assert reply.content == file.read_bytes()
-    assert nested

@@ -11,7 +11,7 @@ from lib.errors import SetupError
 from lib.serving.opening import open_app, task_class
 from lib.store import layout
 from lib.store.record import open_existing
-from scripts import import_masks, import_weights
+from scripts import import_labels, import_weights
 from scripts._record import ROOT
 from tests.networks.bundles import config, put_bundle
 from tests.serving.places import mask_bytes, put_images
@@ -33,7 +33,7 @@ def masks(tmp_path):
     (tmp_path / "masks").mkdir()
     for number in range(3):
         (tmp_path / "masks" / f"case_0{number}.nii.gz").write_bytes(mask_bytes(number))
-    return ["--masks", str(tmp_path / "masks"), "--author", "dr.kim"]
+    return ["--labels", str(tmp_path / "masks"), "--author", "dr.kim"]
 
 
 def told(capsys):
@@ -42,12 +42,12 @@ def told(capsys):
 
 
 def test_masks_are_imported_before_the_first_start_and_only_once(tmp_path, options, masks, capsys):
-    import_masks.main([*options, *masks, "--dry-run"])
+    import_labels.main([*options, *masks, "--dry-run"])
     assert "2 would be imported" in told(capsys)
 
-    import_masks.main([*options, *masks])
+    import_labels.main([*options, *masks])
     first = told(capsys)
-    import_masks.main([*options, *masks])
+    import_labels.main([*options, *masks])
 
     assert first[:5] == [
         "2 imported", "case_00, case_01", "0 skipped", "1 refused", "case_02.nii.gz: no image is called 'case_02'",
@@ -62,7 +62,7 @@ def test_nothing_but_refusals_is_a_failure(tmp_path, options, masks):
         (tmp_path / "masks" / f"case_0{number}.nii.gz").unlink()
 
     with pytest.raises(SystemExit, match="1"):
-        import_masks.main([*options, *masks])
+        import_labels.main([*options, *masks])
 
 
 @pytest.mark.parametrize(
@@ -70,27 +70,27 @@ def test_nothing_but_refusals_is_a_failure(tmp_path, options, masks):
     [
         (["--label-map", "1=Tail"], "'1=Tail': this task has Anterior=1, Posterior=2"),
         (["--author", "dr.\nkim"], "printable"),
-        (["--masks", "nowhere"], "is no folder"),
+        (["--labels", "nowhere"], "is no folder"),
         (["--studies", "nowhere"], "is no folder"),
         (["--conf", "labels", "Anterior=2"], "made with Anterior=1"),
         (["--app", "apps/none"], "holds no main.py"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_sentence(options, masks, more, message):
-    import_masks.main([*options, *masks, "--dry-run"])
+    import_labels.main([*options, *masks, "--dry-run"])
 
     with pytest.raises(SystemExit, match=message):
-        import_masks.main([*options, *masks, *more])
+        import_labels.main([*options, *masks, *more])
 
 
 def test_beside_a_running_server_known_images_get_their_masks(tmp_path, options, masks, capsys):
-    import_masks.main([*options, *masks, "--dry-run"])
+    import_labels.main([*options, *masks, "--dry-run"])
     put_images(tmp_path / "studies", 3)
     capsys.readouterr()
 
     with (tmp_path / "data" / layout.LOCK).open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        import_masks.main([*options, *masks])
+        import_labels.main([*options, *masks])
 
     # The third image came while the server ran, which looks at the studies itself.
     assert told(capsys)[0] == "2 imported"

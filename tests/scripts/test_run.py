@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,7 +44,7 @@ def test_help_lists_the_options_without_loading_a_network():
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
 
     assert result.stdout.endswith("False\n"), result.stderr
-    for option in ("--app", "--studies", "--data", "--host", "--port", "--conf"):
+    for option in ("--app", "--studies", "--data", "--host", "--port", "--conf", "--no-viewer"):
         assert option in result.stdout
 
 
@@ -50,6 +52,33 @@ def test_without_options_it_serves_the_segmentation_app_to_this_machine():
     options = parser().parse_args([])
 
     assert (options.app, options.host, options.port, options.conf) == ("apps/segmentation", "127.0.0.1", 8000, [])
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Callable[..., list[str]]:
+    """What ``scripts/run`` starts with options, where everything is installed; fetching the viewer fails."""
+    scripts, programs = tmp_path / "a project" / "scripts", tmp_path / "a project" / ".venv" / "bin"
+    scripts.mkdir(parents=True)
+    programs.mkdir(parents=True)
+    shutil.copy(ROOT / "scripts" / "run", scripts)
+    for program, does in ((scripts / "install", "exit 0"), (programs / "python", 'echo "$@"; [ "$2" = lib.serving ]')):
+        program.write_text(f"#!/bin/sh\n{does}\n")
+        program.chmod(0o755)
+
+    def run_it(*options: str) -> list[str]:
+        result = subprocess.run([scripts / "run", *options], capture_output=True, text=True, timeout=60, check=True)
+        return result.stdout.splitlines()
+
+    return run_it
+
+
+def test_the_viewer_is_fetched_first_and_its_lack_stops_nothing(started):
+    assert started("--port", "8001") == ["-m scripts.fetch_viewer", "-m lib.serving --port 8001"]
+
+
+@pytest.mark.parametrize("option", ["--no-viewer", "--help", "-h"])
+def test_the_viewer_is_not_fetched_for_who_does_not_want_it(started, option):
+    assert started("--port", "8001", option) == [f"-m lib.serving --port 8001 {option}"]
 
 
 def test_settings_are_pairs():

@@ -11,12 +11,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from lib.networks.checkpoint import Checkpoint
+from lib.refinement.learn import RefineOptions, learn_to_refine
 from lib.serving.inference import Draftsman
 from lib.serving.loop import LabelingLoop
 from lib.serving.server import create_server, load_app
-from lib.serving.worker import run_job
+from lib.serving.worker import WORK, run_job
 from lib.task import Task, numbered
 from lib.training.finetune import FinetuneOptions, finetune
+from tests.refinement.pairs import pair
 from tests.serving.places import CONF, STRUCTURES, Server, put_images, server
 from tests.training.shapes import case
 
@@ -47,6 +49,15 @@ def weights() -> bytes:
 
 
 @pytest.fixture(scope="session")
+def refiner_weights() -> bytes:
+    """A checkpoint of a refiner that has learned the two blocks a little."""
+    task = Task("segmentation", "Two blocks", numbered(STRUCTURES))
+    options = RefineOptions(seconds=60.0, max_epochs=12, device="cpu")
+    pairs = [pair(seed) for seed in range(3)]
+    return learn_to_refine(pairs, None, task, options, lambda progress: None, lambda: False).to_bytes()
+
+
+@pytest.fixture(scope="session")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server process with twelve images, shared by the tests that train nothing or come first."""
     folder = tmp_path_factory.mktemp("running")
@@ -70,12 +81,20 @@ class Here:
 
     def work(self) -> None:
         """Does all waiting jobs."""
-        while (job := self.app.record.jobs.claim("tests")) is not None:
+        while (job := self.app.record.jobs.claim("tests", tuple(WORK))) is not None:
             run_job(self.app.record, self.app.library, job, lambda: None)
+        self.app.refine_jobs.do_all()
 
     def put_weights(self, content: bytes) -> None:
         """Lets these weights serve."""
-        response = self.client.put("/model/segmentation", files={"file": ("model.pt", content)})
+        self._put("segmentation", content)
+
+    def put_refiner(self, content: bytes) -> None:
+        """Lets these weights refine."""
+        self._put("segmentation_refine", content)
+
+    def _put(self, model: str, content: bytes) -> None:
+        response = self.client.put(f"/model/{model}", files={"file": ("model.pt", content)})
         assert response.status_code == 200, response.text
 
 
@@ -88,7 +107,7 @@ def open_app(tmp_path: Path) -> Iterator[Callable[..., Here]]:
         studies, data = tmp_path / "studies", tmp_path / "data"
         put_images(studies, images)
         app = load_app(APPS / "segmentation", str(studies), {**CONF, "data": str(data), **conf})
-        app.drafting.compute = Draftsman().draft
+        app.drafting.compute = app.refining.compute = Draftsman().draft
         app.look()
         client = TestClient(create_server(app), base_url="http://127.0.0.1", raise_server_exceptions=False)
         opened.append(Here(client, app, studies, data))

@@ -22,7 +22,7 @@ from scripts.benchmarks.common import served
 from tests.training.shapes import drawn
 
 STRUCTURES = ("Anterior", "Posterior")
-CONF = {"labels": ",".join(STRUCTURES), "train_after": "0", "rescan": "0"}
+CONF = {"labels": ",".join(STRUCTURES), "train_after": "0", "rescan": "0", "ahead": "0"}
 """Two structures, and nothing that happens by itself."""
 
 LABEL_INFO = [{"name": "Anterior", "idx": 1}, {"name": "Posterior", "idx": 2}]

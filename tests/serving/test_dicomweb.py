@@ -21,7 +21,8 @@ from dicomweb_client import DICOMfileClient, DICOMwebClient
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
 
-from lib.dicom.segmentation import Algorithm, Provenance, read_segmentation, write_segmentation
+from lib.dicom.provenance import Algorithm, Provenance
+from lib.dicom.segmentation import read_segmentation, write_segmentation
 from lib.dicom.source import SourceSeries, read_source
 from lib.phantoms.breast import BreastParameters, draw_mammogram
 from lib.phantoms.dicom_mammogram import write_mammogram
@@ -206,6 +207,69 @@ def test_a_client_that_reads_the_files_themselves_finds_the_same(place: Place) -
     }
     assert len(wanted) == 6 * len(place.series) + 2
     assert found == wanted
+
+
+@pytest.mark.parametrize(
+    ("level", "wanted"),
+    [("studies", {"PatientID": "p3"}), ("studies", {"StudyDate": "20240101", "PatientID": "p*"}),
+     ("studies", {"PatientName": "Phantom^p?"}), ("series", {"Modality": "MG"}),
+     ("series", {"Modality": "CT", "PatientID": "p1"}), ("series", {"SeriesDescription": "Phantom*"}),
+     ("instances", {"PatientID": "p2", "InstanceNumber": "4"}), ("instances", {"PatientID": "p2", "Modality": "MR"}),
+     ("instances", {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"})],
+)  # fmt: skip
+def test_filters_find_what_a_client_that_reads_the_files_finds(
+    place: Place, level: str, wanted: dict[str, str]
+) -> None:
+    files = DICOMfileClient(f"file://{place.server.studies}", in_memory=True, update_db=True)
+    keyword = {"studies": "StudyInstanceUID", "series": "SeriesInstanceUID", "instances": "SOPInstanceUID"}[level]
+
+    from_files, found = (
+        {value(one, keyword) for one in getattr(client, f"search_for_{level}")(search_filters=wanted)}
+        for client in (files, place.client)
+    )
+
+    assert found == from_files
+    assert found or wanted.get("Modality") == "MR"
+
+
+@pytest.mark.parametrize("level", ["studies", "series", "instances"])
+def test_pages_together_are_all_results(place: Place, level: str) -> None:
+    search = getattr(place.client, f"search_for_{level}")
+    wanted = {"Modality": "CT"} if level != "studies" else {}
+    every = search(search_filters=wanted)
+
+    pages = [search(search_filters=wanted, limit=4, offset=offset) for offset in range(0, len(every) + 4, 4)]
+
+    assert [one for page in pages for one in page] == every
+    assert pages[-1] == []
+
+
+def test_more_attributes_come_by_name_or_all_at_once(place: Place) -> None:
+    uid = place.series["read"]
+    study = place.study_of(uid)
+
+    plain, more, every = (
+        place.client.search_for_instances(study, uid, fields=fields)[0] for fields in (None, ["00280030"], ["all"])
+    )
+
+    assert more == plain | {"00280030": {"vr": "DS", "Value": [1.3, 0.7]}}
+    assert every == every | more and len(every) > len(more)
+
+
+def test_one_instance_is_read_in_each_way_that_all_are(place: Place) -> None:
+    uid = place.series["read"]
+    study, first = place.study_of(uid), pydicom.dcmread(place.paths("read")[0])
+    client, one = place.client, (place.study_of(uid), uid, first.SOPInstanceUID)
+
+    told = client.retrieve_series_metadata(study, uid)
+
+    assert client.retrieve_instance(*one) == first
+    assert client.retrieve_instance_metadata(*one) == told[0]
+    assert client.retrieve_study_metadata(study) == told
+    assert [each.SOPInstanceUID for each in client.iter_series(study, uid)] == [
+        value(each, "SOPInstanceUID") for each in told
+    ]
+    assert client.retrieve_instance_frames(*one, [1], media_types=("application/octet-stream",)) == [first.PixelData]
 
 
 def test_what_is_no_attribute_and_what_is_no_number_is_refused(place: Place) -> None:
@@ -462,7 +526,7 @@ def as_an_image(dataset: Dataset) -> None:
      (in_another_study, 409, "belongs to the study 1.2.3, wanted is", 0x0110),
      (of_another_series, 409, "refers to no image of this server.* 1.2.3", 0x0110),
      (in_another_frame, 422, "lies in the frame of reference 1.2.3", 0xC000),
-     (as_an_image, 422, "Only DICOM segmentations are stored here, found CT Image Storage", 0x0122)],
+     (as_an_image, 422, "Only DICOM segmentations and structure sets are stored here, found CT Image Storage", 0x0122)],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_with_one_sentence(
     place: Place, spoil: Callable[[Dataset], None], status: int, message: str, reason: int
@@ -509,13 +573,6 @@ def test_a_body_that_is_no_dicom_is_refused(place: Place, body: bytes, media_typ
 
 
 # --- In the process of the tests --------------------------------------------------------------------------------------
-
-
-def test_the_viewer_reads_where_the_studies_are(here: Here) -> None:
-    told = here.client.get("/ohif/app-config.js")
-
-    assert told.headers["content-type"].startswith("text/javascript")
-    assert "wadoRoot: '/dicomweb'" in told.text and "http" not in told.text
 
 
 def test_a_draft_names_its_model_and_is_to_be_had_as_a_segmentation(

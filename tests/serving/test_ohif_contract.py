@@ -71,6 +71,8 @@ def test_a_training_is_asked_for_by_model_name(here: Here) -> None:
     reply = here.client.post("/train/", json={"segmentation": {"seconds": 3, "max_epochs": 2}})
 
     assert reply.status_code == 200
+    # The refiner, which is a trainer too, is not trained along.
+    assert list(reply.json()) == ["segmentation"]
     assert reply.json()["segmentation"]["result"]["status"] == "SUBMITTED"
     assert here.client.get("/train/").json()["request"] == {"seconds": 3.0, "max_epochs": 2}
 

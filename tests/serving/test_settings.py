@@ -7,8 +7,17 @@ from typing import Any
 
 import pytest
 
-from lib.errors import InvalidSetting
-from lib.serving.settings import READERS, TASK_FILE, Settings, configured, default_data, read_settings
+from lib.errors import InvalidSetting, SetupError
+from lib.serving.settings import (
+    READERS,
+    TASK_FILE,
+    Settings,
+    StudiesServer,
+    configured,
+    default_data,
+    read_settings,
+    studies_place,
+)
 from lib.stages import Role
 from lib.task import Task, numbered
 
@@ -24,6 +33,7 @@ READ: dict[str, tuple[str, Any]] = {
     "encoder": ("small", "small"),
     "encoder_weights": ("/sam.pth", Path("/sam.pth")),
     "loss": ("asymmetric", "asymmetric"),
+    "ahead": ("5", 5),
     "train_after": ("8", 8),
     "train_seconds": ("2.5", 2.5),
     "role": ("annotator", Role.ANNOTATOR),
@@ -31,6 +41,9 @@ READ: dict[str, tuple[str, Any]] = {
     "store": ("sqlite:///x.db", "sqlite:///x.db"),
     "ignore": ("*_mask.nii.gz,derivatives/*", "*_mask.nii.gz,derivatives/*"),
     "rescan": ("0", 0.0),
+    "studies_login": ("/login", Path("/login")),
+    "studies_author": (" pacs ", "pacs"),
+    "cache_gib": ("0.5", 0.5),
     "max_upload_mib": ("10", 10),
     "assign_minutes": ("30", 30.0),
     "auth": ("tokens", "tokens"),
@@ -81,6 +94,7 @@ def test_an_unknown_key_is_refused_with_the_accepted_ones() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "wanted"),
     [
+        ("ahead", "-1", "a number of 0 or more, found '-1'"),
         ("train_after", "often", "a number of 0 or more, found 'often'"),
         ("train_after", "-1", "a number of 0 or more, found '-1'"),
         ("train_after", "1.5", "a number of 0 or more"),
@@ -231,3 +245,37 @@ def test_a_weight_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_an_encoder_for_images_of_one_slice_is_refused_for_volumes(tmp_path: Path) -> None:
     with pytest.raises(InvalidSetting, match=r"--conf encoder small is for images of one slice; .* works on volumes"):
         configured(ORGANS, Settings(tmp_path, encoder="small"), None)
+
+
+# --- Where the studies are --------------------------------------------------------------------------------------------
+
+
+def test_studies_are_a_folder_or_a_dicomweb_server(tmp_path):
+    login = tmp_path / "login"
+    login.write_text("label:secret")
+    settings = read_settings({"studies_login": str(login), "cache_gib": "0.5"}, "segmentation")
+
+    assert studies_place(str(tmp_path), settings) == tmp_path
+    assert studies_place("https://pacs/dicom-web/", settings) == StudiesServer(
+        "https://pacs/dicom-web", login, cache_bytes=2**29
+    )
+
+
+@pytest.mark.parametrize("address", ["ftp://pacs/dicom-web", "https:///dicom-web", "https://pacs/dicom-web?key=1"])
+def test_other_addresses_are_refused(address):
+    with pytest.raises(SetupError, match="is no address of a DICOMweb server, such as https://host/dicom-web"):
+        studies_place(address, read_settings({}, "segmentation"))
+
+
+def test_a_password_in_the_address_is_refused_and_not_repeated():
+    with pytest.raises(SetupError, match="would be seen by everybody") as refused:
+        studies_place("https://label:secret@pacs/dicom-web", read_settings({}, "segmentation"))
+
+    assert "secret" not in str(refused.value)
+
+
+def test_a_login_that_is_no_file_is_refused(tmp_path):
+    settings = read_settings({"studies_login": str(tmp_path / "none")}, "segmentation")
+
+    with pytest.raises(InvalidSetting, match=r"is no file\. It holds NAME:PASSWORD, or a bearer token"):
+        studies_place("https://pacs/dicom-web", settings)

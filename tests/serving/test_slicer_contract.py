@@ -54,6 +54,13 @@ def test_a_model_is_listed_before_it_has_weights(here: Here) -> None:
     assert {"trainers", "strategies", "scoring", "train_stats", "datastore"} <= info.keys()
 
 
+def test_the_model_that_drafts_is_listed_first_since_slicer_chooses_that(here: Here) -> None:
+    info = here.client.get("/info/").json()
+
+    assert list(info["models"]) == list(info["trainers"]) == ["segmentation", "segmentation_refine"]
+    assert {model["type"] for model in info["models"].values()} == {"segmentation"}
+
+
 def test_every_value_of_a_config_has_a_type_that_the_option_table_knows(here: Here, weights: bytes) -> None:
     def values() -> list[Any]:
         info = here.client.get("/info/").json()
@@ -171,7 +178,8 @@ def test_the_progress_bar_finds_what_it_divides_by(here: Here) -> None:
     put_label(here.client, "case_00", mask_bytes(0))
     here.client.post("/train/segmentation", json={"seconds": 1})
 
-    (stats,) = here.client.get("/info/").json()["train_stats"].values()
+    # Slicer looks at the first trainer only.
+    stats, _ = here.client.get("/info/").json()["train_stats"].values()
 
     # The plugin computes 100 * epoch / total_epochs and takes a training with a total_time for ended.
     assert stats["total_epochs"] >= 1

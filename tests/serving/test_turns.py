@@ -3,7 +3,7 @@
 import threading
 
 from lib.serving.inference import Drafted, Order
-from lib.serving.turns import Turns
+from lib.serving.turns import NOBODY, Turns
 from tests.serving.conftest import Here
 
 
@@ -39,6 +39,28 @@ def test_who_comes_back_stands_at_the_end():
     assert served(turns, 2) == ["second", "third"]
 
 
+def test_what_nobody_waits_for_comes_last_however_early_it_was_put():
+    turns: Turns[str] = Turns()
+    turns.put(NOBODY, "ahead")
+    turns.put("kim", "first")
+    turns.put("kim", "second")
+    turns.put("lee", "third")
+
+    assert served(turns, 4) == ["first", "third", "second", "ahead"]
+
+
+def test_what_somebody_wants_after_all_takes_that_persons_turn():
+    turns: Turns[str] = Turns()
+    turns.put(NOBODY, "a")
+    turns.put(NOBODY, "b")
+    turns.put("kim", "c")
+
+    turns.adopt("lee", lambda waiting: waiting == "b")
+    turns.put("kim", "d")
+
+    assert served(turns, 4) == ["c", "b", "d", "a"]
+
+
 def test_a_waiting_thread_gets_what_comes_later():
     turns: Turns[str] = Turns()
     got: list[str | None] = []
@@ -59,6 +81,7 @@ def test_closing_gives_back_what_is_left_and_ends_the_waiting():
 
     assert turns.close() == ["a", "c", "b"]
     assert turns.get() is None
+    assert turns.put("kim", "too late") is False
 
 
 def test_drafts_are_made_in_the_name_of_who_asks(here: Here, weights: bytes):

@@ -76,14 +76,9 @@ def in_one_file(folder: Path) -> None:
     change(next(folder.iterdir()), NumberOfFrames=6)
 
 
-def of_another_modality(folder: Path) -> None:
-    series(folder, "MR", np.abs(HEAD))
-
-
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (of_another_modality, "is MR, the task hemorrhage works on CT"),
         (without_spacing, "PixelSpacing"),
         (with_a_gap, "A slice is probably missing; send the series again"),
         (in_colour, "is a colour image"),
@@ -98,6 +93,27 @@ def test_a_series_that_is_no_head_ct_is_left_out_with_its_reason(opened, tmp_pat
 
     assert listing["objects"] == {}
     assert any(reason in entry["reason"] for entry in listing["quarantined"].values())
+
+
+@pytest.mark.parametrize("is_whole", [True, False], ids=["whole", "with a gap"])
+def test_a_series_of_another_modality_is_no_image_of_the_task_and_says_so(opened, tmp_path, is_whole):
+    slices = series(tmp_path / "studies" / "mr", "MR", np.abs(HEAD))
+    if not is_whole:
+        slices[2].unlink()
+    client = opened("hemorrhage")
+
+    listing, counts = client.get("/datastore/?output=all").json(), client.get("/datastore/").json()
+    (image_id,) = listing["no_image"]
+    reply = client.post(f"/infer/hemorrhage?image={image_id}")
+    sent = client.put(f"/datastore/image?image={image_id}", files={"file": ("head.nii.gz", b"another one")})
+
+    assert (listing["objects"], listing["quarantined"]) == ({}, {})
+    assert (counts["total"], counts["quarantined"], counts["no_image"]) == (0, 0, 1)
+    assert "id" not in client.post("/activelearning/first", json={}).json()
+    assert client.get("/dicomweb/studies").json() == []
+    assert reply.status_code == 422
+    assert "is MR, the task hemorrhage works on CT. Keep it elsewhere, or" in reply.json()["detail"]
+    assert sent.status_code == 409
 
 
 def test_values_that_are_no_hu_are_told_when_a_draft_is_wanted(opened, tmp_path):
@@ -144,7 +160,7 @@ def test_a_volume_in_the_folder_of_mammograms_is_left_out_with_its_reason(opened
 
     listing = opened("mass").get("/datastore/?output=all").json()
 
-    assert "works on single images of one slice" in listing["quarantined"]["chest"]["reason"]
+    assert "works on single images of one slice" in listing["no_image"]["chest"]["reason"]
 
 
 def test_an_uploaded_volume_is_refused_by_the_mass_app(opened, tmp_path):

@@ -45,7 +45,7 @@ def test_a_rule_goes_on_drafting_until_a_case_shows_that_a_model_is_better(score
     found = verdict(scores, Rival("the rule mass", scores, is_rule=True))
 
     assert found.state == "kept"
-    assert found.reason.startswith("not validated: no validation case that shows a difference; the rule mass goes on")
+    assert found.reason.startswith("not validated: no validation case that shows a difference; the rule mass stays")
 
 
 def test_the_first_measured_version_serves():

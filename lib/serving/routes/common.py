@@ -13,10 +13,12 @@ from fastapi import Depends, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse
 from starlette.background import BackgroundTask
 
-from lib.errors import InvalidRequest, TooLarge
+from lib.errors import InvalidRequest, NotFound, TooLarge
 from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.loop import LabelingLoop
+from lib.store.annotations import Annotation
 from lib.store.files import full_disk_told
+from lib.store.listings import Listing
 
 COPY_BYTES = 1 << 20
 
@@ -24,7 +26,7 @@ PLAIN = frozenset(string.ascii_letters + string.digits + "._-")
 """Letters of a client's file name that are kept."""
 
 BYTES = "application/octet-stream"
-"""Media type of every file that is sent, as MONAI Label's clients know it."""
+"""Media type of files that are sent, as MONAI Label's clients know it."""
 
 
 def _app_of(request: Request) -> Any:
@@ -93,11 +95,42 @@ def received(app: LabelingLoop, upload: UploadFile) -> Path:
     return Path(name)
 
 
-def sent(path: Path, name: str, *, delete: bool = False) -> FileResponse:
+def told_saved(app: LabelingLoop, annotation: Annotation) -> dict[str, Any]:
+    """What a client is told of an annotation that was just stored, with the jobs that follow on it."""
+    return {
+        **app.saved(annotation),
+        "image": annotation.image,
+        "label": annotation.image,
+        "tag": annotation.tag,
+        "split": app.record.images.get(annotation.image).split,
+        "version": annotation.version,
+        "stage": annotation.stage,
+        "author": annotation.author,
+        "parent": annotation.parent,
+    }
+
+
+def viewable(app: LabelingLoop, image_id: str) -> Listing:
+    """How viewers find an image.
+
+    Raises:
+        UnknownImage: if there is none with this id.
+        UnreadableImage: if it is none, or quarantined; with the reason.
+        NotFound: if viewers cannot show it.
+    """
+    app.library.readable(image_id)
+    app.dicom.list_new()
+    listing = app.record.listings.of_image(image_id)
+    if listing is None:
+        raise NotFound(f"Viewers cannot show image {image_id!r}; the server's log says why.")
+    return listing
+
+
+def sent(path: Path, name: str, *, media_type: str = BYTES, delete: bool = False) -> FileResponse:
     """Streams a file under a name for the client; a temporary one is deleted afterwards."""
     return FileResponse(
         path,
-        media_type=BYTES,
+        media_type=media_type,
         filename=name,
         background=BackgroundTask(path.unlink, missing_ok=True) if delete else None,
     )

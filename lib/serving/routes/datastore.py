@@ -13,8 +13,9 @@ from fastapi.responses import FileResponse
 
 from lib.errors import InvalidRequest, NotFound
 from lib.serving.datastore import LABEL_SUFFIX, annotation_info
+from lib.serving.measuring import efforts
 from lib.serving.requests import Submission, read_params
-from lib.serving.routes.common import App, FormBody, JsonText, OneFile, Who, received, sent
+from lib.serving.routes.common import App, FormBody, JsonText, OneFile, Who, received, sent, told_saved
 from lib.store.annotations import TAG_FINAL
 from lib.volume import suffix_of
 
@@ -109,19 +110,7 @@ def save_label(
         annotation = app.datastore().store(submission, path, who(submission.client_id))
     finally:
         path.unlink(missing_ok=True)
-    split = app.record.images.get(image).split
-    told = app.on_save_label(image, image)
-    return {
-        **told,
-        "image": image,
-        "label": image,
-        "tag": submission.tag,
-        "split": split,
-        "version": annotation.version,
-        "stage": annotation.stage,
-        "author": annotation.author,
-        "parent": annotation.parent,
-    }
+    return told_saved(app, annotation)
 
 
 @router.get("/label")
@@ -173,9 +162,13 @@ def put_label_params(app: App, who: Who, label: str, tag: str = TAG_FINAL, param
 
 @router.get("/label/history")
 def history(app: App, image: str) -> list[dict[str, Any]]:
-    """All versions of an image's annotation, oldest first, withdrawn ones included."""
+    """All versions of an image's annotation, oldest first, withdrawn ones included, with what experts changed."""
     app.record.images.get(image)
-    return [annotation_info(annotation) for annotation in app.record.annotations.history(image)]
+    changed = efforts(app.record, image)
+    return [
+        {**annotation_info(annotation), "effort": changed.get(annotation.version)}
+        for annotation in app.record.annotations.history(image)
+    ]
 
 
 @router.get("/scores")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from lib.errors import InvalidRequest
@@ -17,8 +20,10 @@ from lib.serving.dicomweb import MOST, InstanceHeader, Json, Part, Search, bulk_
 from lib.serving.gate import note_refusal
 from lib.serving.hosts import is_loopback
 from lib.serving.loop import LabelingLoop
+from lib.serving.parts import ReceivedParts
+from lib.serving.relay import Relay
 from lib.serving.routes.common import App, Who
-from lib.serving.stow import Refused, Storing, received_objects, told_stored
+from lib.serving.stow import Refused, Storing, received_object, told_stored
 from lib.serving.studies import Series
 
 PREFIX = "/dicomweb"
@@ -30,7 +35,26 @@ OCTETS = "application/octet-stream"
 JSON_REPLY: dict[int | str, dict[str, Any]] = {200: {"content": {DICOM_JSON: {}}}}
 PARTS_REPLY: dict[int | str, dict[str, Any]] = {200: {"content": {"multipart/related": {}}}}
 
-router = APIRouter(prefix=PREFIX, tags=["DICOMweb"])
+
+class Relayed(APIRoute):
+    """A route that passes on what the server of the studies has to answer, if there is such a server."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What answers a request."""
+        answered_here = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            relay: Relay | None = request.app.state.loop.relay
+            if relay is not None and request.method == "GET":
+                passed = await run_in_threadpool(_passed, relay, request)
+                if passed is not None:
+                    return passed
+            return await answered_here(request)
+
+        return answer
+
+
+router = APIRouter(prefix=PREFIX, tags=["DICOMweb"], route_class=Relayed)
 
 
 def _told(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -40,15 +64,38 @@ def _told(content: Any, status: int = 200, headers: dict[str, str] | None = None
 def _parts(parts: Iterable[Part], kind: str) -> Response:
     boundary = secrets.token_hex(16)
     media_type = f'multipart/related; type="{kind}"; boundary={boundary}'
-    return StreamingResponse(multipart(parts, boundary), media_type=media_type)
+    pieces = multipart(parts, boundary)
+    if isinstance(parts, list) and all(isinstance(part.content, bytes) for part in parts):
+        # What is in memory already is sent at once: each piece of a stream takes a turn of a thread.
+        return Response(b"".join(pieces), media_type=media_type)
+    return StreamingResponse(pieces, media_type=media_type)
 
 
-def _address(request: Request, study: str, series: str = "", instance: str = "") -> str:
+def _passed(relay: Relay, request: Request) -> Response | None:
+    """The answer of the server of the studies; ``None`` if this server answers by itself."""
+    uids = request.path_params
+    address = request.url.path.partition(PREFIX)[2].strip("/")
+    query = request.query_params.multi_items()
+    if "study" in uids and relay.is_here(uids["study"], uids.get("series", ""), uids.get("instance", "")):
+        return None
+    if address.rpartition("/")[2] in ("studies", "series", "instances"):
+        return _told(relay.found(unquote(address), query, _root(request)))
+    if address.endswith("/metadata"):
+        return _told(relay.metadata(unquote(address), _root(request)))
+    passed = relay.passed(unquote(address), request.headers.get("accept", "*/*"), query)
+    return StreamingResponse(passed.body, headers={"content-type": passed.media_type})
+
+
+def _root(request: Request) -> str:
     url = request.base_url
     if url.port is None and is_loopback(url.hostname) and request.scope.get("server"):
         # dicomweb-client leaves the port out of its Host.
         url = url.replace(port=request.scope["server"][1])
-    root = f"{str(url).rstrip('/')}{PREFIX}/studies/{study}"
+    return f"{str(url).rstrip('/')}{PREFIX}"
+
+
+def _address(request: Request, study: str, series: str = "", instance: str = "") -> str:
+    root = f"{_root(request)}/studies/{study}"
     root += f"/series/{series}" if series else ""
     return root + (f"/instances/{instance}" if instance else "")
 
@@ -189,6 +236,13 @@ def retrieve_bulkdata(study: str, series: str, instance: str, tag: str, app: App
     return _parts(parts, parts[0].media_type.partition(";")[0])
 
 
+@router.get("/studies/{study}/series/{series}/instances/{instance}/{more}", include_in_schema=False)
+@router.get("/studies/{study}/series/{series}/instances/{instance}/{more}/{deeper:path}", include_in_schema=False)
+def retrieve_more() -> Response:
+    """Other renderings and attributes, which only a server of the studies may have."""
+    raise HTTPException(404)
+
+
 # STOW-RS.
 
 PARTS: dict[str, Any] = {"multipart/related": {"schema": {"type": "string", "format": "binary"}}}
@@ -198,26 +252,34 @@ STOW: dict[str, Any] = {"requestBody": {"required": True, "content": PARTS}}
 @router.post("/studies", responses=JSON_REPLY, response_class=Response, openapi_extra=STOW)
 async def store(app: App, who: Who, request: Request) -> Response:
     """Submits segmentations as corrections of the images that they refer to; `client_id` names the author."""
-    return await run_in_threadpool(_stored, app, who, request, await request.body(), "")
+    return await _received(app, who, request, "")
 
 
 @router.post("/studies/{study}", responses=JSON_REPLY, response_class=Response, openapi_extra=STOW)
 async def store_in_study(study: str, app: App, who: Who, request: Request) -> Response:
     """The same for segmentations of one study."""
-    return await run_in_threadpool(_stored, app, who, request, await request.body(), study)
+    return await _received(app, who, request, study)
 
 
-def _stored(app: LabelingLoop, who: Who, request: Request, body: bytes, study: str) -> Response:
-    objects = received_objects(body, request.headers.get("content-type", ""))
+async def _received(app: LabelingLoop, who: Who, request: Request, study: str) -> Response:
+    with ReceivedParts(request.headers.get("content-type", ""), app.temporary) as parts:
+        async for piece in request.stream():
+            # The disk may be slow: not in the event loop.
+            await run_in_threadpool(parts.write, piece)
+        return await run_in_threadpool(_stored, app, who, request, parts.files(), study)
+
+
+def _stored(app: LabelingLoop, who: Who, request: Request, files: Sequence[Path], study: str) -> Response:
+    objects = [received_object(path) for path in files]
     annotator = who(request.query_params.get("client_id"))
     try:
-        stored = Storing(app.dicom).store(objects, study, annotator)
+        stored = Storing(app.dicom, app.relay.remote if app.relay else None).store(objects, study, annotator)
     except Refused as refused:
         note_refusal(request.method, request.url.path, refused.error)
         return _told(refused.told, refused.status)
     for each in stored:
         if each.annotation is not None:
-            app.on_save_label(each.annotation.image, each.annotation.image)
+            app.saved(each.annotation)
     return _told(
         told_stored(stored, lambda each: _address(request, each.study_uid, each.series_uid, each.received.instance_uid))
     )

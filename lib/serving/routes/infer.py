@@ -1,4 +1,4 @@
-"""``/infer``: a draft of an image."""
+"""``/infer``: a draft of an image, or a refined mask."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import APIRouter, File, UploadFile
 from fastapi.responses import JSONResponse, Response
@@ -36,6 +36,14 @@ class Output(StrEnum):
     DICOM_SEG = "dicom_seg"
 
 
+class Sent(NamedTuple):
+    """What came with a request only for it."""
+
+    session_id: str
+    file: UploadFile | None
+    label: UploadFile | None
+
+
 @router.post("/{model}", response_model=None, dependencies=[FormBody])
 async def infer(  # noqa: PLR0913 - MONAI Label's own parameters
     model: str,
@@ -45,32 +53,34 @@ async def infer(  # noqa: PLR0913 - MONAI Label's own parameters
     session_id: str = "",
     params: JsonText = "{}",
     file: Annotated[UploadFile | None, File(description="an image that only comes for this")] = None,
-    label: Annotated[UploadFile | None, File(description="not used so far")] = None,
+    label: Annotated[UploadFile | None, File(description="a mask to be refined, that only comes for this")] = None,
     output: Output = Output.ALL,
 ) -> Response:
-    """Drafts an image of the data set (the draft is stored), an uploaded file, or a session's image."""
+    """Drafts an image of the data set (the draft is stored), an uploaded file, or a session's image.
+
+    `NAME_refine` refines the mask `label`, or version `version` (in `params`), or what is there.
+    """
     asked = read_params(params)
     refuse_redirection(asked)
     request = {**asked, "model": model, "image": image, "asker": who(asked.get("client_id")).name}
     wait = asyncio.get_running_loop().run_in_executor
-    return await wait(WAITING, _answer, app, request, session_id, file, output)
+    return await wait(WAITING, _answer, app, request, Sent(session_id, file, label), output)
 
 
-def _answer(
-    app: LabelingLoop, request: dict[str, Any], session_id: str, file: UploadFile | None, output: Output
-) -> Response:
+def _answer(app: LabelingLoop, request: dict[str, Any], came: Sent, output: Output) -> Response:
     if output is Output.DICOM_SEG:
-        _refuse_no_series(app, request["image"], is_stored=not session_id and file is None)
-    uploaded = _uploaded(app, file) if file is not None else None
+        _refuse_no_series(app, request["image"], is_stored=not any(came))
+    uploaded = [_uploaded(app, file) if file is not None else None for file in (came.file, came.label)]
+    image, request["rough"] = uploaded
     try:
-        if session_id:
-            request["files"] = app.sessions().get(session_id, touch=True).files
-        elif uploaded is not None:
-            request["files"] = (uploaded,)
+        if came.session_id:
+            request["files"] = app.sessions().get(came.session_id, touch=True).files
+        elif image is not None:
+            request["files"] = (image,)
         result = app.infer(request)
     finally:
-        if uploaded is not None:
-            uploaded.unlink(missing_ok=True)
+        for path in filter(None, uploaded):
+            path.unlink(missing_ok=True)
     mask, told = Path(result["file"]), result["params"]
     if output is Output.DICOM_SEG:
         mask.unlink()

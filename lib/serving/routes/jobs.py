@@ -62,11 +62,12 @@ def train_status(app: App, all: bool = False, check_if_running: bool = False) ->
 
 @train.post("/", include_in_schema=False)
 def train_all(app: App, params: Params = None, run_sync: bool = False) -> dict[str, Any]:
-    """Queues a training of every model."""
+    """Queues a training of the models that the body names, or else of every model."""
     _refuse_sync(run_sync)
     asked = params or {}
     found: dict[str, Any] = {}
-    for model in app.info()["trainers"]:
+    trainers = app.info()["trainers"]
+    for model in [name for name in trainers if name in asked] or trainers:
         own = asked.get(model) or {}
         if not isinstance(own, dict):
             raise InvalidRequest(f"The entry {model!r} must be a JSON object such as {{}}, found {own!r}.")
@@ -142,7 +143,8 @@ def batch_infer(
 ) -> dict[str, Any]:
     """Queues drafts of many images; those that have one are not computed again."""
     _refuse_sync(run_sync)
-    app.find_infer(model)
+    if app.find_infer(model) is not app.find_infer(app.record.models.name):
+        raise InvalidRequest(f"Many images are drafted at once, by {app.record.models.name}; masks are refined singly.")
     app.drafting.source()
     ids = app.record.images.ids(*STANDINGS[images])
     limit = (params or {}).get("max_batch_size") or 0

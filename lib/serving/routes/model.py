@@ -17,8 +17,7 @@ router = APIRouter(prefix="/model", tags=["Model"])
 
 
 def _serving(app: LabelingLoop, model: str) -> Model:
-    app.find_infer(model)
-    serving = app.record.models.serving()
+    serving = app.models_of(model).serving()
     if serving is None:
         raise UnknownModel(f"No version of {model} serves yet: train first, or upload weights.")
     return serving
@@ -45,7 +44,6 @@ def _weights_info(model: Model) -> dict[str, Any]:
 @router.get("/versions/{model}")
 def versions(model: str, app: App) -> list[dict[str, Any]]:
     """All versions, oldest first, with what they learned from and how they did."""
-    app.find_infer(model)
     return [
         {
             **_weights_info(version),
@@ -55,15 +53,14 @@ def versions(model: str, app: App) -> list[dict[str, Any]]:
             "metrics": version.metrics,
             "created": version.created.isoformat(),
         }
-        for version in app.record.models.every()
+        for version in app.models_of(model).every()
     ]
 
 
 @router.post("/serve/{model}")
 def serve(model: str, version: int, app: App, who: Who) -> dict[str, Any]:
     """Makes a version the serving one, for example to go back to an earlier one."""
-    app.find_infer(model)
-    return _weights_info(app.record.models.serve(version, who(None).name))
+    return _weights_info(app.models_of(model).serve(version, who(None).name))
 
 
 @router.get("/{model}")
@@ -75,10 +72,10 @@ def download(model: str, app: App) -> FileResponse:
 @router.put("/{model}")
 def upload(model: str, app: App, file: OneFile) -> dict[str, Any]:
     """Takes in weights as a new version that serves; the one before is kept."""
-    app.find_infer(model)
+    models = app.models_of(model)
     path = received(app, file)
     try:
-        return _weights_info(import_weights(app.record, path.read_bytes()))
+        return _weights_info(import_weights(app.record, models, path.read_bytes()))
     finally:
         path.unlink(missing_ok=True)
 
@@ -87,5 +84,5 @@ def upload(model: str, app: App, file: OneFile) -> dict[str, Any]:
 def retire(model: str, app: App, who: Who) -> dict[str, Any]:
     """Takes the serving version out of service; it is kept."""
     _serving(app, model)
-    app.record.models.retire(who(None).name)
+    app.models_of(model).retire(who(None).name)
     return {}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from html import escape
 from string import Template
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from lib.serving.loop import LabelingLoop
@@ -31,9 +32,20 @@ HOME = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><t
 <li>3D Slicer: module <i>MONAI Label</i>, server address <code>$address</code></li>
 <li><a href="docs">All requests</a>, <a href="openapi.json">as OpenAPI</a></li>
 <li><a href="info/">State</a>, <a href="datastore/?output=all">images and labels</a>, <a href="logs/">log</a></li>
-<li><a href="ohif/">Viewer (OHIF)</a>: the studies in the browser</li>
-</ul></body></html>
+<li><a href="annotators">Annotators</a>: what each does differently from the experts</li>
+<li><a href="open">Viewer (OHIF)</a>: the studies in the browser; <a href="ohif-monai/">the one with MONAI Label's own
+panel</a></li>
+</ul>$cases</body></html>
 """)
+
+CASES = Template("""<h2 id="cases">Cases</h2>
+<table><tr><th>image<th>stands at</tr>$rows</table><p>$others</p>""")
+
+CASES_SHOWN = 100
+"""Cases on one page."""
+
+LARGEST_OFFSET = 2**31
+"""More cases than there can be; a database takes no larger number."""
 
 DOCS = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Requests</title>$style</head><body>
 <h1>Requests</h1><p>The same in machine-readable form: <a href="openapi.json">openapi.json</a>.</p>
@@ -42,9 +54,10 @@ DOCS = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><t
 
 
 @router.get("/", include_in_schema=False)
-def home(app: App, request: Request) -> HTMLResponse:
+def home(app: App, request: Request, offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0) -> HTMLResponse:
     """What this server is, and where to go."""
     task = app.record.task
+    is_open = app.settings.auth == "none"
     rows = (
         f'<tr><td>{s.value}<td><span class="square" style="background:rgb{s.colour}"></span> {escape(s.name)}</tr>'
         for s in task.structures
@@ -54,7 +67,8 @@ def home(app: App, request: Request) -> HTMLResponse:
             title=f"Label Refinery: {escape(task.name)}",
             description=escape(task.description),
             style=STYLE,
-            progress=_progress(app) if app.settings.auth == "none" else "",
+            progress=_progress(app) if is_open else "",
+            cases=_cases(app, offset) if is_open else "",
             structures="".join(rows),
             address=escape(str(request.base_url).rstrip("/")),
         )
@@ -70,6 +84,18 @@ def _progress(app: LabelingLoop) -> str:
     else:
         drafts = "There is no model yet."
     return f"{status['completed']} of {status['total']} images are labelled. {drafts}"
+
+
+def _cases(app: LabelingLoop, offset: int) -> str:
+    """Some of the cases, each opened by a click."""
+    page = app.record.images.page(offset, CASES_SHOWN + 1)
+    rows = "".join(
+        f'<tr><td><a href="open?{escape(urlencode({"image": image}))}">{escape(image)}</a><td>{standing}</tr>'
+        for image, standing in page[:CASES_SHOWN]
+    )
+    before = f'<a href="?offset={max(0, offset - CASES_SHOWN)}#cases">earlier ones</a> ' if offset else ""
+    behind = f'<a href="?offset={offset + CASES_SHOWN}#cases">more</a>' if len(page) > CASES_SHOWN else ""
+    return CASES.substitute(rows=rows, others=before + behind) if rows else ""
 
 
 @router.get("/docs", include_in_schema=False)

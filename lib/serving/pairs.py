@@ -1,0 +1,152 @@
+"""Pairs for the refiner: an image, a rough mask, and what an expert made of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from lib.drafts import RULES, looked_for
+from lib.predictor import Predictor
+from lib.refinement.perturb import perturbed, random_perturbations
+from lib.serving.inference import device
+from lib.serving.learning import case_of, checkpoint_of
+from lib.serving.library import Library
+from lib.split import Split
+from lib.stages import Stage, in_force
+from lib.store.annotations import Annotation
+from lib.store.record import Record
+from lib.training.cases import TrainingCase
+from lib.volume import Array, Volume
+
+MOST_DRAFTS = 3
+"""Of one image, the newest ones: with more, a single image would count too much."""
+
+ENOUGH_PAIRS = 20
+"""With fewer pairs in the record, more are made from expert masks."""
+
+
+class Origin(StrEnum):
+    """Where the rough mask of a pair comes from."""
+
+    RECORDED = "recorded"
+    PERTURBED = "perturbed"
+    DRAFTED = "drafted"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An expert's mask with a rough one of the same image.
+
+    Attributes:
+        truth: the expert's annotation.
+        draft: version of the rough mask; ``None``: it was made up.
+        origin: where that comes from.
+        case: both masks, with the structures that both annotators looked at.
+    """
+
+    truth: Annotation
+    draft: int | None
+    origin: Origin
+    case: TrainingCase
+
+
+def training_pairs(record: Record, library: Library) -> list[Pair]:
+    """What a refiner learns from: all pairs in the record, and if these are few, more made from expert masks.
+
+    An expert mask with something in it is made rough once, by moving its outlines; and where its image has no draft,
+    what drafts now makes one. A draft of a case that the model learned from is better than others, which is why
+    drafts in the record come first.
+    """
+    truths = record.annotations.expert_labels(Split.TRAINING)
+    recorded = {truth.id: _recorded(record, library, truth) for truth in truths}
+    pairs = [pair for each in recorded.values() for pair in each]
+    if len(pairs) < ENOUGH_PAIRS:
+        shown = [truth for truth in truths if any(truth.voxels.values())]
+        made = [_perturbed(record, library, truth) for truth in shown]
+        made += _drafted(record, library, [truth for truth in shown if not recorded[truth.id]])
+        pairs += made[: ENOUGH_PAIRS - len(pairs)]
+    return pairs
+
+
+def validation_pairs(record: Record, library: Library) -> list[Pair]:
+    """One pair of each validation image: the newest unrefined draft, else the expert's mask made rough."""
+    pairs = []
+    for truth in record.annotations.expert_labels(Split.VALIDATION):
+        recorded = _recorded(record, library, truth, (Stage.DRAFT,))
+        pairs.append(recorded[-1] if recorded else _perturbed(record, library, truth))
+    return pairs
+
+
+def mix_of(pairs: Sequence[Pair]) -> dict[str, int]:
+    """How many pairs come from where."""
+    counts = Counter(pair.origin for pair in pairs)
+    return {str(origin): counts[origin] for origin in Origin}
+
+
+def _recorded(
+    record: Record, library: Library, truth: Annotation, stages: Sequence[Stage] = (Stage.DRAFT, Stage.REFINED)
+) -> list[Pair]:
+    """The pairs of an expert's annotation with what was there before it, oldest first."""
+    drafts = [
+        draft
+        for draft in in_force(record.annotations.history(truth.image))
+        if draft.stage in stages
+        and draft.version < truth.version
+        and draft.mask is not None
+        and record.masks.path(draft.mask).is_file()
+    ]
+    pairs = [_pair(record, library, truth, draft) for draft in drafts[-MOST_DRAFTS:]]
+    return [pair for pair in pairs if pair.case.looked_at]
+
+
+def _pair(record: Record, library: Library, truth: Annotation, draft: Annotation) -> Pair:
+    case = case_of(record, library, truth)
+    looked_at = case.looked_at & case_of(record, library, draft).looked_at
+    case = replace(case, looked_at=looked_at, load_draft=lambda: library.mask(draft))
+    return Pair(truth, draft.version, Origin.RECORDED, case)
+
+
+def _perturbed(record: Record, library: Library, truth: Annotation) -> Pair:
+    def rough() -> Array:
+        grid, mask = library.readable_with_grid(truth.image)[1], library.mask(truth)
+        # The number of the annotation as seed: the same expert mask is made rough in the same way again.
+        return perturbed(mask, grid.spacing_mm, random_perturbations(mask, grid.spacing_mm, truth.id))
+
+    return Pair(truth, None, Origin.PERTURBED, replace(case_of(record, library, truth), load_draft=rough))
+
+
+def _drafted(record: Record, library: Library, truths: Sequence[Annotation]) -> list[Pair]:
+    """Pairs with a draft by the serving model, or by the task's rule; none if nothing drafts."""
+    drafter = _drafter(record) if truths else None
+    if drafter is None:
+        return []
+    pairs = []
+    for truth in truths:
+        case = case_of(record, library, truth)
+        looked_at, draft = case.looked_at & drafter.looked_for, drafter.draft_of(case)
+        pairs.append(Pair(truth, None, Origin.DRAFTED, replace(case, looked_at=looked_at, load_draft=draft)))
+    return [pair for pair in pairs if pair.case.looked_at]
+
+
+@dataclass(frozen=True)
+class _Drafter:
+    """What drafts now, and the label values that it looks for."""
+
+    find: Callable[[Volume], Array]
+    looked_for: frozenset[int]
+
+    def draft_of(self, case: TrainingCase) -> Callable[[], Array]:
+        return lambda: self.find(case.load_volume())
+
+
+def _drafter(record: Record) -> _Drafter | None:
+    serving, task = record.models.serving(), record.task
+    if serving is not None:
+        predictor = Predictor(checkpoint_of(record, serving), device())
+        return _Drafter(predictor.mask, frozenset(predictor.plan.structures.values()))
+    if task.draft_rule:
+        rule = RULES[task.draft_rule]
+        return _Drafter(lambda volume: rule(volume, task), frozenset(looked_for(task).values()))
+    return None

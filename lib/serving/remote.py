@@ -1,0 +1,247 @@
+"""A DICOMweb server that holds the studies, as its client sees it (PS3.18): searches, retrieves, stores.
+
+Addresses are relative to the server's root, such as ``studies/1.2.3/series/4.5.6``. Every call raises ``StudiesAway``
+if the server does not answer, ``NotFound`` if it does not know what is asked for, and ``StudiesRefused`` if it says
+anything else than what was asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import re
+import time
+import uuid
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydicom.dataset import Dataset, FileMetaDataset
+from python_multipart.exceptions import FormParserError
+
+from lib.errors import NotFound, StudiesAway, StudiesRefused
+from lib.serving.dicomweb import Json, Part, multipart, tag_of, value_of
+from lib.serving.parts import PartFiles, boundary_of
+from lib.serving.settings import StudiesServer
+
+DICOM_JSON = "application/dicom+json"
+AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+
+CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
+"""How long a server may take to answer the call, and between two pieces of its reply."""
+
+PAGE = 200
+"""Results that are asked for at once."""
+
+LONGEST_WORDS = 300
+"""Letters of a reply that are repeated."""
+
+STORED_TRIES, STORED_PAUSE_SECONDS = 4, 0.5
+"""How often it is asked for an object that it says it has stored."""
+
+AWAY = (502, 503, 504)
+"""Statuses of a proxy whose server is away, or of one that is busy."""
+
+
+class Login(httpx.Auth):
+    """The login in a file, read for each request, so that a new token needs no new start."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Adds the login to a request."""
+        try:
+            login = self._file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise StudiesRefused(f"The login in {self._file.name} (--conf studies_login) cannot be read.") from error
+        # No bearer token has a colon (RFC 6750 section 2.1).
+        basic = f"Basic {base64.b64encode(login.encode()).decode()}"
+        request.headers["Authorization"] = basic if ":" in login else f"Bearer {login}"
+        yield request
+
+
+class Remote:
+    """The client of one server; for any thread."""
+
+    def __init__(self, server: StudiesServer) -> None:
+        self.address = server.address
+        self._client = httpx.Client(
+            auth=Login(server.login) if server.login is not None else None,
+            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+            # What is passed on stays as it was sent.
+            headers={"Accept-Encoding": "identity"},
+        )
+
+    def close(self) -> None:
+        """Ends its connections."""
+        self._client.close()
+
+    def search(self, address: str, query: Iterable[tuple[str, str]] = ()) -> list[Json]:
+        """The results of a search, one page of them if the query has ``limit``."""
+        found = self._json(address, query)
+        return found if isinstance(found, list) else []
+
+    def every(self, address: str, **wanted: str) -> Iterator[Json]:
+        """All series that a search finds, page by page."""
+        seen: set[str] = set()
+        while True:
+            page = self.search(address, [*wanted.items(), ("limit", str(PAGE)), ("offset", str(len(seen)))])
+            new = {str(value_of(one, "SeriesInstanceUID")): one for one in page}
+            new = {uid: one for uid, one in new.items() if uid not in seen}
+            # A server that knows no pages gives the same ones again.
+            if not new:
+                return
+            seen |= new.keys()
+            yield from new.values()
+
+    def metadata(self, address: str) -> list[Json]:
+        """Everything but the pixels of all instances at an address."""
+        found = self._json(f"{address}/metadata")
+        if not isinstance(found, list):
+            raise StudiesRefused(f"The server of the studies sent no metadata of {address}.")
+        return found
+
+    def _json(self, address: str, query: Iterable[tuple[str, str]] = ()) -> Any:
+        with self.opened(address, DICOM_JSON, query) as reply, self._told():
+            content = reply.read()
+            try:
+                return reply.json() if content else []
+            except ValueError as error:
+                raise StudiesRefused(
+                    f"The server of the studies, {self.address}, sent no DICOM JSON at {address}: "
+                    f"{_words(reply)!r}. Is it the root of a DICOMweb server?"
+                ) from error
+
+    def retrieve(self, address: str, folder: Path) -> list[Path]:
+        """Writes all instances at an address into a folder, as they are stored there, one file each."""
+        with self.opened(address, AS_STORED) as reply:
+            content_type = reply.headers.get("content-type", "")
+            boundary = boundary_of(content_type)
+            if boundary is None:
+                raise StudiesRefused(f"The server of the studies sent {content_type} instead of DICOM at {address}.")
+            files = PartFiles(boundary, folder)
+            try:
+                with self._told(), contextlib.closing(files):
+                    for piece in reply.iter_raw():
+                        files.write(piece)
+            except FormParserError as error:
+                raise StudiesRefused(f"What the server of the studies sent at {address} cannot be read.") from error
+        if not files.is_complete:
+            raise StudiesRefused(f"The server of the studies sent only a part of {address}. Try again.")
+        return files.paths
+
+    def store(self, files: Sequence[Path], study_uid: str) -> None:
+        """Stores DICOM objects, all of one study."""
+        boundary = uuid.uuid4().hex
+        request = self._client.build_request(
+            "POST",
+            f"{self.address}/studies",
+            content=multipart((Part(file, "application/dicom") for file in files), boundary),
+            headers={
+                "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+                "Accept": DICOM_JSON,
+            },
+        )
+        with self._told():
+            reply = self._client.send(request)
+        failed = _failed(reply)
+        if failed or reply.status_code == 409:
+            raise StudiesRefused(f"The server of the studies does not store it: {failed or _words(reply)}.")
+        self._refuse_status(reply, f"storing in the study {study_uid}")
+
+    def holds(self, study_uid: str, series_uid: str, instance_uid: str) -> bool:
+        """Whether an instance is there; one that was stored just now may take a moment."""
+        for number in range(STORED_TRIES):
+            if number:
+                time.sleep(STORED_PAUSE_SECONDS)
+            address = f"studies/{study_uid}/series/{series_uid}/instances"
+            if self.search(address, [("SOPInstanceUID", instance_uid)]):
+                return True
+        return False
+
+    @contextlib.contextmanager
+    def opened(self, address: str, accept: str, query: Iterable[tuple[str, str]] = ()) -> Iterator[httpx.Response]:
+        """The reply to a request, whose body is not read yet."""
+        reply = self.open(address, accept, query)
+        try:
+            yield reply
+        finally:
+            reply.close()
+
+    def open(self, address: str, accept: str, query: Iterable[tuple[str, str]] = ()) -> httpx.Response:
+        """The same for whoever closes it."""
+        request = self._client.build_request(
+            "GET", f"{self.address}/{address}", params=list(query), headers={"Accept": accept}
+        )
+        with self._told():
+            reply = self._client.send(request, stream=True)
+        try:
+            self._refuse_status(reply, address)
+        except BaseException:
+            reply.close()
+            raise
+        return reply
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turns the ways in which a connection fails into a sentence."""
+        try:
+            yield
+        except httpx.TransportError as error:
+            raise StudiesAway(
+                f"The server of the studies, {self.address}, does not answer ({str(error) or type(error).__name__}). "
+                "What was fetched before still works; try again later."
+            ) from error
+
+    def _refuse_status(self, reply: httpx.Response, what: str) -> None:
+        status = reply.status_code
+        if status < 300:
+            return
+        with self._told():
+            reply.read()
+        if status == 404:
+            raise NotFound(f"The server of the studies knows no {what}.")
+        if status in (401, 403):
+            raise StudiesRefused(
+                f"The server of the studies, {self.address}, does not let this server in ({status} at {what}). Name a "
+                "file with NAME:PASSWORD or a bearer token by --conf studies_login."
+            )
+        if status < 400:
+            raise StudiesRefused(
+                f"The server of the studies has moved to {reply.headers.get('location')}. Start with that address."
+            )
+        kind = StudiesAway if status in AWAY else StudiesRefused
+        raise kind(f"The server of the studies, {self.address}, answers {status} at {what}: {_words(reply)}")
+
+
+def _words(reply: httpx.Response) -> str:
+    """What a server says in an error, in one line."""
+    return re.sub(r"\s+", " ", reply.text).strip()[:LONGEST_WORDS] or reply.reason_phrase
+
+
+def _failed(reply: httpx.Response) -> str:
+    """What a reply to a storage says of objects that were not stored (PS3.18 section I.2)."""
+    try:
+        told = reply.json()
+        items = told.get(tag_of("FailedSOPSequence"), {}).get("Value") or []
+        return "; ".join(
+            f"{value_of(one, 'ReferencedSOPInstanceUID')}: FailureReason {int(value_of(one, 'FailureReason') or 0):04X}"
+            for one in items
+        )
+    # It is no JSON, or another one.
+    except (ValueError, AttributeError, TypeError):
+        return ""
+
+
+def dataset_of_json(told: Json) -> Dataset:
+    """Metadata as a dataset, without what is told as an address.
+
+    It raises whatever the reader of the attribute does if one is malformed.
+    """
+    dataset = Dataset.from_json(told, bulk_data_uri_handler=lambda tag, vr, uri: None)
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.get("SOPClassUID", "")
+    return dataset

@@ -1,0 +1,463 @@
+// The bar below the viewer: which case this is, how far it has come, and what can be done with it.
+//
+// It runs beside OHIF 3.12 and uses what OHIF offers scripts on `window`: `services`, `commandsManager` and
+// `extensionManager`. What DICOM has no words for it asks the server at /cases/, /infer/, /train/ and /activelearning/.
+(() => {
+  'use strict';
+
+  const HEIGHT_PX = 36;
+  const LOOK_MS = 400;
+  const BUSY_MS = 1000;
+  const IDLE_MS = 10000;
+  const LABELMAP = 'Labelmap';
+  const LONGEST_TEXT = 64;
+  const EXPERTS = ['expert', 'admin'];
+  const RUNNING = ['SUBMITTED', 'RUNNING'];
+
+  const STYLE = `
+    #case-bar { position: fixed; z-index: 40; inset: auto 0 0 0; height: ${HEIGHT_PX}px; box-sizing: border-box;
+      display: flex; align-items: center; gap: 8px; padding: 0 10px; background: #041c4a; color: #fff;
+      font: 13px/1.2 Inter, system-ui, sans-serif; border-top: 1px solid #0d3b82; }
+    #case-bar span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+    #case-bar [data-part=case] { color: #b6d4ff; flex: 0 1 auto; }
+    #case-bar [data-part=message] { flex: 1 1 0; text-align: right; }
+    #case-bar [data-part=message][data-kind=error] { color: #ff9d8a; white-space: normal; max-height: 34px; }
+    #case-bar [data-part=job] { color: #b6d4ff; flex: 0 1 auto; }
+    #case-bar button { flex: none; padding: 4px 10px; border: 1px solid #348cfd; border-radius: 4px;
+      background: transparent; color: #fff; font: inherit; cursor: pointer; }
+    #case-bar button:hover:enabled, #case-bar button:focus-visible { background: #0d3b82; }
+    #case-bar button[data-action=save]:enabled { background: #2b6cd4; }
+    #case-bar button:disabled { opacity: .45; cursor: default; }
+    div:has(> #viewerLayoutResizablePanelGroup) { height: calc(100vh - 52px - ${HEIGHT_PX}px) !important; }
+    body:has(#case-bar) #root > div { padding-bottom: ${HEIGHT_PX}px; box-sizing: border-box; }
+  `;
+
+  // What the bar knows. `shown` is the image in the active viewport, `entry` what the server tells of it.
+  const state = { info: null, person: null, shown: '', entry: null, task: null, isBusy: false, trained: null };
+
+  // Whether somebody drew: OHIF also reports changes while it opens a mask, before anybody touched it.
+  const drawing = { isTouched: false, isChanged: false };
+
+  // The server.
+
+  function authorization() {
+    return window.services.userAuthenticationService.getAuthorizationHeader() || {};
+  }
+
+  async function reach(method, path, query = {}) {
+    const reply = await fetch(`${path}?${new URLSearchParams(query)}`, { method, headers: authorization() });
+    if (!reply.ok) {
+      const told = await reply.json().catch(() => null);
+      throw new Error(told?.detail ?? `The server answered ${method} ${path} with status ${reply.status}.`);
+    }
+    return reply;
+  }
+
+  const ask = async (method, path, query) => (await reach(method, path, query)).json();
+
+  // The sentence that the server gives when it refuses a segmentation stands in its reply (0000,0902).
+  function refusal(error) {
+    const reply = error.request?.response ?? error.response;
+    try {
+      const text = typeof reply === 'string' ? reply : new TextDecoder().decode(reply);
+      const told = JSON.parse(text);
+      return told.detail || told['00081198'].Value[0]['00000902'].Value[0];
+    } catch {
+      return error.message;
+    }
+  }
+
+  // The viewer.
+
+  const dataSource = () => window.extensionManager.getActiveDataSource()[0];
+  const activeViewport = () => window.services.viewportGridService.getActiveViewportId();
+  const openMask = () => window.services.segmentationService.getActiveSegmentation(activeViewport());
+
+  // The image in the active viewport, also where it lies below a segmentation.
+  function shownImage() {
+    if (!window.commandsManager || !document.querySelector('.cornerstone-canvas')) {
+      return null;
+    }
+    const { viewportGridService, displaySetService } = window.services;
+    const [uid] = viewportGridService.getDisplaySetsUIDsForViewport(activeViewport()) ?? [];
+    const displaySet = displaySetService.getDisplaySetByUID(uid);
+    return displaySet?.isDerivedDisplaySet
+      ? displaySetService.getDisplaySetByUID(displaySet.referencedDisplaySetInstanceUID)
+      : displaySet;
+  }
+
+  // The series of a mask as OHIF knows it; one that came after the study was opened is fetched.
+  async function displaySetOf(studyUid, seriesUid) {
+    const { displaySetService } = window.services;
+    if (!displaySetService.getDisplaySetsForSeries(seriesUid).length) {
+      const source = dataSource();
+      source.deleteStudyMetadataPromise(`${source.getConfig().name}:${studyUid}`);
+      await source.retrieve.series.metadata({
+        StudyInstanceUID: studyUid,
+        filters: { seriesInstanceUID: [seriesUid] },
+      });
+    }
+    return displaySetService.getDisplaySetsForSeries(seriesUid)[0];
+  }
+
+  async function open(entry) {
+    const { segmentationService } = window.services;
+    const viewportId = activeViewport();
+    // A mask that OHIF still holds would come back with what was drawn on it.
+    const before = segmentationService.getSegmentationRepresentations(viewportId);
+    before.forEach(one => segmentationService.remove(one.segmentationId));
+    Object.assign(drawing, { isTouched: false, isChanged: false });
+    const segmentationId = entry.current ? await load(entry) : await start();
+    await segmentationService.addSegmentationRepresentation(viewportId, { segmentationId, type: LABELMAP });
+    nameAll(segmentationId, viewportId);
+    forgetMiddles(segmentationId, entry.current?.voxels ?? {});
+    choose(segmentationId, viewportId, entry.current?.voxels ?? {});
+  }
+
+  async function load({ study_uid: studyUid, current }) {
+    const displaySet = await displaySetOf(studyUid, current.series_uid);
+    await displaySet.load({ headers: authorization() });
+    return displaySet.displaySetInstanceUID;
+  }
+
+  // An empty mask, so that the brush has something to draw on.
+  function start() {
+    const segments = Object.fromEntries(
+      state.task.structures.map(({ name }, index) => [index + 1, { segmentIndex: index + 1, label: name }])
+    );
+    return window.services.segmentationService.createLabelmapForDisplaySet(shownImage(), { label: 'New', segments });
+  }
+
+  const segmentsOf = segmentationId =>
+    Object.values(window.services.segmentationService.getSegmentation(segmentationId).segments);
+
+  // Every structure of the task gets its segment and its colour: what is drawn must have the right name.
+  function nameAll(segmentationId, viewportId) {
+    const { segmentationService } = window.services;
+    for (const { name, colour } of state.task.structures) {
+      const color = [...colour, 255];
+      const segment = segmentsOf(segmentationId).find(one => one.label === name);
+      if (segment) {
+        segmentationService.setSegmentColor(viewportId, segmentationId, segment.segmentIndex, color);
+      } else {
+        segmentationService.addSegment(segmentationId, { label: name, color });
+      }
+    }
+  }
+
+  // OHIF takes the corner of the image for the middle of an empty segment, and leaps there when it is chosen.
+  function forgetMiddles(segmentationId, voxels) {
+    for (const segment of segmentsOf(segmentationId)) {
+      if (!voxels[segment.label]) {
+        segment.cachedStats = {};
+      }
+    }
+  }
+
+  // The structure of which there is most is drawn next, and its middle is shown.
+  function choose(segmentationId, viewportId, voxels) {
+    const { segmentationService } = window.services;
+    const names = state.task.structures.map(({ name }) => name);
+    const most = names.reduce((best, name) => ((voxels[name] ?? 0) > (voxels[best] ?? 0) ? name : best));
+    const { segmentIndex } = segmentsOf(segmentationId).find(one => one.label === most);
+    segmentationService.setActiveSegment(segmentationId, segmentIndex);
+    if (voxels[most]) {
+      segmentationService.jumpToSegmentCenter(segmentationId, segmentIndex, viewportId, undefined, false);
+    }
+  }
+
+  // As the task's images are read.
+  function setWindow() {
+    const viewport = window.services.cornerstoneViewportService.getCornerstoneViewport(activeViewport());
+    if (state.task.window_hu && viewport) {
+      const [lower, upper] = state.task.window_hu;
+      viewport.setProperties({ voiRange: { lower, upper } });
+      viewport.render();
+    }
+  }
+
+  // What the buttons do; a text that comes back is shown.
+
+  const ACTIONS = {
+    draft: () => infer(state.task.name),
+    refine: () => infer(`${state.task.name}_refine`),
+    save,
+    accept: async () => {
+      const { image, current } = state.entry;
+      await ask('POST', '/annotations/accept', { image, version: current.version });
+      await refresh();
+      return 'Accepted.';
+    },
+    'no-finding': async () => {
+      await ask('POST', '/cases/no-finding', { image: state.entry.image });
+      await refresh();
+      return 'Stored: no finding.';
+    },
+    next,
+    train: async () => {
+      await ask('POST', `/train/${state.task.name}`);
+      return '';
+    },
+  };
+
+  const LOSING = ['draft', 'refine', 'accept', 'no-finding', 'next'];
+
+  async function infer(model) {
+    const told = await ask('POST', `/infer/${model}`, { image: state.entry.image, output: 'json' });
+    await refresh();
+    const stays = told.annotation_version === state.entry.current.version ? '' : ' What is further along stays open.';
+    return `${told.summary ?? ''}${stays}`;
+  }
+
+  // Stores the open mask without OHIF's dialog. All structures were offered, so all count as looked at.
+  async function save() {
+    const mask = openMask();
+    const { dataset } = await window.commandsManager.runCommand(
+      'generateSegmentation',
+      { segmentationId: mask.segmentationId, options: { SeriesDescription: description() } },
+      'SEGMENTATION'
+    );
+    if (!dataset.NumberOfFrames) {
+      return ACTIONS['no-finding']();
+    }
+    dataset.SpecificCharacterSet = 'ISO_IR 192';
+    addAbsent(dataset, mask);
+    try {
+      await dataSource().store.dicom(dataset);
+    } catch (error) {
+      throw new Error(refusal(error));
+    }
+    Object.assign(drawing, { isTouched: false, isChanged: false });
+    await reload();
+    await displaySetOf(state.entry.study_uid, state.entry.current.series_uid);
+    return `Saved as version ${state.entry.current.version}.`;
+  }
+
+  // How viewers list what is stored, as the server calls its own.
+  function description() {
+    const { username, roles } = state.person;
+    return `${roles.some(role => EXPERTS.includes(role)) ? 'EXPERT' : 'DRAFT'} ${username}`.slice(0, LONGEST_TEXT);
+  }
+
+  // OHIF leaves out segments without voxels; with them the mask says that they were looked for.
+  function addAbsent(dataset, mask) {
+    const described = [dataset.SegmentSequence].flat();
+    const written = described.map(one => one.SegmentLabel);
+    const absent = Object.values(mask.segments).map(one => one.label).filter(label => !written.includes(label));
+    const last = Math.max(...described.map(one => Number(one.SegmentNumber)));
+    const added = absent.map((label, index) => ({
+      ...described[0], SegmentNumber: String(last + 1 + index), SegmentLabel: label,
+    }));
+    dataset.SegmentSequence = [...described, ...added];
+  }
+
+  async function next() {
+    const [strategy] = Object.keys(state.info.strategies);
+    const offer = await ask('POST', `/activelearning/${strategy}`);
+    if (!offer.id) {
+      return offer.message;
+    }
+    // Where /open leads to, with what it adds for somebody who is signed in.
+    const { url } = await reach('GET', '/open', { image: offer.id });
+    window.location.assign(url);
+    return 'Opening …';
+  }
+
+  // Asks the server anew about the case, and opens its current mask.
+  async function refresh() {
+    await reload();
+    await open(state.entry);
+  }
+
+  async function reload() {
+    const { cases, task } = await ask('GET', '/cases/', { study: state.entry.study_uid });
+    state.task = task;
+    state.entry = cases.find(one => one.image === state.entry.image);
+    show();
+  }
+
+  // The bar itself.
+
+  const BUTTONS = [
+    ['draft', 'Draft', 'Have a draft made and open it'],
+    ['refine', 'Refine', 'Have the open annotation refined'],
+    ['accept', 'Accept', 'Store the current annotation as it is'],
+    ['save', 'Save', 'Store what is drawn as a new version'],
+    ['no-finding', 'No finding', 'Store that none of the structures is there'],
+    ['next', 'Next case', 'Open the case to label next'],
+    ['train', 'Train', 'Have the model learn from the corrections'],
+  ];
+
+  const bar = document.createElement('div');
+  const parts = {};
+
+  function build() {
+    const style = document.createElement('style');
+    style.textContent = STYLE;
+    bar.id = 'case-bar';
+    bar.setAttribute('role', 'toolbar');
+    bar.setAttribute('aria-label', 'Label Refinery');
+    for (const name of ['case', 'message', 'job']) {
+      parts[name] = document.createElement('span');
+      parts[name].dataset.part = name;
+      bar.append(parts[name]);
+    }
+    parts.message.setAttribute('role', 'status');
+    for (const [action, label, title] of BUTTONS) {
+      const button = document.createElement('button');
+      Object.assign(button, { type: 'button', textContent: label, title });
+      button.dataset.action = action;
+      button.addEventListener('click', () => press(action, button));
+      parts[action] = button;
+      bar.append(button);
+    }
+    // OHIF listens to keys everywhere: Enter on a button is not its business.
+    for (const event of ['keydown', 'keyup', 'keypress']) {
+      bar.addEventListener(event, pressed => pressed.stopPropagation());
+    }
+    document.head.append(style);
+    document.body.append(bar);
+  }
+
+  function tell(text, kind = 'note') {
+    parts.message.textContent = parts.message.title = text;
+    parts.message.dataset.kind = kind;
+  }
+
+  function show() {
+    const { entry, task, info } = state;
+    const stands = entry && (entry.current ? `${entry.current.description} (v${entry.current.version})` : 'no draft yet');
+    parts.case.textContent = parts.case.title = entry ? `${task.name} · ${entry.image} · ${stands}` : (info?.name ?? '');
+    const canRefine = Boolean(info && task && info.models[`${task.name}_refine`]);
+    for (const [action] of BUTTONS) {
+      const isOffered = !['refine', 'accept'].includes(action) || canRefine;
+      const needsCase = action !== 'next';
+      const needsMask = ['refine', 'accept'].includes(action);
+      parts[action].hidden = !isOffered;
+      parts[action].disabled = state.isBusy || !info || (needsCase && !entry) || (needsMask && !entry?.current);
+    }
+  }
+
+  async function press(action, button) {
+    // The keys belong to the viewer again.
+    button.blur();
+    if (LOSING.includes(action) && drawing.isChanged && bar.dataset.warned !== action) {
+      bar.dataset.warned = action;
+      tell(`Your drawing is not saved. Press ${button.textContent} again to go on without it.`, 'error');
+      return;
+    }
+    delete bar.dataset.warned;
+    await work(`${button.textContent} …`, ACTIONS[action]);
+    watch();
+  }
+
+  async function work(begun, action) {
+    state.isBusy = true;
+    show();
+    tell(begun);
+    try {
+      tell((await action()) ?? '');
+    } catch (error) {
+      tell(error.message, 'error');
+    }
+    state.isBusy = false;
+    show();
+  }
+
+  // What goes on.
+
+  async function look() {
+    const image = shownImage();
+    const key = image ? `${image.SeriesInstanceUID}/${image.instances?.[0]?.SOPInstanceUID}` : '';
+    if (key === state.shown || state.isBusy) {
+      return;
+    }
+    state.shown = key;
+    state.entry = null;
+    show();
+    if (image) {
+      await work('', () => meet(image));
+    }
+  }
+
+  // A case comes into view.
+  async function meet(image) {
+    const { cases, task } = await ask('GET', '/cases/', { study: image.StudyInstanceUID });
+    const instances = image.instances.map(one => one.SOPInstanceUID);
+    state.task = task;
+    state.entry = cases.find(
+      one => one.series_uid === image.SeriesInstanceUID && (!one.instance_uid || instances.includes(one.instance_uid))
+    );
+    if (!state.entry) {
+      return 'This series is no image of the task.';
+    }
+    setWindow();
+    await open(state.entry);
+    return '';
+  }
+
+  let watching = null;
+
+  async function watch() {
+    clearTimeout(watching);
+    let pause = IDLE_MS;
+    if (!document.hidden) {
+      try {
+        const job = await ask('GET', '/train/');
+        const isRunning = RUNNING.includes(job.status);
+        pause = isRunning ? BUSY_MS : IDLE_MS;
+        if (isRunning) {
+          state.trained = job.id;
+        }
+        // How a training ended is told to those who saw it run.
+        parts.job.textContent = state.trained === job.id ? toldOf(job, isRunning) : '';
+        parts.job.title = parts.job.textContent;
+      } catch (error) {
+        parts.job.textContent = error.message;
+      }
+    }
+    watching = setTimeout(watch, pause);
+  }
+
+  function toldOf(job, isRunning) {
+    if (!isRunning) {
+      return job.details.at(-1) ?? job.status;
+    }
+    const { epoch, dice, seconds_left: left } = job.progress;
+    const told = [job.status === 'SUBMITTED' ? 'Training waits' : 'Training'];
+    if (epoch) {
+      told.push(`epoch ${epoch}`);
+    }
+    if (dice) {
+      told.push(`Dice ${dice.toFixed(2)}`);
+    }
+    if (left) {
+      told.push(`${Math.ceil(left)} s left`);
+    }
+    return told.join(', ');
+  }
+
+  async function begin() {
+    const { segmentationService } = window.services;
+    build();
+    segmentationService.subscribe(segmentationService.EVENTS.SEGMENTATION_DATA_MODIFIED, () => {
+      drawing.isChanged ||= drawing.isTouched;
+    });
+    for (const event of ['pointerdown', 'keydown']) {
+      document.addEventListener(event, made => (drawing.isTouched ||= !bar.contains(made.target)), true);
+    }
+    await work('', async () => {
+      [state.info, state.person] = await Promise.all([ask('GET', '/info/'), ask('GET', '/auth/token/valid')]);
+    });
+    watch();
+    setInterval(look, LOOK_MS);
+  }
+
+  // OHIF puts its services on `window` once its extensions are registered.
+  const waiting = setInterval(() => {
+    if (window.services?.segmentationService) {
+      clearInterval(waiting);
+      begin();
+    }
+  }, 100);
+})();

@@ -1,0 +1,111 @@
+// What OHIF reads first. The server puts `const server = {…}` in front; lib/serving/routes/ohif.py says what is in it.
+(() => {
+  const TOKEN = 'label-refinery-token';
+
+  // The address may bring a token along: it is kept for this tab, so that the page can be loaded again.
+  const page = new URL(window.location);
+  if (page.searchParams.has('token')) {
+    window.sessionStorage.setItem(TOKEN, page.searchParams.get('token'));
+    page.searchParams.delete('token');
+    window.history.replaceState(null, '', page);
+  }
+
+  const loadBar = () => {
+    if (server.bar) {
+      const script = document.createElement('script');
+      script.src = server.bar;
+      document.head.append(script);
+    }
+  };
+
+  const signIn = {
+    id: '@label-refinery/sign-in',
+    preRegistration: async ({ servicesManager }) => {
+      const headers = { Authorization: `Bearer ${window.sessionStorage.getItem(TOKEN)}` };
+      const { userAuthenticationService } = servicesManager.services;
+      userAuthenticationService.setServiceImplementation({ getAuthorizationHeader: () => headers });
+      const reply = await fetch('/auth/token/valid', { headers });
+      if (reply.status === 401) {
+        window.sessionStorage.removeItem(TOKEN);
+        window.location.replace('/open');
+      } else {
+        loadBar();
+      }
+    },
+  };
+
+  // OHIF's own segmentation mode, with one image at a time, the one that the address names, and without two tools that
+  // fetch a network from another host.
+  const segmentation = {
+    id: '@ohif/mode-segmentation',
+    modeFactory: async ({ loadModules }) => {
+      const [original] = await loadModules(['@ohif/mode-segmentation']);
+      const mode = original.modeFactory({ modeConfiguration: {} });
+      mode.hangingProtocol = 'default';
+      const enter = mode.onModeEnter;
+      mode.onModeEnter = managers => {
+        enter(managers);
+        const { toolbarService } = managers.servicesManager.services;
+        toolbarService.clearButtonSection('LabelMapTools');
+        toolbarService.updateSection('LabelMapTools', [
+          'BrushTools', 'RegionSegmentPlus', 'Shapes', 'LabelMapEditWithContour',
+        ]);
+      };
+      return mode;
+    },
+  };
+
+  // A mode that is known already is not taken from the build: so these are left out of the list of studies.
+  const leftOut = [
+    '@ohif/mode-basic', '@ohif/mode-tmtv', '@ohif/mode-microscopy', '@ohif/mode-preclinical-4d',
+    '@ohif/mode-ultrasound-pleura-bline',
+  ].map(id => ({ id, modeFactory: () => null }));
+
+  window.config = {
+    routerBasename: server.address,
+    showStudyList: true,
+    extensions: server.signIn ? [signIn] : [],
+    modes: server.canStore ? [segmentation, '@ohif/mode-longitudinal', ...leftOut] : [],
+    customizationService: {},
+    investigationalUseDialog: { option: 'never' },
+    showWarningMessageForCrossOrigin: false,
+    showCPUFallbackMessage: true,
+    showLoadingIndicator: true,
+    strictZSpacingForVolumeViewport: true,
+    useSharedArrayBuffer: 'FALSE',
+    // A segmentation opens without a question.
+    disableConfirmationPrompts: true,
+    defaultDataSourceName: 'dicomweb',
+    dataSources: [
+      {
+        namespace: '@ohif/extension-default.dataSourcesModule.dicomweb',
+        sourceName: 'dicomweb',
+        configuration: {
+          friendlyName: 'Label Refinery',
+          name: 'dicomweb',
+          qidoRoot: server.dicomweb,
+          wadoRoot: server.dicomweb,
+          wadoUriRoot: server.dicomweb,
+          qidoSupportsIncludeField: true,
+          supportsReject: false,
+          supportsStow: true,
+          imageRendering: 'wadors',
+          thumbnailRendering: 'wadors',
+          enableStudyLazyLoad: true,
+          supportsFuzzyMatching: false,
+          supportsWildcard: true,
+          dicomUploadEnabled: false,
+          omitQuotationForMultipartRequest: true,
+          bulkDataURI: { enabled: true },
+        },
+      },
+    ],
+  };
+
+  // MONAI Label's panel asks the server that this cookie names.
+  document.cookie = `MONAILABEL_SERVER_URL=${encodeURIComponent(`${window.location.origin}/`)}`;
+
+  if (!server.signIn) {
+    loadBar();
+  }
+})();

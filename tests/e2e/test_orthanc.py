@@ -1,0 +1,602 @@
+"""The studies are at a DICOMweb server: Orthanc, as a hospital's PACS."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gzip
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from dicomweb_client import DICOMwebClient
+from pydicom.dataset import Dataset
+from pydicom.uid import RLELossless
+from starlette.testclient import TestClient
+
+from lib.dicom.segmentation import Provenance, read_segmentation, write_segmentation
+from lib.dicom.source import SourceSeries, read_source
+from lib.errors import StorageFull, StudiesAway
+from lib.phantoms.dicom_series import write_dicom_series
+from lib.phantoms.scanner import oriented_grid
+from lib.series import read_series
+from lib.serving.inference import Draftsman
+from lib.serving.log import log_file
+from lib.serving.loop import LabelingLoop
+from lib.serving.server import create_server, load_app
+from lib.stages import Stage
+from lib.store.erase import erase_patient
+from lib.store.images import ImageState
+from tests.dicom.drawing import ohif, stored
+from tests.e2e.orthanc import NAME, PASSWORD, Orthanc, orthanc
+from tests.serving.places import app_server, put_label, until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore")]  # of pydicom about phantoms' names
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLES = ROOT / "sample-data"
+NOON = dt.datetime(2026, 1, 2, 12, 0, tzinfo=dt.UTC)
+SHAPE = (13, 9, 6)
+QUIET = {"rescan": "0", "train_after": "0", "ahead": "0"}
+
+
+@pytest.fixture
+def pacs() -> Iterator[Orthanc]:
+    with orthanc() as server:
+        yield server
+
+
+@dataclass
+class Here:
+    """An app in the process of the tests, with the studies at Orthanc."""
+
+    client: TestClient
+    app: LabelingLoop
+    data: Path
+
+    @property
+    def images(self) -> list[str]:
+        return self.app.record.images.ids()
+
+    def get(self, path: str, **query: Any) -> Any:
+        response = self.client.get(f"/dicomweb{path}", params=query)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def study_of(self, image_id: str) -> str:
+        (found,) = self.app.record.listings.of_series(image_id.partition("/")[0])
+        return found.listing.study_uid
+
+    def source(self, image_id: str) -> SourceSeries:
+        return self.app.dicom.source(self.app.record.images.get(image_id))
+
+    def draft(self, image_id: str) -> None:
+        response = self.client.post(f"/infer/{self.app.record.task.name}", params={"image": image_id})
+        assert response.status_code == 200, response.text
+
+    def store(self, *objects: Dataset) -> Any:
+        body = b"".join(b"--xx\r\nContent-Type: application/dicom\r\n\r\n" + stored(one) + b"\r\n" for one in objects)
+        kind = 'multipart/related; type="application/dicom"; boundary="xx"'
+        return self.client.post(
+            "/dicomweb/studies",
+            params={"client_id": "dr.kim"},
+            content=body + b"--xx--\r\n",
+            headers={"Content-Type": kind},
+        )
+
+    def history(self, image_id: str) -> list[tuple[str, str]]:
+        return [(one.stage, one.author) for one in self.app.record.annotations.history(image_id)]
+
+
+@pytest.fixture
+def open_here(pacs: Orthanc, tmp_path: Path) -> Iterator[Callable[..., Here]]:
+    """Opens an app on Orthanc; keywords are settings."""
+    opened: list[Here] = []
+    login = tmp_path / "login"
+    login.write_text(f"{NAME}:{PASSWORD}\n")
+
+    def open_it(app_name: str = "hemorrhage", **conf: str) -> Here:
+        data = tmp_path / "data"
+        settings = {**QUIET, "data": str(data), "studies_login": str(login), **conf}
+        app = load_app(ROOT / "apps" / app_name, pacs.address, settings)
+        app.drafting.compute = Draftsman().draft
+        opened.append(Here(TestClient(create_server(app), base_url="http://127.0.0.1"), app, data))
+        return opened[-1]
+
+    yield open_it
+    for each in opened:
+        each.client.close()
+        each.app.relay.remote.close()
+        each.app.record.close()
+
+
+def write_ct(folder: Path, number: int, modality: Any = "CT") -> list[Path]:
+    """A small series of noise around bone and brain."""
+    _, affine = oriented_grid("LPS", SHAPE, (0.7, 1.3, 5.0), (12.0, -34.0, 567.8), (0.0, 0.0, 0.0))
+    voxels = np.random.default_rng(number).integers(-1000, 1000, SHAPE).astype(np.int16)
+    write_dicom_series(folder, voxels, affine, modality=modality, patient_id=f"p{number}", seed=number)
+    return sorted(folder.iterdir())
+
+
+def drawing(source: SourceSeries, app: LabelingLoop, seed: str = "mine", name: str = "IPH") -> Dataset:
+    """A segmentation as OHIF stores it: a block of one structure."""
+    task = app.record.task
+    mask = np.zeros(source.grid.shape, np.uint8)
+    mask[1:4, 2:5, :2] = task.values[name]
+    return ohif(write_segmentation(mask, task, source, Provenance("mine", "x", NOON, seed), looked_at=(name,)))
+
+
+def uid(told: dict[str, Any], level: str) -> str:
+    return str(told[f"{pydicom.datadict.tag_for_keyword(f'{level}InstanceUID'):08X}"]["Value"][0])
+
+
+def value(told: dict[str, Any], keyword: str) -> Any:
+    return told[f"{pydicom.datadict.tag_for_keyword(keyword):08X}"]["Value"][0]
+
+
+# --- Images -----------------------------------------------------------------------------------------------------------
+
+
+def test_series_of_the_tasks_modality_are_images_and_nothing_is_fetched_for_that(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    first = write_ct(tmp_path / "a", 1)
+    pacs.put([*first, *write_ct(tmp_path / "b", 2), *write_ct(tmp_path / "c", 3, "MR")])
+    here = open_here()
+    told: list[tuple[int, int]] = []
+
+    here.app.look(lambda done, total: told.append((done, total)))
+
+    assert here.images == sorted(pacs.series("CT")) and len(here.images) == 2
+    assert told == [(2, 2)]
+    image = here.app.record.images.get(str(pydicom.dcmread(first[0]).SeriesInstanceUID))
+    wanted = read_source(first).grid
+    assert image.grid is not None and image.grid.shape == wanted.shape
+    np.testing.assert_allclose(image.grid.affine, wanted.affine, atol=1e-6)
+    assert not (here.data / "fetched").exists()
+    assert here.client.post("/activelearning/first").json()["id"] == here.images[0]
+    assert not (here.data / "fetched").exists()
+
+
+def test_a_second_look_reads_only_what_is_new_or_changed(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    first, second = write_ct(tmp_path / "a", 1), write_ct(tmp_path / "b", 2)
+    pacs.put(first[:-1])
+    here = open_here()
+    here.app.look()
+    (image_id,) = here.images
+    here.app.library.files(here.app.record.images.get(image_id))
+    pacs.put([first[-1], *second])
+    told: list[int] = []
+
+    here.app.look(lambda done, total: told.append(total))
+    here.app.look(lambda done, total: told.append(total))
+
+    assert told == [2]
+    image = here.app.record.images.get(image_id)
+    assert image.grid is not None and image.grid.shape == SHAPE
+    np.testing.assert_array_equal(here.app.library.volume(image).voxels, read_series(first).voxels)
+
+
+def test_a_series_that_makes_no_volume_is_quarantined_with_its_reason_until_it_is_whole(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    paths = write_ct(tmp_path / "a", 1)
+    pacs.put([*paths[:2], *paths[3:]])
+    here = open_here()
+
+    here.app.look()
+
+    (quarantined,) = here.app.record.images.every(ImageState.QUARANTINED)
+    assert "10.0 mm apart" in quarantined.reason
+    pacs.put([paths[2]])
+    here.app.look()
+    assert here.images == [quarantined.id]
+
+
+def test_a_series_that_is_gone_is_quarantined_and_comes_back(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    paths = write_ct(tmp_path / "a", 1)
+    pacs.put(paths)
+    here = open_here()
+    here.app.look()
+    (image_id,) = here.images
+    pacs.delete_series(image_id)
+
+    here.app.look()
+
+    (quarantined,) = here.app.record.images.every(ImageState.QUARANTINED)
+    assert quarantined.reason.startswith(f"Series {image_id} is gone from the server of the studies.")
+    pacs.put(paths)
+    here.app.look()
+    assert here.images == [image_id]
+
+
+def test_fetched_images_make_room_for_others_but_never_while_they_are_used(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    for number in (1, 2, 3):
+        pacs.put(write_ct(tmp_path / str(number), number))
+    here = open_here(cache_gib="0")
+    here.app.look()
+    library = here.app.library
+    one, two, three = (here.app.record.images.get(image_id) for image_id in here.images)
+    folder = {image.id: here.data / "fetched" / image.source for image in (one, two, three)}
+
+    with library.using(one) as paths:
+        library.files(two)
+        library.files(three)
+        assert [path.is_file() for path in paths] == [True] * 6
+        assert [folder[image.id].is_dir() for image in (one, two, three)] == [True, False, True]
+
+    library.files(two)
+    assert [folder[image.id].is_dir() for image in (one, two, three)] == [False, True, False]
+
+
+def test_an_erased_patient_stays_erased_and_the_address_is_told(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    pacs.put(write_ct(tmp_path / "a", 1))
+    here = open_here()
+    here.app.look()
+    (image_id,) = here.images
+    image = here.app.record.images.get(image_id)
+    here.app.library.image_file(image)
+
+    erased = erase_patient(here.app.record, here.data, [image.patient])
+    here.app.look()
+
+    assert erased.studies == [f"{here_study(pacs)}/{image_id}"]
+    assert [path for path in (here.data / "fetched").rglob("*") if path.is_file()] == []
+    assert here.images == [] and here.app.record.listings.of_series(image_id) == []
+
+
+def here_study(pacs: Orthanc) -> str:
+    (study,) = pacs.client.get("/dicom-web/studies").json()
+    return uid(study, "Study")
+
+
+# --- What viewers see -------------------------------------------------------------------------------------------------
+
+
+def test_searches_and_instances_are_passed_on_with_our_addresses(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    paths = write_ct(tmp_path / "a", 1)
+    packed = pydicom.dcmread(paths[0])
+    packed.compress(RLELossless, generate_instance_uid=False)
+    packed.save_as(paths[0])
+    pacs.put([*paths, *write_ct(tmp_path / "b", 2, "MR")])
+    here = open_here()
+    here.app.look()
+    (image_id,) = here.images
+    study = here.study_of(image_id)
+
+    (found,) = here.get("/studies", PatientID="p1")
+    told = here.get(f"/studies/{study}/series/{image_id}/metadata")
+    address = f"/dicomweb/studies/{study}/series/{image_id}/instances/{packed.SOPInstanceUID}"
+    instance = here.client.get(address, headers={"Accept": 'multipart/related; type="application/dicom"; '
+                                                           "transfer-syntax=*"})  # fmt: skip
+    frame = here.client.get(
+        f"{address}/frames/1",
+        headers={"Accept": 'multipart/related; type="image/dicom-rle"; transfer-syntax=1.2.840.10008.1.2.5'},
+    )
+
+    assert len(here.get("/studies")) == 2, "the MR is no image of the task, and can be looked at all the same"
+    assert found["00081190"]["Value"] == [f"http://127.0.0.1:80/dicomweb/studies/{study}"]
+    assert len(told) == 6
+    bulk = next(one["7FE00010"]["BulkDataURI"] for one in told if uid(one, "SOP") != packed.SOPInstanceUID)
+    assert bulk.startswith(f"http://127.0.0.1:80/dicomweb/studies/{study}/series/{image_id}/instances/")
+    assert here.client.get(bulk.removeprefix("http://127.0.0.1:80")).status_code == 200
+    assert paths[0].read_bytes() in instance.content
+    assert next(pydicom.encaps.generate_frames(packed.PixelData, number_of_frames=1)) in frame.content
+    assert not (here.data / "fetched").exists()
+
+
+def test_a_draft_is_merged_into_what_the_server_tells_and_never_sent_there(
+    pacs: Orthanc, open_here: Callable[..., Here]
+) -> None:
+    pacs.put(sorted((SAMPLES / "hemorrhage" / "head_11").iterdir()))
+    here = open_here()
+    here.app.look()
+    (image_id,) = here.images
+    study = here.study_of(image_id)
+
+    here.draft(image_id)
+
+    (told,) = here.get("/studies")
+    assert told["00080061"]["Value"] == ["CT", "SEG"]
+    assert value(told, "NumberOfStudyRelatedSeries") == 2
+    ours, theirs = here.get(f"/studies/{study}/series")
+    assert (value(ours, "Modality"), value(ours, "SeriesDescription")) == ("SEG", "DRAFT rule hemorrhage")
+    assert uid(theirs, "Series") == image_id
+    assert [uid(one, "Series") for one in here.get("/series", limit=1)] == [uid(ours, "Series")]
+    assert [uid(one, "Series") for one in here.get("/series", limit=1, offset=1)] == [image_id]
+    assert here.get("/series", limit=1, offset=2) == []
+    assert [uid(one, "Series") for one in here.get("/series", Modality="CT")] == [image_id]
+    reply = here.client.get(f"/dicomweb/studies/{study}/series/{uid(ours, 'Series')}")
+    assert reply.content.partition(b"\r\n\r\n")[2].startswith(b"\0" * 128 + b"DICM")
+    assert pacs.series("SEG") == []
+
+
+def test_an_uploaded_image_is_seen_beside_those_of_the_server_and_its_correction_stays_here(
+    pacs: Orthanc, open_here: Callable[..., Here]
+) -> None:
+    here = open_here("mass")
+    with (SAMPLES / "mass" / "breast_01.nii.gz").open("rb") as file:
+        here.client.put("/datastore/image", params={"image": "mine"}, files={"file": ("mine.nii.gz", file)})
+
+    (study,) = here.get("/studies")
+    (series,) = here.get(f"/studies/{uid(study, 'Study')}/series")
+    (told,) = here.get(f"/studies/{uid(study, 'Study')}/series/{uid(series, 'Series')}/metadata")
+    reply = here.store(drawing(here.source("mine"), here.app, name=here.app.record.task.structures[0].name))
+
+    assert value(told, "Modality") == "MG"
+    assert reply.status_code == 200, reply.text
+    assert here.history("mine") == [("expert", "dr.kim")]
+    assert pacs.series("SEG") == []
+
+
+def test_no_address_leads_out_of_the_servers_root(pacs: Orthanc, open_here: Callable[..., Here]) -> None:
+    here = open_here()
+
+    for way in ("../../system", "%2e%2e/%2e%2e/system", "1/series/2/instances/3/../../../../../../system"):
+        response = here.client.get(f"/dicomweb/studies/{way.replace('..', '%2e%2e')}")
+
+        assert response.status_code == 404, response.text
+        assert "DicomAet" not in response.text
+
+
+# --- Corrections ------------------------------------------------------------------------------------------------------
+
+
+def test_a_correction_is_stored_there_and_becomes_an_annotation_here_once(
+    pacs: Orthanc, open_here: Callable[..., Here]
+) -> None:
+    pacs.put(sorted((SAMPLES / "hemorrhage" / "head_11").iterdir()))
+    here = open_here()
+    here.app.look()
+    (image_id,) = here.images
+    here.draft(image_id)
+    correction = drawing(here.source(image_id), here.app)
+
+    first, again = here.store(correction), here.store(correction)
+    here.app.look()
+
+    assert (first.status_code, again.status_code) == (200, 200), first.text
+    assert here.history(image_id) == [("draft", "rule:hemorrhage"), ("expert", "dr.kim")]
+    assert pacs.series("SEG") == [str(correction.SeriesInstanceUID)]
+    series = here.get(f"/studies/{here.study_of(image_id)}/series")
+    assert sorted(uid(one, "Series") for one in series) == sorted([image_id, str(correction.SeriesInstanceUID)])
+    current = here.app.record.annotations.tagged(image_id, "final")
+    assert current.parent == 1
+    wanted, _ = read_segmentation(correction, here.source(image_id), here.app.record.task)
+    np.testing.assert_array_equal(here.app.library.mask(current), wanted)
+
+
+@pytest.mark.parametrize(
+    ("lua", "words"),
+    [("function ReceivedInstanceFilter(dicom, origin) return false end", "says that it has stored"),
+     ("function IncomingHttpRequestFilter(method, uri, ip, user, headers) return method ~= 'POST' end", "(403")],
+)  # fmt: skip
+def test_what_the_server_refuses_is_not_recorded(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path, lua: str, words: str
+) -> None:
+    pacs.put(write_ct(tmp_path / "a", 1))
+    here = open_here()
+    here.app.look()
+    (image_id,) = here.images
+    correction = drawing(here.source(image_id), here.app)
+    pacs.obey(lua)
+
+    reply = here.store(correction)
+
+    assert reply.status_code == 502
+    assert words in reply.text and "The server of the studies" in reply.text
+    assert here.history(image_id) == [] and list(here.data.glob("segmentations/*/*")) == []
+
+
+def test_when_recording_fails_the_reply_says_that_the_server_has_stored_it(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pacs.put(write_ct(tmp_path / "a", 1))
+    here = open_here()
+    here.app.look()
+    (image_id,) = here.images
+    correction = drawing(here.source(image_id), here.app)
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise StorageFull("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lib.serving.stow.save_mask", full)
+        failed = here.store(correction)
+    again = here.store(correction)
+
+    assert failed.status_code == 507 and "has stored it already: send it again" in failed.text
+    assert again.status_code == 200
+    assert here.history(image_id) == [("expert", "dr.kim")]
+
+
+def test_what_another_program_stores_there_becomes_an_annotation_by_its_author(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    pacs.put(write_ct(tmp_path / "a", 1))
+    here = open_here(role="annotator", studies_author="somebody")
+    here.app.look()
+    (image_id,) = here.images
+    source = here.source(image_id)
+    named, unnamed = drawing(source, here.app, "one"), drawing(source, here.app, "two", "SDH")
+    named.ContentCreatorName = ""
+    named.OperatorsName = ["Kim^Hana", "Lee"]
+    for number, one in enumerate((named, unnamed)):
+        (tmp_path / f"{number}.dcm").write_bytes(stored(one))
+        pacs.put([tmp_path / f"{number}.dcm"])
+        here.app.look()
+        here.app.look()
+
+    assert here.history(image_id) == [("draft", "Kim Hana"), ("draft", "somebody")]
+    assert here.app.record.annotations.history(image_id)[0].voxels["IPH"] == 3 * 3 * 2
+
+
+def test_what_does_not_fit_is_noted_once_with_its_reason(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pacs.put(write_ct(tmp_path / "a", 1))
+    here = open_here()
+    here.app.look()
+    (image_id,) = here.images
+    wrong = drawing(here.source(image_id), here.app)
+    wrong.SegmentSequence[0].SegmentLabel = "Liver"
+    wrong.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeValue = "unknown"
+    (tmp_path / "wrong.dcm").write_bytes(stored(wrong))
+    pacs.put([tmp_path / "wrong.dcm"])
+
+    with caplog.at_level(logging.WARNING):
+        here.app.look()
+        here.app.look()
+
+    assert here.history(image_id) == []
+    (noted,) = here.app.record.images.every(ImageState.NO_IMAGE)
+    assert noted.id == f"{wrong.SeriesInstanceUID}/{wrong.SOPInstanceUID}" and "'Liver'" in noted.reason
+    assert sum("is not taken in" in line for line in caplog.messages) == 1
+
+
+def test_our_own_draft_in_the_servers_hands_is_not_taken_for_a_correction(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    pacs.put(sorted((SAMPLES / "hemorrhage" / "head_11").iterdir()))
+    here = open_here()
+    here.app.look()
+    (image_id,) = here.images
+    here.draft(image_id)
+    (draft,) = here.app.record.annotations.history(image_id)
+    pacs.put([here.app.dicom.segmentation_file(draft)])
+
+    here.app.look()
+
+    assert here.history(image_id) == [(Stage.DRAFT, "rule:hemorrhage")]
+
+
+# --- When it is away --------------------------------------------------------------------------------------------------
+
+
+def test_while_it_is_away_each_request_says_so_and_what_was_fetched_works(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    pacs.put([*write_ct(tmp_path / "a", 1), *write_ct(tmp_path / "b", 2)])
+    here = open_here()
+    here.app.look()
+    kept, other = here.images
+    before = here.client.get("/datastore/image", params={"image": kept})
+    correction = drawing(here.source(kept), here.app)
+    study = here.study_of(kept)
+    pacs.stop()
+
+    searched, fetched, sent = (
+        here.client.get("/dicomweb/studies"),
+        here.client.get("/datastore/image", params={"image": other}),
+        here.store(correction),
+    )
+
+    for reply in (searched, fetched, sent):
+        assert reply.status_code == 503
+        assert f"The server of the studies, {pacs.address}, does not answer" in reply.text
+    with pytest.raises(StudiesAway, match="does not answer"):
+        here.app.look()
+    assert here.images == [kept, other] and here.history(kept) == []
+    again = here.client.get("/datastore/image", params={"image": kept})
+    assert again.content == before.content
+    voxels = np.asarray(nib.Nifti1Image.from_bytes(gzip.decompress(again.content)).dataobj)
+    assert voxels.shape == SHAPE
+    assert len(here.get(f"/studies/{study}/series/{kept}/metadata")) == 6
+    pacs.start()
+    assert here.store(correction).status_code == 200
+    assert here.client.get("/datastore/image", params={"image": other}).status_code == 200
+
+
+def test_a_wrong_login_is_told_and_a_new_one_needs_no_new_start(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    pacs.put(write_ct(tmp_path / "a", 1))
+    login = tmp_path / "other"
+    login.write_text("a.bearer.token")
+    here = open_here(studies_login=str(login))
+
+    refused = here.client.get("/dicomweb/studies")
+    login.write_text(f"{NAME}:{PASSWORD}")
+    here.app.look()
+
+    assert refused.status_code == 502 and "does not let this server in (401" in refused.text
+    assert "bearer.token" not in refused.text
+    assert len(here.images) == 1
+
+
+# --- All of it --------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_starts_without_it_goes_on_when_it_comes_and_learns_from_both_sides(
+    pacs: Orthanc, tmp_path: Path
+) -> None:
+    login = tmp_path / "login"
+    login.write_text(f"{NAME}:{PASSWORD}")
+    pacs.put(sorted((SAMPLES / "hemorrhage" / "head_11").iterdir()))
+    pacs.stop()
+    conf = {**QUIET, "rescan": "0.5", "studies_login": str(login)}
+
+    with app_server("hemorrhage", pacs.address, tmp_path / "data", conf) as server:  # type: ignore[arg-type]
+        assert server.get("/info/")["datastore"]["total"] == 0
+        assert PASSWORD not in json.dumps(server.get("/info/"))
+        pacs.start()
+        until(lambda: server.get("/info/")["datastore"]["total"] == 1, what="the listing of the series")
+        (image_id,) = server.get("/datastore/", output="all")["objects"]
+        truth = (SAMPLES / "hemorrhage-truth" / "head_11.nii.gz").read_bytes()
+        put_label(server.client, image_id, truth, client_id="dr.kim", label_info=[])
+        client = DICOMwebClient(f"{server.address.rstrip('/')}/dicomweb")
+        (study,) = client.search_for_studies()
+        assert len(client.retrieve_series(uid(study, "Study"), image_id)) == len(
+            list((SAMPLES / "hemorrhage" / "head_11").iterdir())
+        )
+        (ours,) = (one for one in client.search_for_series(uid(study, "Study")) if value(one, "Modality") == "SEG")
+        (mask,) = client.retrieve_series(uid(study, "Study"), uid(ours, "Series"))
+        changed = pydicom.dcmread(BytesIO(stored(mask)))
+        changed.SeriesInstanceUID = pydicom.uid.generate_uid()
+        changed.SOPInstanceUID = changed.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        changed.ContentCreatorName = "Elsewhere^"
+        (tmp_path / "changed.dcm").write_bytes(stored(changed))
+        pacs.put([tmp_path / "changed.dcm"])
+        until(lambda: len(server.get("/datastore/label/history", image=image_id)) == 2, what="the foreign mask")
+
+        first, newest = server.get("/datastore/label/history", image=image_id)
+
+    assert value(ours, "SeriesDescription") == "EXPERT dr.kim"
+    assert (newest["author"], newest["stage"], newest["voxels"]) == ("Elsewhere", "expert", first["voxels"])
+    screen, log = (tmp_path / "data" / "server.out").read_text(), log_file(tmp_path / "data").read_text()
+    assert "does not answer" in screen and "The server of the studies answers again" in log
+    assert PASSWORD not in screen + log
+
+
+def test_a_mammogram_there_is_an_image_of_its_own(pacs: Orthanc, open_here: Callable[..., Here]) -> None:
+    pacs.put(sorted((SAMPLES / "mass" / "breast_11").iterdir()))
+    here = open_here("mass")
+    here.app.look()
+    (image_id,) = here.images
+    source = here.source(image_id)
+    correction = drawing(source, here.app, name=here.app.record.task.structures[0].name)
+
+    here.draft(image_id)
+    reply = here.store(correction)
+
+    assert image_id == source.name and "/" in image_id
+    assert reply.status_code == 200, reply.text
+    assert here.history(image_id)[-1] == ("expert", "dr.kim")
+    assert pacs.series("SEG") == [str(correction.SeriesInstanceUID)]

@@ -1,0 +1,242 @@
+"""/open leads to the viewer on a case; where people sign in, with a ticket of theirs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from lib.phantoms.breast import BreastParameters, draw_mammogram
+from lib.phantoms.dicom_mammogram import write_mammogram
+from lib.serving.server import create_server, load_app
+from lib.serving.tokens import TokenFile
+from lib.stages import PEOPLE, Role
+from lib.store.images import ImageState
+from lib.volume import Volume, write_volume
+from tests.serving.conftest import APPS, Here
+from tests.serving.issuer import issuing
+from tests.serving.test_gate import Guarded
+
+
+@pytest.fixture
+def guarded(open_app: Callable[..., Here]) -> Guarded:
+    """A server at which people sign in."""
+    here = open_app(auth="tokens")
+    file = TokenFile(here.data / "tokens.json")
+    return Guarded(here, {role: file.add(str(role), role) for role in PEOPLE})
+
+
+def led_to(reply: Any) -> tuple[str, dict[str, str]]:
+    """Path and query of the address that a reply leads to."""
+    assert reply.status_code == 303, reply.text
+    assert reply.headers["cache-control"] == "no-store"
+    address = urlsplit(reply.headers["location"])
+    assert (address.scheme, address.netloc) == ("", "")
+    return address.path, {
+        name: text for name, (text,) in parse_qs(address.query, strict_parsing=bool(address.query)).items()
+    }
+
+
+def opened(client: TestClient, **query: str) -> tuple[str, dict[str, str]]:
+    return led_to(client.get("/open", params=query, follow_redirects=False))
+
+
+def test_a_case_is_opened_in_the_segmentation_mode_on_its_series(here: Here) -> None:
+    (study,) = (one for one in here.client.get("/dicomweb/studies").json() if one["00100020"]["Value"] == ["case_01"])
+    uid = study["0020000D"]["Value"][0]
+    (series,) = here.client.get(f"/dicomweb/studies/{uid}/series").json()
+
+    path, query = opened(here.client, image="case_01")
+
+    assert path == "/ohif/segmentation"
+    assert query == {"StudyInstanceUIDs": uid, "initialSeriesInstanceUID": series["0020000E"]["Value"][0]}
+
+
+def test_of_radiographs_in_one_series_the_named_one_is_opened(tmp_path: Path) -> None:
+    phantom = draw_mammogram(BreastParameters(seed=1))
+    first, second = (
+        write_mammogram(tmp_path / "studies", phantom, laterality="L", view=view, patient_id="p", seed=1)
+        for view in ("CC", "MLO")
+    )
+    app = load_app(APPS / "mass", str(tmp_path / "studies"), {"data": str(tmp_path / "data"), "rescan": "0"})
+    app.look()
+    client = TestClient(create_server(app), base_url="http://127.0.0.1")
+
+    asked = [opened(client, image=image)[1] for image in (first, second)]
+
+    assert [one["initialSOPInstanceUID"] for one in asked] == [first.split("/")[1], second.split("/")[1]]
+    assert asked[0]["StudyInstanceUIDs"] == asked[1]["StudyInstanceUIDs"]
+    assert all("initialSeriesInstanceUID" not in one for one in asked)
+    app.record.close()
+
+
+def test_without_a_case_the_list_of_studies_is_opened(here: Here) -> None:
+    assert opened(here.client) == ("/ohif/", {})
+
+
+def test_an_unknown_case_is_told(here: Here) -> None:
+    reply = here.client.get("/open", params={"image": "case_99"})
+
+    assert reply.status_code == 404
+    assert "There is no image 'case_99'." in reply.json()["detail"]
+
+
+def test_a_quarantined_case_is_not_opened_and_says_why(here: Here) -> None:
+    here.app.record.images.set_state("case_01", ImageState.QUARANTINED, "case_01.nii.gz is empty (0 bytes).")
+
+    reply = here.client.get("/open", params={"image": "case_01"})
+
+    assert reply.status_code == 422
+    assert reply.json()["detail"] == "Image 'case_01' is quarantined: case_01.nii.gz is empty (0 bytes)."
+
+
+def test_a_case_that_no_viewer_can_show_is_told(here: Here) -> None:
+    here.app.dicom.list_new()
+    here.app.record.listings.put("case_01", None)
+
+    reply = here.client.get("/open", params={"image": "case_01"})
+
+    assert reply.status_code == 404
+    assert "Viewers cannot show image 'case_01'" in reply.json()["detail"]
+
+
+# Where people sign in.
+
+
+def test_a_browser_is_asked_for_a_token_and_keeps_the_case(guarded: Guarded) -> None:
+    reply = guarded.stranger.get("/open", params={"image": 'a"><b>'})
+
+    assert reply.status_code == 401
+    assert reply.headers["content-type"].startswith("text/html")
+    assert 'type="password" name="token"' in reply.text
+    assert 'name="image" value="a&quot;&gt;&lt;b&gt;"' in reply.text
+
+
+def test_the_form_leads_to_the_case_with_a_ticket_of_the_person(guarded: Guarded) -> None:
+    token = guarded.tokens[Role.ANNOTATOR]
+
+    path, query = led_to(
+        guarded.stranger.post("/open", data={"image": "case_00", "token": token}, follow_redirects=False)
+    )
+
+    assert path == "/ohif/segmentation"
+    assert query["token"] != token and "StudyInstanceUIDs" in query
+    valid = guarded.stranger.get("/auth/token/valid", headers={"Authorization": f"Bearer {query['token']}"})
+    assert (valid.json()["name"], valid.json()["roles"]) == ("annotator", ["annotator"])
+
+
+def test_a_wrong_token_is_told_on_the_page(guarded: Guarded) -> None:
+    reply = guarded.stranger.post("/open", data={"image": "case_00", "token": "wrong"})
+
+    assert reply.status_code == 401
+    assert "The token is not known." in reply.text and 'value="case_00"' in reply.text
+
+
+def test_nobody_learns_without_a_token_which_cases_there_are(guarded: Guarded) -> None:
+    known, unknown = (guarded.stranger.get("/open", params={"image": image}) for image in ("case_00", "case_99"))
+
+    assert known.status_code == unknown.status_code == 401
+    assert known.text == unknown.text.replace("case_99", "case_00")
+
+
+@pytest.mark.parametrize("role", PEOPLE)
+def test_a_ticket_gives_no_other_rights_than_the_token(guarded: Guarded, role: Role) -> None:
+    ticket = opened(guarded.by(role))[1]["token"]
+    by_ticket, by_token = ({"Authorization": f"Bearer {one}"} for one in (ticket, guarded.tokens[role]))
+
+    for method, path in [
+        ("GET", "/info/"),
+        ("POST", "/activelearning/random"),
+        ("DELETE", "/train/"),
+        ("GET", "/audit/"),
+    ]:
+        replies = [guarded.stranger.request(method, path, headers=headers) for headers in (by_ticket, by_token)]
+        assert replies[0].status_code == replies[1].status_code, path
+
+
+def test_a_ticket_does_not_grow_older_by_opening_the_next_case(guarded: Guarded) -> None:
+    first = opened(guarded.by(Role.EXPERT), image="case_00")[1]["token"]
+    headers = {"Authorization": f"Bearer {first}"}
+
+    reply = guarded.stranger.get("/open", params={"image": "case_01"}, headers=headers, follow_redirects=False)
+
+    assert led_to(reply)[1]["token"] == first
+
+
+def test_a_ticket_ends_with_the_token_it_was_given_for(guarded: Guarded) -> None:
+    ticket = opened(guarded.by(Role.EXPERT))[1]["token"]
+    file = TokenFile(guarded.here.data / "tokens.json")
+
+    file.remove("expert")
+    file.add("expert", Role.EXPERT)
+
+    reply = guarded.stranger.get("/info/", headers={"Authorization": f"Bearer {ticket}"})
+    assert reply.status_code == 401
+    assert "The token of expert, with which the viewer was opened, was taken back." in reply.json()["detail"]
+
+
+def test_no_token_is_kept_in_the_audit_or_the_log(guarded: Guarded, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    token = guarded.tokens[Role.EXPERT]
+    ticket = led_to(guarded.stranger.post("/open", data={"token": token}, follow_redirects=False))[1]["token"]
+    expert = guarded.by(Role.EXPERT)
+    expert.delete("/train/", params={"a": "b", "token": ticket, "c": "d"})
+    guarded.stranger.post("/open", data={"token": f"{token}x"})
+
+    kept = [change.query for _, change in guarded.here.app.record.audit.newest(10)]
+
+    logged = [entry.getMessage() for entry in caplog.records if entry.name.startswith("lib.")]
+    assert kept == ["a=b&token=…&c=d"]
+    assert len(logged) == 2
+    assert token not in f"{kept}{logged}" and ticket not in f"{kept}{logged}"
+
+
+def test_a_person_of_an_issuer_gets_a_ticket_too(open_app: Callable[..., Here]) -> None:
+    with issuing() as issuer:
+        here = open_app(auth="oidc", oidc_issuer=issuer.address)
+        headers = {"Authorization": f"Bearer {issuer.token()}"}
+
+        ticket = led_to(here.client.get("/open", headers=headers, follow_redirects=False))[1]["token"]
+        valid = here.client.get("/auth/token/valid", headers={"Authorization": f"Bearer {ticket}"})
+
+    assert (valid.json()["name"], valid.json()["roles"]) == ("dr.kim", ["expert"])
+
+
+# The start page.
+
+
+def test_the_start_page_opens_each_case(here: Here) -> None:
+    page = here.client.get("/").text
+
+    links = re.findall(r'<a href="(open\?image=[^"]+)">([^<]+)</a>', page)
+    assert links == [("open?image=case_00", "case_00"), ("open?image=case_01", "case_01")]
+    assert opened(here.client, image="case_01")[0] == "/ohif/segmentation"
+
+
+def test_the_start_page_shows_a_hundred_cases_at_once(tmp_path: Path) -> None:
+    (tmp_path / "studies").mkdir()
+    for number in range(101):
+        write_volume(tmp_path / "studies" / f"a&b {number:03}.nii.gz", Volume(np.ones((4, 4, 3), np.uint8), np.eye(4)))
+    conf = {"data": str(tmp_path / "data"), "labels": "liver", "rescan": "0"}
+    app = load_app(APPS / "segmentation", str(tmp_path / "studies"), conf)
+    app.look()
+    client = TestClient(create_server(app), base_url="http://127.0.0.1")
+
+    first, second = client.get("/").text, client.get("/?offset=100").text
+
+    assert first.count('"open?image=') == 100 and 'href="?offset=100#cases">more' in first
+    assert '<a href="open?image=a%26b+100">a&amp;b 100</a><td>untouched' in second
+    assert 'href="?offset=0#cases">earlier ones' in second and "more</a>" not in second
+    app.record.close()
+
+
+def test_the_start_page_names_no_case_where_people_sign_in(guarded: Guarded) -> None:
+    page = guarded.stranger.get("/").text
+
+    assert 'href="open"' in page and "case_00" not in page

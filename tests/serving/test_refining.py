@@ -1,0 +1,286 @@
+"""Refining over HTTP: what is refined, what is stored, and what a client is told."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from lib.stages import Role
+from lib.volume import Volume, nifti_bytes
+from tests.refinement.pairs import rough
+from tests.serving.conftest import Here
+from tests.serving.places import LABEL_INFO, image_bytes, mask_bytes, put_label, voxels
+from tests.serving.test_slicer_contract import parts
+
+REFINE = "/infer/segmentation_refine"
+
+
+def rough_bytes(seed: int) -> bytes:
+    """A rough mask of a drawn image as a NIfTI file."""
+    return nifti_bytes(Volume(rough(seed), np.eye(4)))
+
+
+def refined(here: Here, image: str = "case_00", files: Any = None, **params: Any) -> dict[str, Any]:
+    """What the server tells of a refined mask."""
+    reply = here.client.post(
+        REFINE, params={"image": image, "output": "json"}, data={"params": json.dumps(params)}, files=files
+    )
+    assert reply.status_code == 200, reply.text
+    told: dict[str, Any] = reply.json()
+    return told
+
+
+def history(here: Here, image: str = "case_00") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = here.client.get("/datastore/label/history", params={"image": image}).json()
+    return found
+
+
+@pytest.fixture
+def ready(here: Here, weights: bytes, refiner_weights: bytes) -> Here:
+    """A server with a model and a refiner."""
+    here.put_weights(weights)
+    here.put_refiner(refiner_weights)
+    return here
+
+
+def test_before_a_refiner_serves_it_is_listed_and_says_what_is_missing(here: Here, weights: bytes) -> None:
+    here.put_weights(weights)
+
+    listed = here.client.get("/info/").json()["models"]
+    assert list(listed) == ["segmentation", "segmentation_refine"]
+    assert listed["segmentation_refine"]["config"]["ready"] is False
+    reply = here.client.post(REFINE, params={"image": "case_00"})
+    assert reply.status_code == 409
+    assert "No refiner serves yet: it learns from drafts and what experts made of them" in reply.json()["detail"]
+
+
+def test_without_an_annotation_the_draft_is_made_and_refined(ready: Here) -> None:
+    told = refined(ready)
+
+    draft, last = history(ready)
+    assert (draft["author"], draft["stage"]) == ("model:segmentation@v1", "draft")
+    assert (last["author"], last["stage"], last["role"]) == ("model:segmentation_refine@v1", "refined", "refiner")
+    assert (last["parent"], last["model_version"], last["refiner_version"]) == (1, 1, 1)
+    assert (told["stored"], told["annotation_version"], told["parent"], told["model_version"]) == (True, 2, 1, 1)
+    assert told["kept"] == last["kept"]
+    assert ready.client.get("/info/").json()["models"]["segmentation_refine"]["config"]["ready"] is True
+
+
+def test_the_current_annotation_is_refined_once(ready: Here) -> None:
+    put_label(ready.client, "case_00", rough_bytes(0), client_id="lee")
+
+    first, second = refined(ready), refined(ready)
+
+    assert first["annotation_version"] == second["annotation_version"] == 2
+    assert second["latencies"]["total"] == 0.0
+    assert [one["parent"] for one in history(ready)] == [None, 1]
+
+
+def test_a_version_that_is_named_is_refined(ready: Here) -> None:
+    for seed in (0, 1):
+        put_label(ready.client, "case_00", rough_bytes(seed))
+
+    assert refined(ready, version=1)["parent"] == 1
+    # A refined version that is current stands for what it was made from.
+    assert refined(ready)["parent"] == 2
+
+
+def test_a_version_that_is_not_there_is_refused_with_what_is(ready: Here) -> None:
+    put_label(ready.client, "case_00", rough_bytes(0))
+
+    reply = ready.client.post(REFINE, params={"image": "case_00"}, data={"params": '{"version": 7}'})
+
+    assert reply.status_code == 404
+    assert reply.json()["detail"] == "'case_00' has no version 7 to refine; it has [1]."
+
+
+def test_another_refiner_refines_the_same_version_anew(ready: Here, refiner_weights: bytes) -> None:
+    put_label(ready.client, "case_00", rough_bytes(0))
+    refined(ready)
+
+    ready.put_refiner(refiner_weights)
+
+    assert (refined(ready)["annotation_version"], refined(ready)["model_version"]) == (3, 2)
+
+
+def test_a_mask_that_comes_with_the_request_is_refined_and_not_stored(ready: Here) -> None:
+    label = {"label": ("rough.nii.gz", rough_bytes(0))}
+
+    told = refined(ready, files=label, label_info=LABEL_INFO)
+
+    assert told["stored"] is False
+    assert set(told["voxels"]) == {"Anterior", "Posterior"}
+    assert history(ready) == []
+
+
+def test_of_an_image_that_is_not_in_the_record_nothing_is_stored(ready: Here) -> None:
+    image = {"file": ("new.nii.gz", image_bytes(3))}
+
+    with_mask = refined(ready, "", {**image, "label": ("rough.nii.gz", rough_bytes(3))})
+    with_draft = refined(ready, "", image)
+
+    assert with_mask["stored"] is with_draft["stored"] is False
+
+
+def test_a_mask_on_another_grid_is_refused_with_both(ready: Here) -> None:
+    label = {"label": ("rough.nii.gz", mask_bytes(0, (30, 20, 16)))}
+
+    reply = ready.client.post(REFINE, params={"image": "case_00"}, files=label)
+
+    assert reply.status_code == 422
+    assert "30x20x16" in reply.json()["detail"]
+    assert ready.client.get("/datastore/").json()["quarantined"] == 0
+
+
+def test_every_stage_is_told_and_sent_on_request(ready: Here) -> None:
+    put_label(ready.client, "case_00", rough_bytes(0))
+
+    reply = ready.client.post(REFINE, params={"image": "case_00"}, data={"params": '{"stages": true}'})
+
+    found = parts(reply)
+    told = json.loads(found["params"].get_payload())
+    content = gzip.decompress(found["image"].get_payload(decode=True))
+    masks = np.asarray(nib.Nifti1Image.from_bytes(content).dataobj)
+    assert masks.shape == (24, 20, 16, 2)
+    np.testing.assert_array_equal(masks[..., 0], rough(0))
+    counts = [
+        {"Anterior": np.count_nonzero(masks[..., stage] == 1), "Posterior": np.count_nonzero(masks[..., stage] == 2)}
+        for stage in range(2)
+    ]
+    assert told["stages"] == counts
+    assert (told["stored"], told["annotation_version"]) == (True, 2)
+
+
+def test_stages_have_no_other_format_than_nifti(ready: Here) -> None:
+    params = json.dumps({"stages": True, "result_extension": ".nrrd"})
+
+    reply = ready.client.post(REFINE, params={"image": "case_00"}, data={"params": params})
+
+    assert reply.status_code == 422
+    assert "stages=true gives a NIfTI file of four axes" in reply.json()["detail"]
+
+
+def test_a_structure_that_the_author_did_not_look_at_does_not_appear(ready: Here) -> None:
+    anterior = np.where(rough(0) == 1, 1, 0).astype(np.uint8)
+    put_label(ready.client, "case_00", nifti_bytes(Volume(anterior, np.eye(4))), structures=["Anterior"])
+
+    assert set(refined(ready)["voxels"]) == {"Anterior"}
+    mask = voxels(ready.client.get("/datastore/label?label=case_00&tag=refined").content)
+    assert set(np.unique(mask)) <= {0, 1}
+
+
+def test_the_reason_to_keep_a_draft_is_told_and_stored(ready: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.refinement.refine.reason_to_keep", lambda masks, structures: "Anterior: too odd")
+    put_label(ready.client, "case_00", rough_bytes(0))
+
+    assert refined(ready)["kept"] == "Anterior: too odd"
+    assert history(ready)[-1]["kept"] == "Anterior: too odd"
+    mask = voxels(ready.client.get("/datastore/label?label=case_00&tag=refined").content)
+    np.testing.assert_array_equal(mask, rough(0))
+
+
+def test_a_juniors_save_is_refined_by_a_job_that_the_reply_names(
+    open_app: Callable[..., Here], weights: bytes, refiner_weights: bytes
+) -> None:
+    here = open_app(role="annotator")
+    here.put_refiner(refiner_weights)
+
+    saved = put_label(here.client, "case_00", rough_bytes(0), client_id="lee")
+    here.work()
+
+    job = here.client.get(f"/jobs/{saved['refining']}").json()
+    assert (job["status"], job["result"]["parent"], job["result"]["version"]) == ("DONE", 1, 2)
+    assert [(one["author"], one["stage"], one["parent"]) for one in history(here)] == [
+        ("lee", "draft", None),
+        ("model:segmentation_refine@v1", "refined", 1),
+    ]
+
+
+def test_without_a_refiner_a_juniors_save_asks_for_nothing(open_app: Callable[..., Here]) -> None:
+    here = open_app(role="annotator")
+
+    saved = put_label(here.client, "case_00", rough_bytes(0), client_id="lee")
+
+    assert "refining" not in saved
+
+
+def test_an_experts_save_is_not_refined(ready: Here) -> None:
+    assert "refining" not in put_label(ready.client, "case_00", rough_bytes(0))
+
+
+def test_a_refining_that_fails_leaves_the_juniors_mask_in_the_queue(
+    open_app: Callable[..., Here], refiner_weights: bytes
+) -> None:
+    here = open_app(role="annotator")
+    here.put_refiner(refiner_weights)
+    saved = put_label(here.client, "case_00", rough_bytes(0), client_id="lee")
+    here.client.delete("/model/segmentation_refine")
+
+    here.work()
+
+    job = here.client.get(f"/jobs/{saved['refining']}").json()
+    assert job["status"] == "ERROR"
+    assert "No refiner serves yet" in job["result"]["error"]
+    assert [case["image"] for case in here.client.get("/queue").json()["cases"]] == ["case_00"]
+
+
+def test_weights_are_taken_by_the_model_of_their_kind_only(
+    here: Here, weights: bytes, refiner_weights: bytes, tmp_path: Path
+) -> None:
+    for model, content, kind in (
+        ("segmentation", refiner_weights, "refiner"),
+        ("segmentation_refine", weights, "segmenter"),
+    ):
+        reply = here.client.put(f"/model/{model}", files={"file": ("model.pt", content)})
+        assert reply.status_code == 422
+        assert f"The weights are those of a {kind}" in reply.json()["detail"]
+
+
+def test_both_models_have_versions_of_their_own(ready: Here, weights: bytes) -> None:
+    ready.put_weights(weights)
+
+    def versions(model: str) -> list[tuple[int, str]]:
+        return [(one["version"], one["state"]) for one in ready.client.get(f"/model/versions/{model}").json()]
+
+    assert versions("segmentation") == [(1, "kept"), (2, "serving")]
+    assert versions("segmentation_refine") == [(1, "serving")]
+    assert ready.client.get("/model/info/segmentation_refine").json()["version"] == 1
+    assert ready.client.post("/model/serve/segmentation_refine?version=2").status_code == 404
+    assert ready.client.get("/model/versions/other").status_code == 404
+
+
+def test_many_masks_are_not_refined_at_once(ready: Here) -> None:
+    reply = ready.client.post("/batch/infer/segmentation_refine")
+
+    assert reply.status_code == 422
+    assert "masks are refined singly" in reply.json()["detail"]
+
+
+def test_a_draft_has_no_stages(ready: Here) -> None:
+    reply = ready.client.post("/infer/segmentation?image=case_00", data={"params": '{"stages": true}'})
+
+    assert reply.status_code == 422
+    assert "A draft has no stages; ask segmentation_refine" in reply.json()["detail"]
+
+
+def test_what_is_refined_while_the_same_is_stored_is_stored_once(ready: Here) -> None:
+    annotations = ready.app.record.annotations
+    put_label(ready.client, "case_00", rough_bytes(0))
+    compute = ready.app.refining.compute
+
+    def meanwhile(order: Any) -> Any:
+        ready.app.refining.compute = compute
+        refined(ready)
+        return compute(order)
+
+    ready.app.refining.compute = meanwhile
+
+    assert refined(ready)["annotation_version"] == 2
+    assert [one.role for one in annotations.history("case_00")] == [Role.EXPERT, Role.REFINER]

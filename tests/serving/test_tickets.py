@@ -1,0 +1,94 @@
+"""A ticket says who opened the viewer, for half a day, and only to the server that gave it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import OctKey
+
+from lib.errors import NotSignedIn
+from lib.serving import tickets
+from lib.serving.tickets import ALGORITHM, ISSUER, TICKET_SECONDS, Tickets
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Moves the clock of tickets."""
+
+    def move(seconds: float) -> None:
+        now = time.time() + seconds
+        monkeypatch.setattr(tickets.time, "time", lambda: now)
+
+    return move
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Tickets:
+    return Tickets(tmp_path / "data" / "tickets.key")
+
+
+def test_a_ticket_says_what_was_told_about_its_owner(server: Tickets) -> None:
+    told = server.read(server.give({"name": "dr.kim"}))
+
+    assert told is not None and told["name"] == "dr.kim"
+
+
+def test_a_ticket_outlives_a_restart(server: Tickets, tmp_path: Path) -> None:
+    ticket = server.give({"name": "dr.kim"})
+
+    assert Tickets(tmp_path / "data" / "tickets.key").read(ticket) is not None
+
+
+def test_a_ticket_ends_when_its_time_is_over(server: Tickets, later: Any) -> None:
+    ticket = server.give({"name": "dr.kim"})
+
+    later(TICKET_SECONDS - 60)
+    assert server.read(ticket) is not None
+    later(TICKET_SECONDS + 60)
+    with pytest.raises(NotSignedIn, match=r"opened more than 12 hours ago. Open it again at /open"):
+        server.read(ticket)
+
+
+def test_only_the_server_that_gave_a_ticket_reads_it(server: Tickets, tmp_path: Path) -> None:
+    other = Tickets(tmp_path / "other" / "tickets.key")
+
+    assert server.read(other.give({"name": "dr.kim"})) is None
+
+
+def forged(key: bytes, algorithm: str = ALGORITHM, **claims: Any) -> str:
+    good = {"name": "dr.kim", "iss": ISSUER, "exp": int(time.time()) + 60}
+    told = {name: value for name, value in {**good, **claims}.items() if value is not None}
+    return jwt.encode({"alg": algorithm}, told, OctKey.import_key(key), algorithms=[algorithm])
+
+
+@pytest.mark.parametrize("claims", [{"iss": None}, {"iss": "somebody"}, {"exp": None}, {"exp": "soon"}])
+def test_claims_that_no_ticket_has_are_not_accepted(server: Tickets, tmp_path: Path, claims: dict[str, Any]) -> None:
+    server.give({"name": "dr.kim"})
+    key = (tmp_path / "data" / "tickets.key").read_bytes()
+    assert server.read(forged(key)) is not None
+
+    assert server.read(forged(key, **claims)) is None
+
+
+def test_no_other_signature_is_accepted(server: Tickets, tmp_path: Path) -> None:
+    ticket = server.give({"name": "dr.kim"})
+    key = (tmp_path / "data" / "tickets.key").read_bytes()
+
+    assert server.read(forged(key, "HS512")) is None
+    head, body, _ = ticket.split(".")
+    assert server.read(f"{head}.{body}.") is None
+
+
+@pytest.mark.parametrize("token", ["", "wrong", "a.b.c", "ä\udcff", "." * 1000])
+def test_other_tokens_are_none(server: Tickets, token: str) -> None:
+    assert server.read(token) is None
+
+
+def test_the_key_is_only_for_the_servers_own_account(server: Tickets, tmp_path: Path) -> None:
+    server.give({"name": "dr.kim"})
+
+    assert (tmp_path / "data" / "tickets.key").stat().st_mode & 0o077 == 0
