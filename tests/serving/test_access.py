@@ -21,6 +21,9 @@ NOBODY, VIEWER, ANNOTATOR, EXPERT, ADMIN = None, *PEOPLE
 WANTED: dict[tuple[str, str], Role | None] = {
     ("GET", "/"): NOBODY,
     ("POST", "/annotations/accept"): EXPERT,
+    ("GET", "/annotations/latest"): VIEWER,
+    ("GET", "/cases/"): VIEWER,
+    ("POST", "/cases/no-finding"): ANNOTATOR,
     ("GET", "/queue"): VIEWER,
     ("GET", "/queue/"): VIEWER,
     ("GET", "/docs"): NOBODY,
@@ -77,6 +80,8 @@ WANTED: dict[tuple[str, str], Role | None] = {
     ("GET", "/dicomweb/studies/{study}/series"): VIEWER,
     ("GET", "/dicomweb/studies/{study}/instances"): VIEWER,
     ("GET", "/dicomweb/studies/{study}/series/{series}"): VIEWER,
+    ("GET", "/dicomweb/studies/{study}/series/{series}/instances/{instance}/{more}"): VIEWER,
+    ("GET", "/dicomweb/studies/{study}/series/{series}/instances/{instance}/{more}/{deeper:path}"): VIEWER,
     ("GET", "/dicomweb/studies/{study}/series/{series}/metadata"): VIEWER,
     ("GET", "/dicomweb/studies/{study}/series/{series}/instances"): VIEWER,
     ("GET", "/dicomweb/studies/{study}/series/{series}/instances/{instance}"): VIEWER,
