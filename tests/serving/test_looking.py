@@ -23,7 +23,7 @@ def looking(open_app: Callable[..., Here]) -> Iterator[Here]:
 
 
 def kept_looking(here: Here) -> Iterator[Here]:
-    looks = threading.Thread(target=here.app._keep_looking)
+    looks = threading.Thread(target=here.app._keep_looking, args=[here.app.watch])
     looks.start()
     until(lambda: here.app.watch.is_watching, what="the watch")
     yield here

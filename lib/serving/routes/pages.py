@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
 from lib.serving.loop import LabelingLoop
-from lib.serving.routes.common import App
+from lib.serving.routes.common import LARGEST_OFFSET, App
 
 router = APIRouter()
 
@@ -44,8 +44,6 @@ CASES = Template("""<h2 id="cases">Cases</h2>
 CASES_SHOWN = 100
 """Cases on one page."""
 
-LARGEST_OFFSET = 2**31
-"""More cases than there can be; a database takes no larger number."""
 
 DOCS = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Requests</title>$style</head><body>
 <h1>Requests</h1><p>The same in machine-readable form: <a href="openapi.json">openapi.json</a>.</p>

@@ -61,6 +61,10 @@
     '@ohif/mode-ultrasound-pleura-bline',
   ].map(id => ({ id, modeFactory: () => null }));
 
+  // A library inside OHIF (onnxruntime-web) asks for this name where no script is running, as when a style sheet is the
+  // last file to arrive; without it the page then stays empty.
+  window.__filename = '';
+
   window.config = {
     routerBasename: server.address,
     showStudyList: true,
