@@ -22,6 +22,9 @@ from lib.store.listings import Listing
 
 COPY_BYTES = 1 << 20
 
+LARGEST_OFFSET = 2**31
+"""More cases than there can be; a database takes no larger number."""
+
 PLAIN = frozenset(string.ascii_letters + string.digits + "._-")
 """Letters of a client's file name that are kept."""
 
@@ -29,7 +32,8 @@ BYTES = "application/octet-stream"
 """Media type of files that are sent, as MONAI Label's clients know it."""
 
 
-def _app_of(request: Request) -> Any:
+# No threads are needed for these: a thread's turn takes longer than they do.
+async def _app_of(request: Request) -> Any:
     return request.app.state.loop
 
 
@@ -37,7 +41,7 @@ App = Annotated[LabelingLoop, Depends(_app_of)]
 """The running app."""
 
 
-def _who_of(request: Request) -> Callable[[Any], Annotator]:
+async def _who_of(request: Request) -> Callable[[Any], Annotator]:
     """The person whom the gate let in, or at an open server whom the client names."""
     signed_in: Annotator | None = request.state.person
     role = request.app.state.loop.settings.role
