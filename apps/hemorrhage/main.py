@@ -24,7 +24,9 @@ class HemorrhageApp(LabelingLoop, MONAILabelApp):
         modalities=("CT",),
         window_hu=(-40.0, 120.0),
         region="largest",
+        network="banded_unet",
         patch_voxels=64 * 64 * 16,
+        loss="typed",
         draft_rule="hemorrhage",
         flag_ml=1.0,
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 from lib.losses.asymmetric import AsymmetricDiceCrossEntropy
 from lib.losses.marginal import MarginalDiceCrossEntropy
 from lib.losses.position_aware import PositionAwareLoss
+from lib.losses.typed import TypedDiceCrossEntropy
 
 
 class Loss(Protocol):
@@ -25,6 +26,8 @@ LOSSES: dict[str, Callable[[], Loss]] = {
     "asymmetric_focal": partial(AsymmetricDiceCrossEntropy, focus=2.0),
     "asymmetric_margin": partial(AsymmetricDiceCrossEntropy, margin=1.0),
     "asymmetric": partial(AsymmetricDiceCrossEntropy, margin=1.0, focus=2.0),
+    "typed": TypedDiceCrossEntropy,
+    "typed_asymmetric": partial(TypedDiceCrossEntropy, margin=1.0, focus=2.0),
     "position_aware": PositionAwareLoss,
 }
 """What ``Task.loss`` may name."""

@@ -1,4 +1,4 @@
-"""The networks that a task can ask for; first of all MONAI's residual 3D U-Net, small enough to learn on a CPU."""
+"""The networks that a task can ask for."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from functools import partial
 
 import numpy as np
 import torch
-from monai.networks.nets.unet import UNet
 from torch import Tensor, nn
 
 from lib.errors import UnacceptableFile
 from lib.networks.adapter_unet import AdapterUNet
+from lib.networks.banded_unet import BandedUNet
 from lib.networks.checkpoint import Checkpoint, NetworkPlan
 from lib.networks.monai_network import PREFIX, class_axes, monai_network
 from lib.networks.refiner import RefinerUNet
+from lib.networks.residual_unet import ResidualUNet
 from lib.networks.sam_encoder import VIT_B, VIT_L
 from lib.networks.sam_unet import SamUNet
 
@@ -22,39 +23,9 @@ DIFFERENCES_SHOWN = 3
 """How many misfitting tensors a message names."""
 
 
-class ResidualUNet(nn.Module):
-    """A residual U-Net with a voxelwise classifier of its own on top.
-
-    Only the classifier's size depends on the number of structures, so one that is appended later leaves all other
-    weights as they are, and a task of a hundred structures costs hardly more than one of two.
-
-    Reference:
-        Kerfoot et al., "Left-ventricle quantification using residual U-Net", STACOM 2018.
-    """
-
-    def __init__(self, plan: NetworkPlan) -> None:
-        super().__init__()
-        self.body = UNet(
-            spatial_dims=3,
-            in_channels=1,
-            out_channels=plan.features,
-            channels=plan.channels,
-            # MONAI hands each entry to a convolution as it is, so triples do; its annotation says int.
-            strides=plan.strides,  # type: ignore[arg-type]
-            kernel_size=plan.kernel,
-            up_kernel_size=plan.kernel,
-            num_res_units=1,
-        )
-        self.act = nn.PReLU()
-        self.classifier = nn.Conv3d(plan.features, plan.classes, kernel_size=1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, C, I, J, K) of images (B, 1, I, J, K) whose axes are multiples of the plan's strides."""
-        return self.classifier(self.act(self.body(image)))
-
-
 NETWORKS: dict[str, Callable[[NetworkPlan], nn.Module]] = {
     "residual_unet": ResidualUNet,
+    "banded_unet": BandedUNet,
     "adapter_unet": AdapterUNet,
     "sam_vit_b": partial(SamUNet, size=VIT_B),
     "sam_vit_l": partial(SamUNet, size=VIT_L),

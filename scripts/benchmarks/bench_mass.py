@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 FOLDS = 5
 NETWORKS = ("adapter_unet", "plain_unet")
+
+SMALLEST = 100.0
+"""Pixels of the smallest lesion that counts, about ten across."""
 
 PLAIN_CHANNELS = (16, 16, 32, 80, 144)
 """Features of the levels of the plain U-Net: within a tenth of the other's parameters."""
@@ -98,12 +101,14 @@ def masks_of(image: Path) -> list[Path]:
 
 def measure(
     cases: Sequence[TrainingCase], network: str, fold: int, seconds: float, loss: str, seed: int
-) -> dict[str, object]:
-    """One row: Dice on the held-out images, and area wrongly marked on those without a lesion."""
+) -> dict[str, Any]:
+    """One row: Dice and lesions found on the held-out images, and area wrongly marked on those without a lesion."""
     import math
 
     import numpy as np
 
+    from lib.metrics.detection import LesionRule, lesion_count
+    from lib.metrics.overlap import dice
     from lib.networks.checkpoint import Checkpoint
     from lib.networks.segmenter import parameters_of, seeded_network
     from lib.predictor import Predictor
@@ -121,19 +126,18 @@ def measure(
         learned, Checkpoint(plan, seeded_network(plan, seed).state_dict()), task, options, reports.append, lambda: False
     )
     predictor = Predictor(checkpoint)
-    dice, wrong = [], []
-    for case in held_out:
-        truth, marked = case.load_mask() > 0, predictor.mask(case.load_volume()) > 0
-        if truth.any():
-            dice.append(2 * float((truth & marked).sum()) / float(truth.sum() + marked.sum()))
-        else:
-            wrong.append(float(marked.mean()))
+    pairs = [(case.load_mask() > 0, predictor.mask(case.load_volume()) > 0) for case in held_out]
+    overlap = [dice(truth, marked) for truth, marked in pairs if truth.any()]
+    wrong = [float(marked.mean()) for truth, marked in pairs if not truth.any()]
+    counts = [lesion_count(truth, marked, 1.0, LesionRule(least_size=SMALLEST)) for truth, marked in pairs]
     return {
         "parameters": parameters_of(seeded_network(plan, seed)),
         "patch": plan.patch[:2],
         "steps": reports[-1].steps,
-        "dice": round(float(np.mean(dice)), 4),
-        "cases": len(dice),
+        "dice": round(float(np.mean(overlap)), 4),
+        "cases": len(overlap),
+        "found": round(sum(count.found for count in counts) / sum(count.true for count in counts), 4),
+        "false_an_image": round(sum(count.false for count in counts) / len(counts), 4),
         "wrong_share": round(float(np.mean(wrong)), 4) if wrong else math.nan,
     }
 
@@ -172,15 +176,20 @@ def plain_unet(plan: NetworkPlan) -> nn.Module:
     return PlainUNet()
 
 
-def summary(rows: list[dict[str, object]]) -> dict[str, object]:
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation over the folds."""
     import numpy as np
 
-    dice = [float(str(row["dice"])) for row in rows]
+    values = {
+        name: [row[name] for row in rows if row[name] is not None]
+        for name in ("dice", "found", "false_an_image", "wrong_share")
+    }
     return {
-        "folds": len(rows), "dice_mean": round(float(np.mean(dice)), 4), "dice_sd": round(float(np.std(dice)), 4),
-        "steps": [row["steps"] for row in rows], "parameters": rows[0]["parameters"],
-    }  # fmt: skip
+        "folds": len(rows),
+        "steps": [row["steps"] for row in rows],
+        "parameters": rows[0]["parameters"],
+        **{name: [round(float(f(found)), 4) for f in (np.nanmean, np.nanstd)] for name, found in values.items()},
+    }
 
 
 if __name__ == "__main__":
