@@ -185,11 +185,10 @@ class RefineTask(MaskTask):
 
     def __init__(self, refining: Refining, temporary: Path) -> None:
         record = refining.record
-        super().__init__(record, record.refiners, temporary, "the annotation at hand, refined by the serving refiner")
+        super().__init__(
+            record, record.refiners, temporary, "the annotation at hand, refined by a network once one serves"
+        )
         self._refining = refining
-
-    def _without_model(self) -> dict[str, Any]:
-        return {"note": "nothing refines yet; it learns from drafts and what experts made of them"}
 
     def _made(self, asked: InferRequest) -> Made:
         if asked.files or asked.rough is not None:

@@ -42,7 +42,10 @@ def open_case(app: App, request: Request, image: str = "") -> Response:
 
 @router.post("/open", response_class=RedirectResponse, status_code=303)
 def sign_in(
-    app: App, request: Request, image: Annotated[str, Form()] = "", token: Annotated[str, Form()] = ""
+    app: App,
+    request: Request,
+    image: Annotated[str, Form(description="id of the case; none: the list of studies")] = "",
+    token: Annotated[str, Form(description="of the person")] = "",
 ) -> Response:
     """The same with the token in a form."""
     if app.settings.auth == "none":
