@@ -15,7 +15,7 @@ from lib.stages import Role
 from lib.store import layout
 from lib.volume import Array
 from tests.e2e.browser import BRUSH_MM, PATIENCE_MS, inside_brush, viewer
-from tests.serving.places import Server, affine, app_server, until, voxels
+from tests.serving.places import Server, affine, app_server, put_label, until, voxels
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample-data"
 
@@ -161,3 +161,36 @@ def test_a_mass_is_corrected_by_somebody_who_signed_in(tmp_path: Path) -> None:
         screen.press("no-finding")
         screen.says("message", "Stored: no finding.")
         assert screen.foreign == []
+
+
+@pytest.mark.e2e
+def test_an_expert_accepts_a_juniors_mask_as_it_is(tmp_path: Path) -> None:
+    tokens = TokenFile(tmp_path / "data" / layout.TOKENS)
+    junior, expert = tokens.add("lee", Role.ANNOTATOR), tokens.add("kim", Role.EXPERT)
+    conf = {**CONF, "train_after": "0", "ahead": "0", "auth": "tokens"}
+    with (
+        app_server("mass", SAMPLES / "mass", tmp_path / "data", conf) as server,
+        viewer(server.address) as screen,
+    ):
+        server.client.headers["Authorization"] = f"Bearer {junior}"
+        drawn = (SAMPLES / "mass-truth" / "breast_03.nii.gz").read_bytes()
+        put_label(server.client, "breast_03", drawn, label_info=[])
+
+        screen.go("/open", image="breast_03")
+        screen.page.fill("input[name=token]", expert)
+        screen.page.click("button")
+        screen.says("case", "mass · breast_03 · DRAFT lee (v1)")
+        assert screen.segments() == ["mass"]
+        screen.keep_picture("viewer-accept", tmp_path)
+        screen.press("accept")
+        screen.says("message", "Accepted.")
+        screen.says("case", "mass · breast_03 · EXPERT kim (v2)")
+
+        history = server.get("/datastore/label/history", image="breast_03")
+        assert [(one["author"], one["stage"], one["parent"]) for one in history] == [
+            ("lee", "draft", None),
+            ("kim", "expert", 1),
+        ]
+        accepted, _ = mask_of(server, "breast_03", 2)
+        assert np.count_nonzero(accepted) > 0
+        np.testing.assert_array_equal(accepted, voxels(drawn))

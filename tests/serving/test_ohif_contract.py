@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 
+from lib.phantoms.breast import BreastParameters, draw_mammogram
+from lib.phantoms.dicom_mammogram import write_mammogram
 from tests.serving.conftest import Here
 from tests.serving.places import mask_bytes, put_label, voxels
 from tests.training.shapes import drawn
@@ -63,6 +65,46 @@ def test_a_draft_is_one_uncompressed_nrrd_file(here: Here, weights: bytes) -> No
     assert b"encoding: raw" in header
     assert b"sizes: 24 20 16" in header
     assert len(content) == 24 * 20 * 16
+
+
+def series_uid(here: Here, patient: str) -> str:
+    """SeriesInstanceUID under which viewers find an image."""
+    told, *_ = here.client.get("/dicomweb/series", params={"PatientID": patient}).json()
+    uid: str = told["0020000E"]["Value"][0]
+    return uid
+
+
+def test_an_image_may_be_named_by_the_series_as_which_viewers_show_it(here: Here, weights: bytes) -> None:
+    here.put_weights(weights)
+
+    reply = here.client.post("/infer/segmentation", params={"image": series_uid(here, "case_01"), "output": "json"})
+
+    assert (reply.status_code, reply.json()["annotation_version"]) == (200, 1)
+    (draft,) = here.app.record.annotations.history("case_01")
+    assert draft.version == 1
+
+
+def test_a_series_of_several_radiographs_names_none_of_them(here: Here) -> None:
+    phantom = draw_mammogram(BreastParameters(seed=2, shape=(65, 80)))
+    for side in ("L", "R"):
+        write_mammogram(here.studies / "breast", phantom, laterality=side, view="CC", patient_id="p", seed=1)
+    here.look()
+    uid = series_uid(here, "p")
+
+    reply = here.client.post("/infer/segmentation", params={"image": uid, "output": "json"})
+
+    assert reply.status_code == 404
+    assert f"There is no image {uid!r}" in reply.json()["detail"]
+
+
+def test_the_next_case_tells_its_study_which_the_panel_opens(here: Here) -> None:
+    (study,) = here.client.get("/dicomweb/studies", params={"PatientID": "case_00"}).json()
+
+    case = here.client.post("/activelearning/first", json={}).json()
+
+    assert (case["id"], case["PatientID"]) == ("case_00", "case_00")
+    assert case["StudyInstanceUID"] == study["0020000D"]["Value"][0]
+    assert case["SeriesInstanceUID"] == series_uid(here, "case_00")
 
 
 def test_a_training_is_asked_for_by_model_name(here: Here) -> None:

@@ -8,9 +8,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body
 
 from lib.serving.datastore import image_info
+from lib.serving.dicomweb import value_of
+from lib.serving.loop import LabelingLoop
 from lib.serving.routes.common import App, Who
 
 router = APIRouter(prefix="/activelearning", tags=["ActiveLearning"])
+
+OF_SERIES = ("Modality", "StudyDate", "StudyTime", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")
+"""What MONAI Label's panel in OHIF shows of the next case; it opens the study."""
 
 Params = Annotated[dict[str, Any] | None, Body()]
 
@@ -31,4 +36,10 @@ def next_sample(strategy: str, app: App, who: Who, params: Params = None) -> dic
         strategy: {"ts": int(time.time()), "client_id": annotator.name},
     }
     app.record.images.note(image.id, {"strategy": offers})
-    return {**image_info(image), "strategy": offers, **result}
+    return {**image_info(image), **_of_series(app, image.id), "strategy": offers, **result}
+
+
+def _of_series(app: LabelingLoop, image_id: str) -> dict[str, str]:
+    """Under which names viewers find an image; nothing if it was not listed for them yet."""
+    listing = app.record.listings.of_image(image_id)
+    return {} if listing is None else {name: str(value_of(listing.attributes, name)) for name in OF_SERIES}

@@ -58,6 +58,8 @@ async def infer(  # noqa: PLR0913 - MONAI Label's own parameters
 ) -> Response:
     """Drafts an image of the data set (the draft is stored), an uploaded file, or a session's image.
 
+    `image` may also be the SeriesInstanceUID under which viewers find the image.
+
     `NAME_refine` refines the mask `label`, or version `version` (in `params`), or what is there.
     """
     asked = read_params(params)
@@ -68,6 +70,7 @@ async def infer(  # noqa: PLR0913 - MONAI Label's own parameters
 
 
 def _answer(app: LabelingLoop, request: dict[str, Any], came: Sent, output: Output) -> Response:
+    request["image"] = _image_of(app, request["image"])
     if output is Output.DICOM_SEG:
         _refuse_no_series(app, request["image"], is_stored=not any(came))
     uploaded = [_uploaded(app, file) if file is not None else None for file in (came.file, came.label)]
@@ -87,6 +90,14 @@ def _answer(app: LabelingLoop, request: dict[str, Any], came: Sent, output: Outp
         annotation = app.record.annotations.get(request["image"], told["annotation_version"])
         return sent(app.dicom.segmentation_file(annotation), f"{request['image']}.dcm")
     return _reply(mask, told, output)
+
+
+def _image_of(app: LabelingLoop, name: str) -> str:
+    """The id of an image; MONAI Label's panel in OHIF names it by the SeriesInstanceUID that files have there, too."""
+    if not name or app.record.images.find(name) is not None:
+        return name
+    listed = app.record.listings.of_series(name)
+    return listed[0].listing.image if len(listed) == 1 else name
 
 
 def _refuse_no_series(app: LabelingLoop, image_id: str, *, is_stored: bool) -> None:
