@@ -199,6 +199,8 @@ class InstanceHeader:
         long: VR of the binary attributes that are too long, by tag; the pixels are one of them.
         syntax: TransferSyntaxUID.
         pixels_at: where in the file the value of PixelData begins; ``None``: it is not simply there.
+        size: bytes of the file when it was read.
+        modified_ns: when the file had been changed then.
     """
 
     path: Path
@@ -206,11 +208,21 @@ class InstanceHeader:
     long: dict[str, str]
     syntax: str
     pixels_at: int | None
+    size: int
+    modified_ns: int
 
     @property
     def instance_uid(self) -> str:
         """SOPInstanceUID."""
         return str(value_of(self.told, "SOPInstanceUID"))
+
+    def is_current(self) -> bool:
+        """Whether the file is as it was."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return False
+        return (status.st_size, status.st_mtime_ns) == (self.size, self.modified_ns)
 
     def metadata(self, address: str) -> Json:
         """All of it, with addresses below that of the instance for what is too long."""
@@ -244,8 +256,8 @@ def header_of(path: Path) -> InstanceHeader:
         raise UnreadableImage(f"{path.name} is no readable DICOM file: {error}.") from error
 
 
-@lru_cache(maxsize=2048)
-def _header(path: Path, _size: int, _modified_ns: int) -> InstanceHeader:
+@lru_cache(maxsize=512)
+def _header(path: Path, size: int, modified_ns: int) -> InstanceHeader:
     with path.open("rb") as file:
         dataset = pydicom.dcmread(file, stop_before_pixels=True)
         pixels_at = _pixels_at(file, dataset)
@@ -255,7 +267,8 @@ def _header(path: Path, _size: int, _modified_ns: int) -> InstanceHeader:
     told = _told(dataset)
     if tag_of("Rows") in told:
         long[PIXEL_DATA] = "OW"
-    return InstanceHeader(path, told, long, str(dataset.file_meta.TransferSyntaxUID), pixels_at)
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    return InstanceHeader(path, told, long, syntax, pixels_at, size, modified_ns)
 
 
 def _pixels_at(file: IO[bytes], dataset: Any) -> int | None:

@@ -251,6 +251,7 @@ class LabelingLoop:
         self.inference.start()
         self.worker.start()
         self.refine_jobs.start()
+        self.dicom.start()
         if self.settings.ahead > 0:
             self.ahead.start()
         if self.settings.rescan > 0 and self.watch is not None:
@@ -269,6 +270,7 @@ class LabelingLoop:
         self.inference.stop()
         self.worker.stop()
         self.ahead.join()
+        self.dicom.stop()
         if self.relay is not None:
             self.relay.remote.close()
         self.refine_jobs.join()

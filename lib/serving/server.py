@@ -64,7 +64,16 @@ def create_server(loop: LabelingLoop) -> FastAPI:
         title="Label Refinery", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, debug=False
     )
     server.state.loop = loop
-    routers = [pages.router, info.router, activelearning.router, datastore.router, infer.router, jobs.train]
+    # Routers are tried in this order, and viewers ask for every slice by itself.
+    routers = [
+        dicomweb.router,
+        pages.router,
+        info.router,
+        activelearning.router,
+        datastore.router,
+        infer.router,
+        jobs.train,
+    ]
     routers += [
         jobs.jobs,
         jobs.batch,
@@ -75,7 +84,6 @@ def create_server(loop: LabelingLoop) -> FastAPI:
         auth.router,
         logs.router,
         audit.router,
-        dicomweb.router,
         cases.router,
         annotations_router,
         queue.router,

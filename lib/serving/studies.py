@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ from lib.serving.dicomweb import (
     tag_of,
     value_of,
 )
+from lib.serving.kept_headers import KeptHeaders
 from lib.serving.library import Library
 from lib.stages import Role, Stage
 from lib.store import layout, schema
@@ -67,8 +69,11 @@ LONGEST_UID = 64
 BATCH = 100
 """Images that are listed in one transaction."""
 
-REMEMBERED = 64
-"""Series whose instances are known by their UIDs without looking."""
+REMEMBERED = 2048
+"""Headers of the series that were asked for last, which are found by their UIDs without looking."""
+
+SHOWN_SECONDS = 1.0
+"""How long a series that was shown passes for shown: a viewer asks for its frames within moments."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,21 @@ class Series:
     stored: StoredSegmentation | None = None
 
 
+@dataclass
+class Remembered:
+    """A series that was asked for lately.
+
+    Attributes:
+        image: its image.
+        headers: by SOPInstanceUID.
+        asked: when the record said last that it is shown; of ``time.monotonic``.
+    """
+
+    image: str
+    headers: dict[str, InstanceHeader]
+    asked: float
+
+
 class Studies:
     """What viewers can see."""
 
@@ -101,21 +121,34 @@ class Studies:
         # Held while a segmentation is stored at the server of the studies, which is not to be taken for another's.
         self.storing = threading.Lock()
         self._guard = threading.Lock()
-        self._known: OrderedDict[str, dict[str, Path]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], Remembered] = OrderedDict()
+        self._kept = KeptHeaders(library)
 
     # Listing.
 
     def list_new(self) -> None:
         """Lists the images that came or changed; reads the header of one file of each."""
-        while missing := self.record.listings.missing(BATCH):
+        while not self._kept.is_stopping and self.record.listings.missing(1):
             with self._listing:
+                # Asked anew in each turn: whoever had the one before may have listed them.
+                missing = self.record.listings.missing(BATCH)
                 listings = [(image_id, self._listing_of(image_id)) for image_id in missing]
                 with self.record.database.transaction():
                     for image_id, listing in listings:
                         self.record.listings.put(image_id, listing)
             with self._guard:
-                for image_id in missing:
-                    self._known.pop(image_id, None)
+                for uids in [uids for uids, known in self._known.items() if known.image in missing]:
+                    del self._known[uids]
+            self._kept.want(missing)
+
+    def start(self) -> None:
+        """Lets a thread list what is new and keep the headers of all series that lie here, before somebody asks."""
+        if self.library.fetched is None:
+            self._kept.start(self.list_new)
+
+    def stop(self) -> None:
+        """Ends it."""
+        self._kept.stop()
 
     def _listing_of(self, image_id: str) -> Listing | None:
         """How viewers find an image; ``None`` if they cannot show it."""
@@ -149,10 +182,26 @@ class Studies:
 
     def search_series(self, search: Search) -> Iterator[Json]:
         """The series that fit."""
-        return islice(self._fitting_series(search), search.offset, None)
+        studies, series = (0, 0) if search.wanted or not search.offset else self._skipped(search.offset)
+        return islice(self._fitting_series(search, studies), search.offset - series, None)
 
-    def _fitting_series(self, search: Search) -> Iterator[Json]:
-        for images in self._narrowed(search):
+    def _skipped(self, offset: int) -> tuple[int, int]:
+        """How many studies, and how many series they hold, come before the study with the series at this place."""
+        self.list_new()
+        skipped = 0
+        counts = self.record.listings.counted()
+        for number, count in enumerate(counts):
+            series = count.series + count.annotated
+            # What people stored as contours is offered as a segmentation too.
+            if count.stored:
+                series = len(list(self._shown_series(self.record.listings.of_study(count.study_uid))))
+            if skipped + series > offset:
+                return number, skipped
+            skipped += series
+        return len(counts), skipped
+
+    def _fitting_series(self, search: Search, skipped: int = 0) -> Iterator[Json]:
+        for images in self._narrowed(search, skipped):
             study = self._told_study(images)
             for series in self._shown_series(images):
                 told = study | self._told_series(series)
@@ -309,14 +358,22 @@ class Studies:
 
     def headers(self, series: Series) -> list[InstanceHeader]:
         """The headers of a series' instances, by their numbers."""
-        headers = [header_of(path) for path in self._files(series)]
-        if series.annotation is None and len(series.images) == 1:
-            with self._guard:
-                self._known[series.images[0].image] = {header.instance_uid: header.path for header in headers}
-                self._known.move_to_end(series.images[0].image)
-                while len(self._known) > REMEMBERED:
-                    self._known.popitem(last=False)
-        return sorted(headers, key=lambda one: (int(value_of(one.told, "InstanceNumber") or 0), one.instance_uid))
+        paths = self._files(series)
+        is_one_image = series.annotation is None and len(series.images) == 1
+        found = self._kept.of(series.images[0].image, paths) if is_one_image else map(header_of, paths)
+        headers = sorted(found, key=lambda one: (int(value_of(one.told, "InstanceNumber") or 0), one.instance_uid))
+        if is_one_image:
+            self._remember(series, headers)
+        return headers
+
+    def _remember(self, series: Series, headers: list[InstanceHeader]) -> None:
+        uids = (series.study_uid, series.series_uid)
+        by_uid = {header.instance_uid: header for header in headers}
+        with self._guard:
+            self._known[uids] = Remembered(series.images[0].image, by_uid, time.monotonic())
+            self._known.move_to_end(uids)
+            while len(self._known) > 1 and sum(len(one.headers) for one in self._known.values()) > REMEMBERED:
+                self._known.popitem(last=False)
 
     def instance(self, study_uid: str, series_uid: str, instance_uid: str) -> InstanceHeader:
         """The header of one instance.
@@ -338,13 +395,15 @@ class Studies:
 
     def _remembered(self, study_uid: str, series_uid: str, instance_uid: str) -> InstanceHeader | None:
         """The header of an instance whose image is shown as it was when its series was asked for."""
-        images = self.record.listings.of_series(series_uid)
-        if len(images) != 1 or images[0].listing.study_uid != study_uid:
-            return None
         with self._guard:
-            path = self._known.get(images[0].listing.image, {}).get(instance_uid)
-        if path is None or not path.is_file() or (header := header_of(path)).instance_uid != instance_uid:
+            known = self._known.get((study_uid, series_uid))
+        if known is None or (header := known.headers.get(instance_uid)) is None or not header.is_current():
             return None
+        if (now := time.monotonic()) - known.asked > SHOWN_SECONDS:
+            images = [one.listing for one in self.record.listings.of_series(series_uid)]
+            if [(one.study_uid, one.image) for one in images] != [(study_uid, known.image)]:
+                return None
+            known.asked = now
         return header
 
     def _files(self, series: Series) -> list[Path]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, select, update
 
 from lib.store import schema
 from lib.store.database import Database
@@ -62,6 +62,23 @@ class Listed:
 
     listing: Listing
     current: int | None
+
+
+@dataclass(frozen=True)
+class StudyCount:
+    """How much a study holds.
+
+    Attributes:
+        study_uid: StudyInstanceUID.
+        series: of images.
+        annotated: images with a current annotation; if one has several objects, it is counted for each.
+        stored: objects that people stored as current annotations.
+    """
+
+    study_uid: str
+    series: int
+    annotated: int
+    stored: int
 
 
 COLUMNS = tuple(field.name for field in fields(Listing))
@@ -121,6 +138,29 @@ class Listings:
             if len(uids) < PAGE:
                 return
             start += PAGE
+
+    def counted(self) -> list[StudyCount]:
+        """How many series each study has, in the order of ``studies``."""
+        column, stored = schema.listing.c, schema.segmentation
+        is_current = and_(
+            stored.c.task == column.task,
+            stored.c.image == column.image,
+            stored.c.version == schema.image.c.current,
+        )
+        query = (
+            select(
+                column.study_uid,
+                func.count(column.series_uid.distinct()),
+                func.count(schema.image.c.current),
+                func.count(stored.c.instance_uid),
+            )
+            .join(schema.image, self._is_shown)
+            .outerjoin(stored, is_current)
+            .group_by(column.study_date, column.study_uid)
+            .order_by(column.study_date.desc(), column.study_uid.desc())
+        )
+        with self.database.reading() as connection:
+            return [StudyCount(*row) for row in connection.execute(query)]
 
     def of_study(self, study_uid: str) -> list[Listed]:
         """The images of a study."""

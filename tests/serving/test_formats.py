@@ -204,6 +204,17 @@ def test_a_stored_structure_set_is_listed_beside_the_segmentation_that_viewers_c
     assert value(found, SERIES_UID) == [pydicom.dcmread(BytesIO(content)).SeriesInstanceUID]
 
 
+def test_pages_of_series_have_no_gap_where_contours_are_offered_twice(here: Here) -> None:
+    uid = put_series(here)
+    assert post(here, contours(source_of(here, uid))).status_code == 200
+    every = here.client.get("/dicomweb/series").json()
+
+    pages = [here.client.get("/dicomweb/series", params={"limit": 1, "offset": at}).json() for at in range(6)]
+
+    assert [one for page in pages for one in page] == every
+    assert len(every) == 5
+
+
 @pytest.mark.parametrize(
     ("spoil", "status", "sentence"),
     [

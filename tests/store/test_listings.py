@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import insert
 
+from lib.stages import Role
 from lib.store import schema
 from lib.store.images import ImageState
-from lib.store.listings import Listing
+from lib.store.listings import Listing, StudyCount
 from lib.store.record import Record
-from tests.store.records import put_image
+from tests.store.records import add, put_image
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +21,9 @@ def others_are_listed(record: Record) -> None:
 
 
 def listing(image_id: str, study: str, date: str = "20240101", **other: object) -> Listing:
-    values = {"patient_id": "p1", "patient_name": "kim", "accession_number": "", "modality": "CT", "instances": 2}
-    return Listing(image_id, study, f"{image_id}.1", "", date, **{**values, "attributes": {}, **other})  # type: ignore[arg-type]
+    values = {"series_uid": f"{image_id}.1", "patient_id": "p1", "patient_name": "kim", "accession_number": ""}
+    values |= {"modality": "CT", "instances": 2, "attributes": {}, **other}  # type: ignore[dict-item]
+    return Listing(image_id, study, instance_uid="", study_date=date, **values)  # type: ignore[arg-type]
 
 
 def put(record: Record, *listings: Listing) -> None:
@@ -82,6 +85,19 @@ def test_many_studies_come_page_by_page_without_a_gap(record: Record) -> None:
         put(record, *(listing(f"{number:03d}", f"1.{number:03d}") for number in range(205)))
 
     assert studies(record) == [[f"{number:03d}"] for number in reversed(range(205))]
+
+
+def test_the_series_of_each_study_are_counted_in_the_order_of_studies(record: Record) -> None:
+    put(record, listing("a", "1.1", "20230101"), listing("b", "1.2"), listing("c", "1.1", "20230101"))
+    put(record, listing("left", "1.2", series_uid="9.1"), listing("right", "1.2", series_uid="9.1"))
+    put_image(record, "unlisted")
+    for image_id in ("a", "c"):
+        add(record, image_id, Role.EXPERT)
+    with record.database.transaction() as connection:
+        stored = {"task": record.task.name, "instance_uid": "5", "series_uid": "5", "image": "c", "version": 1}
+        connection.execute(insert(schema.segmentation).values(**stored, content="ab"))
+
+    assert record.listings.counted() == [StudyCount("1.2", 2, 0, 0), StudyCount("1.1", 2, 2, 1)]
 
 
 def test_a_file_that_became_unreadable_and_went_is_forgotten_with_its_listing(record: Record) -> None:

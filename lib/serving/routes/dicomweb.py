@@ -100,6 +100,20 @@ def _address(request: Request, study: str, series: str = "", instance: str = "")
     return root + (f"/instances/{instance}" if instance else "")
 
 
+# The route that is asked most stands first, since routes are tried in this order.
+
+
+@router.get("/studies/{study}/series/{series}/instances/{instance}/frames/{frames}", responses=PARTS_REPLY,
+            response_class=Response)  # fmt: skip
+def retrieve_frames(study: str, series: str, instance: str, frames: str, app: App) -> Response:
+    """Frames of an instance as they are stored, one a part; their numbers begin with 1: `1,2,5`."""
+    numbers = frames.split(",")
+    if not all(number.isascii() and number.isdecimal() and len(number) < 10 for number in numbers):
+        raise InvalidRequest(f"Frames are numbers with commas between them, such as 1,2,5; found {frames[:40]!r}.")
+    parts = frames_of(app.dicom.instance(study, series, instance), map(int, numbers))
+    return _parts(parts, parts[0].media_type.partition(";")[0])
+
+
 # QIDO-RS.
 
 
@@ -161,13 +175,11 @@ def search_instances_of_series(study: str, series: str, app: App, request: Reque
 
 
 def _metadata(request: Request, found: Iterable[tuple[Series, list[InstanceHeader]]]) -> Response:
-    return _told(
-        [
-            header.metadata(_address(request, series.study_uid, series.series_uid, header.instance_uid))
-            for series, headers in found
-            for header in headers
-        ]
-    )
+    told = []
+    for series, headers in found:
+        address = _address(request, series.study_uid, series.series_uid)
+        told += [header.metadata(f"{address}/instances/{header.instance_uid}") for header in headers]
+    return _told(told)
 
 
 def _instances(headers: Iterable[InstanceHeader]) -> Response:
@@ -215,17 +227,6 @@ def retrieve_instance(study: str, series: str, instance: str, app: App, request:
     if request.headers.get("accept", "").startswith(DICOM):
         return FileResponse(header.path, media_type=DICOM)
     return _instances([header])
-
-
-@router.get("/studies/{study}/series/{series}/instances/{instance}/frames/{frames}", responses=PARTS_REPLY,
-            response_class=Response)  # fmt: skip
-def retrieve_frames(study: str, series: str, instance: str, frames: str, app: App) -> Response:
-    """Frames of an instance as they are stored, one a part; their numbers begin with 1: `1,2,5`."""
-    numbers = frames.split(",")
-    if not all(number.isascii() and number.isdecimal() and len(number) < 10 for number in numbers):
-        raise InvalidRequest(f"Frames are numbers with commas between them, such as 1,2,5; found {frames[:40]!r}.")
-    parts = frames_of(app.dicom.instance(study, series, instance), map(int, numbers))
-    return _parts(parts, parts[0].media_type.partition(";")[0])
 
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{tag}", responses=PARTS_REPLY,
