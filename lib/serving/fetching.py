@@ -94,7 +94,7 @@ def _downloaded(npm: Sequence[str], folder: Path) -> Path:
 def _packed(npm: Sequence[str], folder: Path) -> Path:
     """Lets npm download the package; its own cache tells how far it is."""
     # Without --fetch-retries npm waits for more than a minute before it says that there is no network.
-    command = [*npm, "pack", f"{PACKAGE}@{VERSION}", "--json", "--silent", "--fetch-retries=0", "--cache", "cache"]
+    command = [*npm, "pack", f"{PACKAGE}@{VERSION}", "--json", "--silent", "--fetch-retries=0", "--cache=npm"]
     reply = folder / "reply.json"
     with reply.open("wb") as output, tqdm(total=BYTES, unit="B", unit_scale=True, disable=None) as bar:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.DEVNULL)
