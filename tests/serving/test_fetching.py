@@ -27,7 +27,9 @@ FILES = {
 }
 """What is in the package's folder ``dist``."""
 
-NPM = """#!{python}
+NPM = """#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+' '''
 import json, pathlib, sys
 folder = pathlib.Path({folder!r})
 asked = folder / "asked.txt"
@@ -43,7 +45,7 @@ if content == b"dies":
     sys.exit(137)
 pathlib.Path("ohif-app.tgz").write_bytes(content)
 """
-"""An npm that gives what a test says, one after the other."""
+"""An npm that gives what a test says, one after the other; the shell starts it, as Python's path may have a space."""
 
 
 @cache

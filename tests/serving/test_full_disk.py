@@ -51,10 +51,9 @@ def test_a_full_disk_is_told_and_the_server_serves_on(tmp_path: Path, small_disk
 
         assert submit(0) == 200
         filler = small_disk / "filler"
-        with filler.open("wb") as file, pytest.raises(OSError, match="No space left"):
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
             while True:
                 file.write(bytes(1 << 16))
-                file.flush()
 
         answers = [submit(seed) for seed in range(1, 60)]
         refused = running.client.put(
