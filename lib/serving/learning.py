@@ -81,7 +81,7 @@ def train(record: Record, library: Library, job: Job, reporter: Reporter) -> Non
         network=checkpoint.plan.to_json(),
         training=versions_of(learned),
         validation=versions_of(measured),
-        metrics=_metrics(scores, rival, time.monotonic() - begin),
+        metrics=metrics_of(scores, rival, time.monotonic() - begin),
     )
     publish(record, record.models, new, decision, job)
 
@@ -114,7 +114,7 @@ def _rival(
     if task.draft_rule:
         rule = RULES[task.draft_rule]
         scores = scores_of(lambda volume: rule(volume, task), looked_for(task), cases, reporter.check)
-        return Rival(f"the rule {task.draft_rule}", scores, is_rule=True)
+        return Rival(f"the rule {task.draft_rule}", scores, needs_proof=True)
     return NO_RIVAL
 
 
@@ -168,7 +168,8 @@ def stopped(reporter: Reporter) -> bool:
     return False
 
 
-def _metrics(scores: Sequence[CaseScore], rival: Rival, seconds: float) -> dict[str, Any]:
+def metrics_of(scores: Sequence[CaseScore], rival: Rival, seconds: float) -> dict[str, Any]:
+    """What a model keeps of its measuring and of its making."""
     return {
         "mean_dice": rounded(mean_dice(scores)),
         "rival": rival.name,

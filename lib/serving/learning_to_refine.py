@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import replace
+from functools import cache, partial
 
 from lib.errors import NoAnnotationsYet
 from lib.refinement.learn import RefineOptions, learn_to_refine
-from lib.refinement.refine import Refiner
+from lib.refinement.refine import Refinement, Refiner
 from lib.serving.inference import device
-from lib.serving.learning import Reporter, checkpoint_of, publish, reporting, rounded, stopped
+from lib.serving.learning import Reporter, checkpoint_of, metrics_of, publish, reporting, rounded, stopped
 from lib.serving.library import Library
 from lib.serving.pairs import Pair, mix_of, training_pairs, validation_pairs
 from lib.store.jobs import Job
 from lib.store.models import NewModel
 from lib.store.record import Record
+from lib.training.cases import TrainingCase
 from lib.training.gate import Rival, verdict
 from lib.training.validate import CaseScore, mean_dice, scores_of
 from lib.volume import Array, Volume
+
+Way = Callable[[Volume, Array], Refinement]
+"""What becomes of a draft, uint8 (I, J, K) of label values on the volume's grid."""
 
 WORSE = 0.01
 """A mask that loses more Dice than this was made worse."""
@@ -49,9 +54,16 @@ def train_refiner(record: Record, library: Library, job: Job, reporter: Reporter
         reporting(reporter),
         lambda: stopped(reporter),
     )
-    scores = _scores(record, Refiner(checkpoint, device()), measured, reporter)
-    untouched = Rival("the draft as it is", _measured(record, _untouched, measured, reporter), is_rule=True)
-    rival = _better(untouched, _serving(record, measured, reporter))
+    serving = record.refiners.serving()
+    ways: list[Way] = [Refiner(checkpoint, device()).refine, _untouched]
+    if serving is not None:
+        is_parent = parent is not None and parent.version == serving.version
+        before = start if start is not None and is_parent else checkpoint_of(record, serving)
+        ways.append(Refiner(before, device()).refine)
+    scores, of_drafts, *of_serving = _measured(record, ways, measured, reporter)
+    rival = Rival("the draft as it is", of_drafts, needs_proof=True)
+    if serving is not None:
+        rival = _better(rival, Rival(f"version {serving.version}", of_serving[0], needs_proof=True))
     new = NewModel(
         parent=parent.version if parent is not None else None,
         weights=record.weights.put(checkpoint.to_bytes()),
@@ -59,11 +71,9 @@ def train_refiner(record: Record, library: Library, job: Job, reporter: Reporter
         training=_versions(learned),
         validation=_versions(measured),
         metrics={
-            "mean_dice": rounded(mean_dice(scores)),
-            "rival": rival.name,
-            "rival_mean_dice": rounded(mean_dice(rival.scores)),
-            "draft_mean_dice": rounded(mean_dice(untouched.scores)),
-            "share_worse": _share_worse(scores, untouched.scores),
+            **metrics_of(scores, rival, time.monotonic() - begin),
+            "draft_mean_dice": rounded(mean_dice(of_drafts)),
+            "share_worse": _share_worse(scores, of_drafts),
             "pairs": mix_of(learned),
             "recorded_pairs": [
                 {"image": pair.truth.image, "draft": pair.draft, "expert": pair.truth.version}
@@ -71,8 +81,6 @@ def train_refiner(record: Record, library: Library, job: Job, reporter: Reporter
                 if pair.draft is not None
             ],
             "validation_pairs": mix_of(measured),
-            "cases": [asdict(score) for score in scores],
-            "seconds": round(time.monotonic() - begin, 1),
         },
     )
     publish(record, record.refiners, new, verdict(scores, rival), job)
@@ -89,43 +97,33 @@ def _told(pairs: Sequence[Pair]) -> str:
     return f"{len(pairs)} pairs ({mix})" if pairs else "no pair"
 
 
-def _untouched(_volume: Volume, draft: Array) -> Array:
-    return draft
+def _untouched(_volume: Volume, draft: Array) -> Refinement:
+    return Refinement(draft)
 
 
-def _scores(record: Record, refiner: Refiner, pairs: Sequence[Pair], reporter: Reporter) -> list[CaseScore]:
-    return _measured(record, lambda volume, draft: refiner.refine(volume, draft).mask, pairs, reporter)
-
-
-def _measured(
-    record: Record, refined: Callable[[Volume, Array], Array], pairs: Sequence[Pair], reporter: Reporter
-) -> list[CaseScore]:
-    """How the masks are that become of the drafts; each pair is of an image of its own."""
-    found: list[CaseScore] = []
+def _measured(record: Record, ways: Sequence[Way], pairs: Sequence[Pair], reporter: Reporter) -> list[list[CaseScore]]:
+    """How the masks are that each way makes of the drafts; each pair is of an image of its own, and read once."""
+    found: list[list[CaseScore]] = [[] for _ in ways]
     for pair in pairs:
-        load = pair.case.load_draft
-        assert load is not None
-
-        def refine(volume: Volume, load: Callable[[], Array] = load) -> Array:
-            return refined(volume, load())
-
-        found += scores_of(refine, record.task.values, [pair.case], reporter.check)
+        case = _read_once(pair.case)
+        for scores, way in zip(found, ways, strict=True):
+            scores += scores_of(partial(_refined, way, case), record.task.values, [case], reporter.check)
     return found
 
 
-def _serving(record: Record, pairs: Sequence[Pair], reporter: Reporter) -> Rival | None:
-    """What refines now, measured on the same pairs."""
-    serving = record.refiners.serving()
-    if serving is None:
-        return None
-    refiner = Refiner(checkpoint_of(record, serving), device())
-    return Rival(f"version {serving.version}", _scores(record, refiner, pairs, reporter), is_rule=True)
+def _read_once(case: TrainingCase) -> TrainingCase:
+    """The same case, which keeps what it has read."""
+    load_draft = cache(case.load_draft) if case.load_draft is not None else None
+    return replace(case, load_volume=cache(case.load_volume), load_mask=cache(case.load_mask), load_draft=load_draft)
 
 
-def _better(untouched: Rival, serving: Rival | None) -> Rival:
+def _refined(way: Way, case: TrainingCase, volume: Volume) -> Array:
+    assert case.load_draft is not None
+    return way(volume, case.load_draft()).mask
+
+
+def _better(untouched: Rival, serving: Rival) -> Rival:
     """What a new version must not be worse than; without a case to tell, what refines now."""
-    if serving is None:
-        return untouched
     return max(serving, untouched, key=lambda rival: mean_dice(rival.scores) or 0.0)
 
 

@@ -29,12 +29,12 @@ class Rival:
     Attributes:
         name: for the reason, such as ``version 3``.
         scores: how it does on the validation cases.
-        is_rule: it is no model but a rule, such as leaving drafts as they are.
+        needs_proof: only who is no worse on a validation case takes its place.
     """
 
     name: str
     scores: Sequence[CaseScore]
-    is_rule: bool = False
+    needs_proof: bool = False
 
 
 NO_RIVAL = Rival("", ())
@@ -48,8 +48,8 @@ def verdict(candidate_scores: Sequence[CaseScore], rival: Rival) -> Verdict:
     a case that came later does not count against either. Where only one of them found something that is not there,
     the other one's agreement counts as 1.
 
-    Without a validation case a candidate serves and says so, but not in the place of a rule: rare lesions take many
-    corrections to learn, and a rule finds some from the first case on.
+    Without a validation case a candidate serves and says so, but not in the place of one that needs proof. Such is a
+    rule: rare lesions take many corrections to learn, and a rule finds some from the first case on.
 
     Args:
         candidate_scores: of the new version.
@@ -57,7 +57,7 @@ def verdict(candidate_scores: Sequence[CaseScore], rival: Rival) -> Verdict:
     """
     candidate, before = _comparable(candidate_scores, rival.scores)
     new, old = mean_dice(candidate), mean_dice(before)
-    if rival.is_rule and (new is None or old is None):
+    if rival.needs_proof and (new is None or old is None):
         return Verdict("kept", f"not validated: no validation case that shows a difference; {rival.name} stays")
     if not candidate_scores:
         return Verdict("serving", "not validated: no validation case so far")

@@ -117,6 +117,15 @@ def open_here(pacs: Orthanc, tmp_path: Path) -> Iterator[Callable[..., Here]]:
         each.app.record.close()
 
 
+def with_one_ct(pacs: Orthanc, open_here: Callable[..., Here], folder: Path, **conf: str) -> tuple[Here, str]:
+    """An app that has found the one CT of the server, and the id of that image."""
+    pacs.put(write_ct(folder / "a", 1))
+    here = open_here(**conf)
+    here.app.look()
+    (image_id,) = here.images
+    return here, image_id
+
+
 def write_ct(folder: Path, number: int, modality: Any = "CT") -> list[Path]:
     """A small series of noise around bone and brain."""
     _, affine = oriented_grid("LPS", SHAPE, (0.7, 1.3, 5.0), (12.0, -34.0, 567.8), (0.0, 0.0, 0.0))
@@ -245,10 +254,7 @@ def test_fetched_images_make_room_for_others_but_never_while_they_are_used(
 def test_an_erased_patient_stays_erased_and_the_address_is_told(
     pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
 ) -> None:
-    pacs.put(write_ct(tmp_path / "a", 1))
-    here = open_here()
-    here.app.look()
-    (image_id,) = here.images
+    here, image_id = with_one_ct(pacs, open_here, tmp_path)
     image = here.app.record.images.get(image_id)
     here.app.library.image_file(image)
 
@@ -391,10 +397,7 @@ def test_a_correction_is_stored_there_and_becomes_an_annotation_here_once(
 def test_what_the_server_refuses_is_not_recorded(
     pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path, lua: str, words: str
 ) -> None:
-    pacs.put(write_ct(tmp_path / "a", 1))
-    here = open_here()
-    here.app.look()
-    (image_id,) = here.images
+    here, image_id = with_one_ct(pacs, open_here, tmp_path)
     correction = drawing(here.source(image_id), here.app)
     pacs.obey(lua)
 
@@ -408,10 +411,7 @@ def test_what_the_server_refuses_is_not_recorded(
 def test_when_recording_fails_the_reply_says_that_the_server_has_stored_it(
     pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pacs.put(write_ct(tmp_path / "a", 1))
-    here = open_here()
-    here.app.look()
-    (image_id,) = here.images
+    here, image_id = with_one_ct(pacs, open_here, tmp_path)
     correction = drawing(here.source(image_id), here.app)
 
     def full(*_: Any, **__: Any) -> Any:
@@ -430,10 +430,7 @@ def test_when_recording_fails_the_reply_says_that_the_server_has_stored_it(
 def test_what_another_program_stores_there_becomes_an_annotation_by_its_author(
     pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
 ) -> None:
-    pacs.put(write_ct(tmp_path / "a", 1))
-    here = open_here(role="annotator", studies_author="somebody")
-    here.app.look()
-    (image_id,) = here.images
+    here, image_id = with_one_ct(pacs, open_here, tmp_path, role="annotator", studies_author="somebody")
     source = here.source(image_id)
     named, unnamed = drawing(source, here.app, "one"), drawing(source, here.app, "two", "SDH")
     named.ContentCreatorName = ""
@@ -451,10 +448,7 @@ def test_what_another_program_stores_there_becomes_an_annotation_by_its_author(
 def test_what_does_not_fit_is_noted_once_with_its_reason(
     pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pacs.put(write_ct(tmp_path / "a", 1))
-    here = open_here()
-    here.app.look()
-    (image_id,) = here.images
+    here, image_id = with_one_ct(pacs, open_here, tmp_path)
     wrong = drawing(here.source(image_id), here.app)
     wrong.SegmentSequence[0].SegmentLabel = "Liver"
     wrong.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeValue = "unknown"

@@ -15,25 +15,9 @@ from lib.store.comparisons import Comparison, Corrected
 from lib.store.record import Record, open_record
 from lib.volume import Volume, nifti_bytes
 from tests.drawn import drawn
-from tests.metrics.test_effort import MOVED_MM
+from tests.metrics.test_effort import LARGE, MOVED_MM, SMALL
 from tests.store.records import TASK, add, put_image
 
-SMALL = drawn("""
-    . . . . . .
-    . . . . . .
-    . . # # . .
-    . . # # . .
-    . . . . . .
-    . . . . . .
-""")
-LARGE = drawn("""
-    . . . . . .
-    . # # # # .
-    . # # # # .
-    . # # # # .
-    . # # # # .
-    . . . . . .
-""")
 TWO = drawn("""
     # . . . . #
     . . . . . .

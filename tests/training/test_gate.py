@@ -33,7 +33,7 @@ def test_a_worse_candidate_is_kept_with_both_numbers():
 
 @pytest.mark.parametrize("candidate", [0.8, 0.9])
 def test_an_equal_or_better_candidate_serves_with_both_numbers(candidate):
-    found = verdict([score("a", liver=candidate)], Rival("the rule mass", [score("a", liver=0.8)], is_rule=True))
+    found = verdict([score("a", liver=candidate)], Rival("the rule mass", [score("a", liver=0.8)], needs_proof=True))
 
     assert found.state == "serving"
     assert found.reason == f"mean Dice {candidate:.3f}, the rule mass had 0.800, on 1 validation case"
@@ -42,7 +42,7 @@ def test_an_equal_or_better_candidate_serves_with_both_numbers(candidate):
 @pytest.mark.parametrize("scores", [[], [score("a", liver=None)]])
 def test_a_rule_goes_on_drafting_until_a_case_shows_that_a_model_is_better(scores):
     """No validation case, or one in which rule and model agree that nothing is there."""
-    found = verdict(scores, Rival("the rule mass", scores, is_rule=True))
+    found = verdict(scores, Rival("the rule mass", scores, needs_proof=True))
 
     assert found.state == "kept"
     assert found.reason.startswith("not validated: no validation case that shows a difference; the rule mass stays")
