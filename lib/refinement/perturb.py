@@ -5,13 +5,14 @@ Everything happens slice by slice, as people draw.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import ndimage
 
 from lib.metrics.masks import joint_box
+from lib.metrics.overlap import dice
 from lib.volume import Array
 
 LARGEST_CORNER = 0.3
@@ -29,6 +30,10 @@ SHIFTED = 0.2
 
 MERGED = 0.5
 """How often holes are filled and gaps closed, whatever the strength."""
+
+STRONGEST = 2.0
+HALVINGS = 6
+"""Between no perturbation and the strongest the wanted strength is looked for, to 0.03."""
 
 FAR_MM = 1e6
 """Distance of neighbouring slices where only distances within a slice matter."""
@@ -89,6 +94,33 @@ def perturbed(mask: Array, spacing_mm: tuple[float, float, float], by_value: Map
         marked = planes == value
         rough[_roughened(marked, plane_mm, by_value[value]) if value in by_value else marked] = value
     return np.ascontiguousarray(np.moveaxis(rough, 0, slice_axis(mask.shape, spacing_mm)))
+
+
+def strength_for(masks: Sequence[tuple[Array, tuple[float, float, float]]], wanted_dice: float, seed: int = 0) -> float:
+    """The strength at which such masks, made rough, have about this mean Dice with their source.
+
+    Args:
+        masks: each uint8 (I, J, K) of label values, not empty, with its voxel edge lengths in mm.
+        wanted_dice: mean over the structures of a mask, and over the masks.
+        seed: of the first mask's perturbations; each further one has the next.
+
+    Returns:
+        Between 0 and ``STRONGEST``; one of these if no strength in between is mild or rough enough.
+    """
+    low, high = 0.0, STRONGEST
+    for _ in range(HALVINGS):
+        strength = (low + high) / 2
+        agreement = [
+            _agreement(mask, perturbed(mask, spacing_mm, random_perturbations(mask, spacing_mm, seed + at, strength)))
+            for at, (mask, spacing_mm) in enumerate(masks)
+        ]
+        low, high = (strength, high) if np.mean(agreement) > wanted_dice else (low, strength)
+    return (low + high) / 2
+
+
+def _agreement(mask: Array, rough: Array) -> float:
+    """Mean Dice over the structures of the source."""
+    return float(np.mean([dice(mask == value, rough == value) for value in _values(mask)]))
 
 
 def slice_axis(shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.metrics.overlap import dice
-from lib.refinement.perturb import Perturbation, perturbed, random_perturbations, slice_axis
+from lib.refinement.perturb import STRONGEST, Perturbation, perturbed, random_perturbations, slice_axis, strength_for
 from tests.drawn import drawn
 
 FLAT_MM = (1.0, 1.0, 1.0)
@@ -141,3 +141,20 @@ def test_an_empty_mask_stays_empty():
     empty = np.zeros((4, 4, 2), np.uint8)
 
     assert not perturbed(empty, VOLUME_MM, random_perturbations(empty, VOLUME_MM, 0)).any()
+
+
+@pytest.mark.parametrize("wanted", [0.6, 0.75, 0.9])
+def test_the_strength_for_a_wanted_dice_gives_masks_with_that_mean_dice(wanted):
+    masks = [(ball(), VOLUME_MM)] * 12
+    strength = strength_for(masks, wanted, seed=100)
+
+    rough = [
+        perturbed(ball(), VOLUME_MM, random_perturbations(ball(), VOLUME_MM, 100 + at, strength)) for at in range(12)
+    ]
+
+    assert np.mean([dice(ball() > 0, mask > 0) for mask in rough]) == pytest.approx(wanted, abs=0.03)
+
+
+@pytest.mark.parametrize(("wanted", "strength"), [(1.0, 0.0), (0.0, STRONGEST)])
+def test_a_dice_out_of_reach_gives_the_mildest_or_the_roughest(wanted, strength):
+    assert strength_for([(ball(), VOLUME_MM)], wanted) == pytest.approx(strength, abs=0.04)
