@@ -42,6 +42,23 @@ def dice(truth: Array, prediction: Array) -> float:
     return _share(2 * voxels.shared, voxels.truth + voxels.prediction)
 
 
+def dice_over_structures(truth: Array, prediction: Array) -> float:
+    """The mean of the Dice of all structures that are in the truth.
+
+    Args:
+        truth: uint8 (I, J, K) of label values.
+        prediction: uint8 (I, J, K) of label values, on the same grid.
+
+    Returns:
+        Value in [0, 1]; ``nan`` if the truth is empty.
+
+    Raises:
+        GridMismatch: if the shapes differ.
+    """
+    found = [dice(truth == value, prediction == value) for value in np.unique(truth) if value]
+    return float(np.mean(found)) if found else math.nan
+
+
 def iou(truth: Array, prediction: Array) -> float:
     """Shared voxels over the voxels that are in either mask; also called Jaccard index.
 

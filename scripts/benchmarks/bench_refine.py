@@ -1,9 +1,10 @@
 """What refining a rough mask gains: the draft, a U-Net on the image alone, on image and mask (K=1), and K=3 and 5.
 
-Each net learns for the same seconds. ``--dataset`` is a folder laid out like BU-BIL (``*/RawImages``,
-``GoldStandard``, ``CrowdsourcedAnnotations/*``); without one, slices of drawn heads with roughened masks are refined.
-A third of the images, with all their masks, is for testing. ``share_worse`` is that of K=1, the default; ``centre`` is
-one mask for all images, and ``unguarded`` a refiner's mask without the draft's vote.
+Each net learns for the same seconds. ``--dataset`` is a folder laid out like BU-BIL (``*/RawImages``, ``GoldStandard``,
+``CrowdsourcedAnnotations/*``) with masks that people drew, or one with NIfTI files in ``images`` and ``labels``, whose
+drafts are made from the labels; without one, drawn heads and breasts are refined. A third of the images, with all their
+masks, is for testing. ``share_worse`` is that of K=1, the default; ``centre`` is one mask for all images, and
+``unguarded`` a refiner's mask without the draft's vote. Dice is the mean over the structures.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from scripts.benchmarks.common import Rows, parser, plain
 
 if TYPE_CHECKING:
-    from scripts.benchmarks.rough_pairs import Pair
+    from scripts.benchmarks.rough_pairs import Pair, PairSet
 
 STAGES = {"image_only": 1, "k1": 1, "k3": 3, "k5": 5}
 QUICK = ("k1", "k5")
@@ -29,8 +30,13 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument("--seconds", type=float, default=120, metavar="S", help="of training of a net [%(default)s]")
     options.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each net [%(default)s]")
     options.add_argument("--shares", default="1.0", metavar="X,X", help="of the training images [%(default)s]")
-    options.add_argument("--emphasis", type=float, default=0, metavar="L", help="lambda of the loss [%(default)s]")
-    options.add_argument("--heads", type=int, default=60, metavar="N", help="drawn, without --dataset [%(default)s]")
+    options.add_argument("--nets", default="", metavar="X,X", help=f"only these of {', '.join(STAGES)}")
+    options.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="of RefineOptions, such as emphasis=10"
+    )
+    options.add_argument(
+        "--drawn", type=int, default=60, metavar="N", help="of each kind, without --dataset [%(default)s]"
+    )
     chosen = options.parse_args(argv)
     import torch
 
@@ -38,27 +44,28 @@ def main(argv: list[str] | None = None) -> None:
 
     torch.set_num_threads(1)
     rows = Rows(chosen.out, "bench_refine")
-    sets = pair_sets(chosen.dataset, chosen.seed, chosen.heads)
+    sets = pair_sets(chosen.dataset, chosen.seed, chosen.drawn)
     shares = [float(share) for share in chosen.shares.split(",")]
     found = [_summary(rows, chosen, name, pairs, share) for name, pairs in sets.items() for share in shares]
     print(
         json.dumps(
-            plain({"seconds": chosen.seconds, "emphasis": chosen.emphasis, "seed": chosen.seed, "sets": found}),
+            plain({"seconds": chosen.seconds, "options": chosen.option, "seed": chosen.seed, "sets": found}),
             indent=2,
         )
     )
 
 
-def _summary(rows: Rows, chosen: argparse.Namespace, name: str, pairs: list[Pair], share: float) -> dict[str, Any]:
+def _summary(rows: Rows, chosen: argparse.Namespace, name: str, pairs: PairSet, share: float) -> dict[str, Any]:
     """All nets on one set with one share of its training images."""
     from lib.metrics.cohort import spread
 
     seeds = range(chosen.seed, chosen.seed + (1 if chosen.quick else chosen.seeds))
     summary: dict[str, Any] = {"set": name, "pairs_share": share}
-    for net in QUICK if chosen.quick else STAGES:
+    for net in chosen.nets.split(",") if chosen.nets else QUICK if chosen.quick else STAGES:
         found = [_row(rows, chosen, (name, share, net, seed), pairs) for seed in seeds]
         for figure in ("draft", "centre"):
-            summary |= _mean_and_sd(f"{figure}_dice", [value for row in found for value in row[figure]])
+            if found[0][figure]:
+                summary |= _mean_and_sd(f"{figure}_dice", [value for row in found for value in row[figure]])
         summary |= _mean_and_sd(f"{net}_dice", [value for row in found for value in row["refined"]])
         summary |= _mean_and_sd(f"{net}_unguarded_dice", [value for row in found for value in row["unguarded"]])
         changes = [after - before for row in found for before, after in zip(row["draft"], row["refined"], strict=True)]
@@ -66,7 +73,7 @@ def _summary(rows: Rows, chosen: argparse.Namespace, name: str, pairs: list[Pair
         summary[f"{net}_gain_interval"] = spread(changes, chosen.seed).interval
         summary[f"{net}_kept"] = sum(row["kept"] for row in found) / len(changes)
         summary[f"{net}_batches"] = [row["batches"] for row in found]
-    return {**summary, "share_worse": summary["k1_share_worse"]}
+    return {**summary, "share_worse": summary.get("k1_share_worse")}
 
 
 def _mean_and_sd(name: str, values: list[float]) -> dict[str, float]:
@@ -76,7 +83,7 @@ def _mean_and_sd(name: str, values: list[float]) -> dict[str, float]:
     return {name: round(float(np.mean(values)), 3), f"{name}_sd": round(float(np.std(values)), 3)}
 
 
-def _row(rows: Rows, chosen: argparse.Namespace, run: tuple[str, float, str, int], pairs: list[Pair]) -> dict[str, Any]:
+def _row(rows: Rows, chosen: argparse.Namespace, run: tuple[str, float, str, int], pairs: PairSet) -> dict[str, Any]:
     """The Dice of each test pair with one net, unless it was measured before."""
     name, share, net, seed = run
     key = {
@@ -85,34 +92,47 @@ def _row(rows: Rows, chosen: argparse.Namespace, run: tuple[str, float, str, int
         "net": net,
         "seed": seed,
         "seconds": chosen.seconds,
-        "emphasis": chosen.emphasis,
+        "options": chosen.option,
     }
     row = rows.find(**key)
     if row is None:
-        row = {**key, **_measured(pairs, run, chosen.seconds, chosen.emphasis)}
+        row = {**key, **_measured(pairs, run, chosen.seconds, _chosen(chosen.option))}
         rows.add(row)
     return row
 
 
-def _measured(pairs: list[Pair], run: tuple[str, float, str, int], seconds: float, emphasis: float) -> dict[str, Any]:
+def _chosen(given: list[str]) -> dict[str, Any]:
+    """Options of ``RefineOptions`` by name, each of the type of its default."""
+    from lib.refinement.learn import RefineOptions
+
+    found = {}
+    for name, value in (option.split("=", 1) for option in given):
+        kind = type(getattr(RefineOptions(), name))
+        found[name] = value == "True" if kind is bool else kind(value)
+    return found
+
+
+def _measured(
+    pair_set: PairSet, run: tuple[str, float, str, int], seconds: float, given: dict[str, Any]
+) -> dict[str, Any]:
     """Trains one net and refines every test pair."""
     import numpy as np
 
-    from lib.metrics.overlap import dice
+    from lib.metrics.overlap import dice_over_structures
     from lib.refinement.learn import RefineOptions, learn_to_refine
     from lib.refinement.refine import Refiner
     from lib.task import Task, numbered
-    from lib.volume import Volume
 
     _, share, net, seed = run
     from_image = net == "image_only"
-    training, testing = _split(pairs, share, seed)
-    options = RefineOptions(seconds=seconds, seed=seed, batch_size=4, stages=STAGES[net], emphasis=emphasis)
+    task = Task("objects", "Objects", numbered(pair_set.structures))
+    training, testing = _split(pair_set.pairs, share, seed)
+    options = RefineOptions(**{"seconds": seconds, "seed": seed, "batch_size": 4, "stages": STAGES[net], **given})
     batches: list[int] = []
     checkpoint = learn_to_refine(
-        [pair.case(np.zeros_like(pair.truth) if from_image else pair.draft) for pair in training],
+        [pair.case(task.values.values(), np.zeros_like(pair.truth) if from_image else pair.draft) for pair in training],
         None,
-        Task("object", "One object", numbered(["object"])),
+        task,
         options,
         lambda progress: batches.append(progress.steps),
         lambda: False,
@@ -120,12 +140,12 @@ def _measured(pairs: list[Pair], run: tuple[str, float, str, int], seconds: floa
     refiner, centre = Refiner(checkpoint), _centre_prior(training)
     found: dict[str, Any] = {"draft": [], "centre": [], "refined": [], "unguarded": [], "kept": 0}
     for pair in testing:
-        volume, start = Volume(pair.image, np.eye(4)), np.zeros_like(pair.truth) if from_image else pair.draft
-        own = refiner.refine(volume, start, options.stages, votes=0.0)
-        guarded = own if from_image else refiner.refine(volume, start, options.stages)
-        masks = {"draft": pair.draft, "centre": centre, "refined": guarded.mask, "unguarded": own.stages[-1]}
-        for figure, mask in masks.items():
-            found[figure].append(round(dice(pair.truth, mask), 4))
+        start = np.zeros_like(pair.truth) if from_image else pair.draft
+        own = refiner.refine(pair.volume, start, options.stages, votes=0.0)
+        guarded = own if from_image else refiner.refine(pair.volume, start, options.stages)
+        masks = {"draft": pair.draft, "refined": guarded.mask, "unguarded": own.stages[-1]}
+        for figure, mask in (masks if centre is None else {**masks, "centre": centre}).items():
+            found[figure].append(round(dice_over_structures(pair.truth, mask), 4))
         found["kept"] += bool(guarded.kept)
     return {**found, "batches": batches[-1], "training_pairs": len(training)}
 
@@ -143,14 +163,19 @@ def _split(pairs: list[Pair], share: float, seed: int) -> tuple[list[Pair], list
 
 
 def _centre_prior(pairs: list[Pair]) -> Any:
-    """The one mask (I, J, K) that suits the training masks best: what is gained by knowing only where objects lie."""
+    """The one mask (I, J, K) that suits the training masks best: what is gained by knowing only where objects lie.
+
+    ``None`` if the images differ in shape or there are several structures.
+    """
     import numpy as np
 
-    from lib.metrics.overlap import dice
+    from lib.metrics.overlap import dice_over_structures
 
+    if len({pair.truth.shape for pair in pairs}) > 1 or any(pair.truth.max() > 1 for pair in pairs):
+        return None
     often = np.mean([pair.truth for pair in pairs], axis=0)
-    masks = [often >= level for level in np.linspace(0.1, 0.9, 9) if (often >= level).any()]
-    return max(masks, key=lambda mask: np.mean([dice(pair.truth, mask) for pair in pairs]))
+    masks = [(often >= level).astype(np.uint8) for level in np.linspace(0.1, 0.9, 9) if (often >= level).any()]
+    return max(masks, key=lambda mask: np.mean([dice_over_structures(pair.truth, mask) for pair in pairs]))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lib.errors import GridMismatch
-from lib.metrics.overlap import dice, iou, precision, relative_volume_error, sensitivity
+from lib.metrics.overlap import dice, dice_over_structures, iou, precision, relative_volume_error, sensitivity
 from tests.drawn import drawn
 
 ALL = [dice, iou, sensitivity, precision, relative_volume_error]
@@ -73,3 +73,13 @@ def test_masks_of_other_shapes_are_refused_with_both_sizes(metric):
 
 def test_label_numbers_count_as_set_voxels():
     assert dice(np.full((2, 2, 1), 3, np.uint8), np.full((2, 2, 1), 1, np.uint8)) == 1.0
+
+
+def test_dice_over_structures_counts_each_structure_of_the_truth_alike_and_invented_ones_not():
+    truth, prediction = np.array([1, 1, 1, 1, 2, 2, 0, 0]), np.array([1, 1, 1, 1, 2, 0, 0, 3])
+
+    assert dice_over_structures(truth[:, None, None], prediction[:, None, None]) == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_dice_over_structures_is_undefined_without_a_structure():
+    assert math.isnan(dice_over_structures(np.zeros((2, 2, 2)), np.ones((2, 2, 2))))
