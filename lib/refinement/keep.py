@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from lib.metrics.overlap import dice
+from lib.networks.checkpoint import MOST_DRAFT_VOTES
 from lib.volume import Array
 
-DRAFT_VOTES = 0.6
-"""Votes that the draft has in each voxel beside the one of the refiner: a refiner changes what it is 80 % sure of.
-
-Measured on outlines of crowd workers (docs/methods.md): the gain stays, and fewer masks become worse."""
+POOR_DRAFT, GOOD_DRAFT = 0.6, 0.8
+"""Mean Dice of drafts that have no vote beside the refiner, and of those that have all votes."""
 
 LEAST_AGREEMENT = 0.4
 """Dice of draft and refined mask. Hurried annotators are nearly always better than that; a mask that has less in common
@@ -27,7 +26,19 @@ LARGEST_JUMP = 2.5
 """Factor by which the volume may grow or shrink. Masks of annotators who miss the expert's by more are rare."""
 
 
-def with_draft(probabilities: Tensor, draft: Tensor, votes: float = DRAFT_VOTES) -> Tensor:
+def votes_for(draft_dice: Sequence[float]) -> float:
+    """Votes of such drafts in each voxel, beside the one of the refiner: the better they are, the more they count.
+
+    Args:
+        draft_dice: Dice of drafts with what experts made of them; where there is none, drafts have all votes.
+    """
+    if not draft_dice:
+        return MOST_DRAFT_VOTES
+    share = (float(np.mean(draft_dice)) - POOR_DRAFT) / (GOOD_DRAFT - POOR_DRAFT)
+    return MOST_DRAFT_VOTES * min(max(share, 0.0), 1.0)
+
+
+def with_draft(probabilities: Tensor, draft: Tensor, votes: float) -> Tensor:
     """A refiner's probabilities averaged with the draft.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor
 
 from lib.losses.discrepancy import DICE_SHARE, DiscrepancyLoss
+from lib.metrics.overlap import dice_over_structures
 from lib.networks.checkpoint import Checkpoint, NetworkPlan
 from lib.networks.refiner import as_channels
-from lib.refinement.plan import refiner_plan
+from lib.refinement.keep import votes_for
+from lib.refinement.plan import Depth, refiner_plan
 from lib.task import Task
 from lib.training.cases import TrainingCase, body_grids
 from lib.training.finetune import PLANNED_FROM, FinetuneOptions, Progress, Run, Stopped
@@ -58,6 +61,8 @@ class RefineOptions(FinetuneOptions):
 
     Attributes:
         stages: K, how often a mask is refined in training; 5 in the source, 1 here, for the same reason.
+        blind: share of the training from scratch, its first part, in which drafts are hidden. Who sees them from the
+            start learns to copy before learning to look at the image; the source has nothing of the kind.
         warm_up: share of the training in which only the Dice is minimised, with all stages.
         emphasis: lambda, what a voxel weighs more where the mask before the stage was wrong; 10 in the
             source, 0 here, since it did not pay.
@@ -66,10 +71,11 @@ class RefineOptions(FinetuneOptions):
         feedback: what the next stage sees.
         steps: when the optimiser makes a step.
         stage_weights: how much each stage counts.
-        by_slice: a new refiner sees volumes slice by slice.
+        depth: what a new refiner sees of a volume at once.
     """
 
     stages: int = 1
+    blind: float = 0.5
     warm_up: float = 0.2
     emphasis: float = 0.0
     dice_share: float = DICE_SHARE
@@ -77,7 +83,7 @@ class RefineOptions(FinetuneOptions):
     feedback: Feedback = Feedback.HARD
     steps: Steps = Steps.STAGE
     stage_weights: StageWeights = StageWeights.DOUBLING
-    by_slice: bool = False
+    depth: Depth = Depth.VOLUME
 
     def weight_of(self, stage: int) -> float:
         """What the loss of a stage, 1 to ``stages``, is multiplied with."""
@@ -126,11 +132,13 @@ def learn_to_refine(
         raise ValueError(f"A refiner learns from pairs; there is no draft with the mask of {', '.join(without[:3])}.")
     check()
     plan = (
-        refiner_plan(task, body_grids(pairs, task, PLANNED_FROM), options.by_slice)
+        refiner_plan(task, body_grids(pairs, task, PLANNED_FROM), options.depth)
         if start is None
         else replace(start.plan, structures=task.values)
     )
-    return _Refining(pairs, start, plan, options, check).train(report)
+    refining = _Refining(pairs, start, plan, options, check)
+    learned = refining.train(report)
+    return replace(learned, plan=replace(plan, draft_votes=votes_for(refining.agreements)))
 
 
 class _Refining(Run):
@@ -147,11 +155,16 @@ class _Refining(Run):
         super().__init__(pairs, start, plan, options, check)
         self._how = options
         self._loss = DiscrepancyLoss(options.emphasis, options.dice_share, options.is_mean)
+        self._blind = options.blind if start is None else 0.0
+        self.agreements: list[float] = []
+        """Dice of drafts and expert masks in each batch with a structure."""
 
     def _learn(self, batch: Batch, fraction: float) -> tuple[Tensor, Tensor]:
         image, looked_at = batch.image.to(self._device), batch.looked_at.to(self._device)
         target, draft = batch.target.to(self._device).split(1, dim=1)
-        previous = as_channels(draft, looked_at.shape[1] - 1)
+        if not math.isnan(agreement := dice_over_structures(batch.target[:, 0].numpy(), batch.target[:, 1].numpy())):
+            self.agreements.append(agreement)
+        previous = as_channels(draft, looked_at.shape[1] - 1) * (fraction >= self._blind)
         summed = torch.zeros((), device=self._device)
         for stage in range(1, self._how.stages + 1):
             logits = self._logits(torch.cat([image, previous], dim=1))

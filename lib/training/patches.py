@@ -15,7 +15,7 @@ from monai.transforms.intensity.dictionary import (
     RandScaleIntensityd,
     RandShiftIntensityd,
 )
-from monai.transforms.spatial.dictionary import RandAffined
+from monai.transforms.spatial.dictionary import RandAffined, RandFlipd
 from monai.utils.type_conversion import convert_to_tensor
 from torch import Tensor
 
@@ -173,7 +173,8 @@ class _Rounds(Generic[T]):
 def augmentation(plan: NetworkPlan, strength: float = 1.0) -> Compose:
     """Small rotations and scalings, brightness, contrast and noise, as they vary between patients and scanners.
 
-    Images are not mirrored: left and right organs are different structures.
+    Images are not mirrored: left and right organs are different structures. A refiner's images of one slice are: the
+    draft says which structure is which.
 
     Args:
         plan: says which axes may be turned, and whether the intensities are HU in a narrow window.
@@ -192,6 +193,7 @@ def augmentation(plan: NetworkPlan, strength: float = 1.0) -> Compose:
             padding_mode="border",
             cache_grid=True,
         ),
+        *(RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in _mirrored_axes(plan)),
         RandAdjustContrastd("image", prob=0.3, gamma=(1 - 0.3 * shading, 1 + 0.5 * shading)),
         RandScaleIntensityd("image", prob=0.5, factors=0.2 * shading),
         RandShiftIntensityd("image", prob=0.5, offsets=0.2 * shading),
@@ -203,6 +205,11 @@ def augmentation(plan: NetworkPlan, strength: float = 1.0) -> Compose:
 def _is_narrow(plan: NetworkPlan) -> bool:
     """Whether the network sees few HU only."""
     return plan.window_hu is not None and plan.window_hu[1] - plan.window_hu[0] <= NARROW_HU
+
+
+def _mirrored_axes(plan: NetworkPlan) -> list[int]:
+    is_mirrored = plan.network == "refiner" and 1 in plan.patch
+    return [axis for axis, edge in enumerate(plan.patch) if is_mirrored and edge > 1]
 
 
 def _rotations(plan: NetworkPlan) -> list[float]:

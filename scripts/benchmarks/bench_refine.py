@@ -127,7 +127,7 @@ def _measured(
     from_image = net == "image_only"
     task = Task("objects", "Objects", numbered(pair_set.structures))
     training, testing = _split(pair_set.pairs, share, seed)
-    options = RefineOptions(**{"seconds": seconds, "seed": seed, "batch_size": 4, "stages": STAGES[net], **given})
+    options = RefineOptions(**{"seconds": seconds, "seed": seed, "stages": STAGES[net], **given})
     batches: list[int] = []
     checkpoint = learn_to_refine(
         [pair.case(task.values.values(), np.zeros_like(pair.truth) if from_image else pair.draft) for pair in training],

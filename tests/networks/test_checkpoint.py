@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from lib.errors import UnacceptableFile
-from lib.networks.checkpoint import Checkpoint, NetworkPlan
+from lib.networks.checkpoint import MOST_DRAFT_VOTES, Checkpoint, NetworkPlan
 
 PLAN = NetworkPlan(
     network="residual_unet",
@@ -29,7 +29,7 @@ PLAN = NetworkPlan(
     "plan",
     [
         PLAN,
-        replace(PLAN, window_hu=None, kernel=(3, 3, 1)),
+        replace(PLAN, window_hu=None, kernel=(3, 3, 1), neighbours=1),
         replace(PLAN, arguments={"norm": ["batch", {"affine": True}]}, ignored=(1,), window_out=(0.0, 1.0)),
     ],
 )
@@ -53,13 +53,24 @@ def test_the_order_of_structures_survives_json():
     assert list(NetworkPlan.from_json(plan.to_json()).structures) == ["spleen", "liver"]
 
 
-@pytest.mark.parametrize("name", [name for name in PLAN.to_json() if name != "window_hu"])
+@pytest.mark.parametrize(
+    "name", [name for name in PLAN.to_json() if name not in ("window_hu", "neighbours", "draft_votes")]
+)
 def test_a_missing_entry_is_named(name):
     content = PLAN.to_json()
     del content[name]
 
     with pytest.raises(UnacceptableFile, match=f"no entry '{name}'"):
         NetworkPlan.from_json(content)
+
+
+def test_a_plan_from_before_there_was_a_choice_has_no_neighbours_and_all_votes():
+    content = PLAN.to_json()
+    del content["neighbours"], content["draft_votes"]
+
+    found = NetworkPlan.from_json(content)
+
+    assert (found.neighbours, found.draft_votes) == (0, MOST_DRAFT_VOTES)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +90,7 @@ def test_a_missing_entry_is_named(name):
         ("window_out", [1, 1]),
         ("arguments", ["channels"]),
         ("ignored", [0]),
+        ("neighbours", -1),
     ],
 )
 def test_an_entry_of_another_kind_is_named_with_what_is_wanted(name, value):

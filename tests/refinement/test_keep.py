@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.refinement.keep import reason_to_keep, with_draft
+from lib.networks.checkpoint import MOST_DRAFT_VOTES
+from lib.refinement.keep import reason_to_keep, votes_for, with_draft
 
 CELL = ["cell"]
 
@@ -18,6 +19,13 @@ def square(edge: int, at: int = 5, value: int = 1) -> np.ndarray:
     mask = np.zeros((30, 30, 1), np.uint8)
     mask[at : at + edge, at : at + edge] = value
     return mask
+
+
+@pytest.mark.parametrize(
+    ("draft_dice", "votes"), [([], 0.6), ([0.9], 0.6), ([0.8, 0.6], 0.3), ([0.7], 0.3), ([0.5], 0.0)]
+)
+def test_better_drafts_have_more_votes(draft_dice, votes):
+    assert votes_for(draft_dice) == pytest.approx(votes)
 
 
 def test_a_small_change_takes_the_place_of_the_draft():
@@ -50,7 +58,7 @@ def test_a_structure_that_the_draft_lacks_may_appear():
 def test_a_voxel_of_background_becomes_a_structure_from_80_percent(probability, is_marked):
     probabilities = torch.tensor([1 - probability, probability])[:, None, None, None]
 
-    averaged = with_draft(probabilities, torch.tensor([[[0]]], dtype=torch.uint8))
+    averaged = with_draft(probabilities, torch.tensor([[[0]]], dtype=torch.uint8), MOST_DRAFT_VOTES)
 
     assert bool(averaged.argmax(dim=0).item()) is is_marked and averaged.sum().item() == pytest.approx(1)
 
@@ -59,4 +67,4 @@ def test_a_voxel_of_background_becomes_a_structure_from_80_percent(probability, 
 def test_a_marked_voxel_is_given_up_from_80_percent(probability, is_marked):
     probabilities = torch.tensor([1 - probability, probability])[:, None, None, None]
 
-    assert bool(with_draft(probabilities, torch.tensor([[[1]]])).argmax(dim=0).item()) is is_marked
+    assert bool(with_draft(probabilities, torch.tensor([[[1]]]), MOST_DRAFT_VOTES).argmax(dim=0).item()) is is_marked

@@ -12,22 +12,30 @@ import torch
 from lib import preprocessing
 from lib.errors import GridMismatch, UnacceptableFile
 from lib.metrics.overlap import dice
-from lib.networks.checkpoint import Checkpoint
+from lib.networks.checkpoint import MOST_DRAFT_VOTES, Checkpoint
 from lib.networks.precision import Precision
 from lib.networks.segmenter import seeded_network
 from lib.preprocessing import plan_for
 from lib.refinement import refine
 from lib.refinement.learn import Feedback, RefineOptions, StageWeights, Steps, learn_to_refine
-from lib.refinement.plan import refiner_plan
+from lib.refinement.perturb import perturbed, random_perturbations
+from lib.refinement.plan import SLAB, Depth, refiner_plan
 from lib.refinement.refine import Refiner
 from lib.task import numbered
 from lib.training.finetune import Progress, Stopped
-from lib.volume import Volume
-from tests.refinement.pairs import pair, rough
+from lib.volume import Grid, Volume
+from tests.refinement.pairs import EDGES_MM, pair, rough
 from tests.training.shapes import TASK, case, drawn
 
 QUICK = RefineOptions(
-    seconds=math.inf, max_epochs=1, batch_size=1, learning_rate=1e-2, seed=1, precision=Precision.FLOAT32, stages=2
+    seconds=math.inf,
+    max_epochs=1,
+    batch_size=1,
+    learning_rate=1e-2,
+    seed=1,
+    precision=Precision.FLOAT32,
+    stages=2,
+    blind=0.0,
 )
 MINE = replace(TASK, structures=numbered(["bright", "dark"]))
 
@@ -42,19 +50,20 @@ def learned(pairs, options=QUICK, start=None, reports=None) -> Checkpoint:
     return learn_to_refine(pairs, start, MINE, options, (reports if reports is not None else []).append, lambda: False)
 
 
-def fresh(by_slice: bool = False) -> Checkpoint:
+def fresh(depth: Depth = Depth.VOLUME) -> Checkpoint:
     """A refiner that learned nothing."""
-    plan = refiner_plan(MINE, [drawn(0)[0].grid], by_slice)
+    plan = refiner_plan(MINE, [drawn(0)[0].grid], depth)
     return Checkpoint(plan, seeded_network(plan, 0).state_dict())
 
 
-def test_a_refiner_learns_a_pair_by_heart_in_seconds():
+@pytest.mark.parametrize(("depth", "least"), [(Depth.VOLUME, 0.9), (Depth.NEIGHBOURS, 0.85)])
+def test_a_refiner_learns_a_pair_by_heart_in_seconds(depth, least):
     volume, truth = drawn(0)
 
-    refined = Refiner(learned([pair(0)], replace(QUICK, max_epochs=60))).refine(volume, rough(0), 2)
+    refined = Refiner(learned([pair(0)], replace(QUICK, max_epochs=60, depth=depth))).refine(volume, rough(0), 2)
 
     before, after = ([dice(truth == value, mask == value) for value in (1, 2)] for mask in (rough(0), refined.mask))
-    assert min(after) > 0.9 > max(before)
+    assert min(after) > least > max(before)
 
 
 def test_the_same_seed_gives_the_same_weights():
@@ -66,7 +75,8 @@ def test_the_same_seed_gives_the_same_weights():
 @pytest.mark.parametrize(
     "how",
     [{"feedback": Feedback.SOFT}, {"steps": Steps.SUMMED}, {"feedback": Feedback.SOFT, "steps": Steps.SUMMED},
-     {"is_mean": False}, {"stage_weights": StageWeights.EQUAL}, {"emphasis": 10.0}, {"warm_up": 1.0}, {"stages": 1}],
+     {"is_mean": False}, {"stage_weights": StageWeights.EQUAL}, {"emphasis": 10.0}, {"warm_up": 1.0}, {"blind": 0.5},
+     {"stages": 1}],
     ids=str,
 )  # fmt: skip
 def test_every_option_changes_what_is_learned(how):
@@ -85,6 +95,22 @@ def test_stages_count_as_their_weights_say(weights, expected):
     options = RefineOptions(stages=3, stage_weights=weights)
 
     assert [options.weight_of(stage) for stage in (1, 2, 3)] == expected
+
+
+def test_a_refiner_that_goes_on_from_another_always_sees_the_drafts():
+    blind, seeing = (learned([pair(0)], replace(QUICK, blind=blind), fresh()) for blind in (1.0, 0.0))
+
+    assert all(torch.equal(blind.weights[name], tensor) for name, tensor in seeing.weights.items())
+
+
+@pytest.mark.parametrize(("strength", "votes"), [(0.0, MOST_DRAFT_VOTES), (2.0, 0.0)])
+def test_drafts_have_the_more_votes_the_better_they_were(strength, votes):
+    truth = drawn(0)[1]
+    draft = perturbed(truth, EDGES_MM, random_perturbations(truth, EDGES_MM, 5, strength))
+
+    found = learned([replace(case(0), load_draft=lambda: draft)])
+
+    assert found.plan.draft_votes == pytest.approx(votes)
 
 
 def test_progress_tells_batches_loss_and_dice():
@@ -127,15 +153,46 @@ def test_zero_stages_give_the_draft():
     assert found.mask is found.draft and found.stages == () and np.array_equal(found.mask, rough(0))
 
 
-@pytest.mark.parametrize("by_slice", [False, True])
-def test_every_stage_gives_a_mask_on_the_grid_of_the_image(by_slice, monkeypatch):
+@pytest.mark.parametrize("depth", Depth)
+def test_every_stage_gives_a_mask_on_the_grid_of_the_image(depth, monkeypatch):
     monkeypatch.setattr(refine, "SETTLED", -1.0)
     volume, _ = drawn(0)
 
-    found = Refiner(fresh(by_slice)).refine(volume, rough(0), stages=3)
+    found = Refiner(fresh(depth)).refine(volume, rough(0), stages=3)
 
     assert [mask.shape for mask in found.stages] == [volume.voxels.shape] * 3
     assert {mask.dtype for mask in found.stages} == {np.dtype(np.uint8)}
+
+
+@pytest.mark.parametrize("depth", [Depth.SLICE, Depth.NEIGHBOURS])
+def test_slices_that_are_answered_for_in_slabs_see_the_same_as_all_together(depth):
+    volume, _ = drawn(0, (24, 20, 2 * SLAB + 3))
+    checkpoint = fresh(depth)
+    network = seeded_network(checkpoint.plan, 0).eval()
+    whole = replace(checkpoint.plan, patch=(24, 20, 2 * SLAB + 3))
+
+    found, expected = (
+        Refiner(Checkpoint(plan, network.state_dict()), precision=Precision.FLOAT32).refine(
+            volume, drawn(0, volume.voxels.shape)[1], votes=0.0
+        )
+        for plan in (checkpoint.plan, whole)
+    )
+
+    assert np.array_equal(found.stages[0], expected.stages[0]) and len(np.unique(found.stages[0])) > 1
+
+
+def test_a_saved_refiner_knows_what_it_sees():
+    checkpoint = Checkpoint.from_bytes(fresh(Depth.NEIGHBOURS).to_bytes())
+
+    assert (checkpoint.plan.kernel, checkpoint.plan.neighbours) == ((3, 3, 1), 1)
+    assert learned([pair(0)], replace(QUICK, seconds=0), checkpoint).plan.neighbours == 1
+
+
+@pytest.mark.parametrize("depth", Depth)
+def test_of_images_of_one_slice_that_slice_is_seen(depth):
+    plan = refiner_plan(MINE, [Grid((24, 20, 1), np.eye(4))], depth)
+
+    assert (plan.patch[2], plan.kernel, plan.neighbours) == (1, (3, 3, 1), 0)
 
 
 def test_a_stage_that_changes_nothing_is_the_last(monkeypatch):

@@ -167,6 +167,23 @@ def test_a_flat_image_is_augmented_in_its_plane():
     assert found["image"].shape == (1, 16, 16, 1) and bool((found["target"] == 1).all())
 
 
+@pytest.mark.parametrize(
+    ("network", "patch", "expected"),
+    [("refiner", (16, 16, 1), {(0, 0), (0, 1), (1, 0), (1, 1)}), ("refiner", (16, 16, 16), {(0, 0)}),
+     ("residual_unet", (16, 16, 1), {(0, 0)})],
+)  # fmt: skip
+def test_only_single_slices_with_a_draft_are_mirrored(network, patch, expected):
+    """Seen by the quarter of the plane in which a corner's mark lies."""
+    plan = replace(PLAN, network=network, patch=patch, kernel=(3, 3, min(patch[2], 3)), spacing_mm=(1.0, 1.0, 1.0))
+    marked = torch.zeros(1, *patch)
+    marked[:, 2:6, 2:6] = 1
+
+    steps = augmentation(plan).set_random_state(0)
+    found = [steps({"image": marked, "target": marked})["target"][0].nonzero().float().mean(0) for _ in range(40)]
+
+    assert {(int(i > 8), int(j > 8)) for i, j, _ in found} == expected
+
+
 def test_patches_on_a_structure_are_changed_more_than_those_elsewhere():
     changed = [augmentation(PLAN, strength).transforms for strength in (1.0, ELSEWHERE)]
 
