@@ -82,6 +82,12 @@ class Viewer:
         """Opens an address of the server."""
         self.page.goto(f"{self.address}{path}?{urlencode(query)}" if query else f"{self.address}{path}")
 
+    def open_as(self, token: str, image: str) -> None:
+        """Opens a case as somebody who signs in with a token."""
+        self.go("/open", image=image)
+        self.page.fill("input[name=token]", token)
+        self.page.click("button")
+
     def part(self, name: str) -> str:
         """What a part of the bar says: ``case``, ``message`` or ``job``."""
         return self.page.locator(f"#case-bar [data-part={name}]").inner_text()
@@ -104,11 +110,10 @@ class Viewer:
         self.press("next")
         self.page.wait_for_url(lambda url: url != before)
 
-    def segments(self) -> list[str]:
-        """The structures in OHIF's panel."""
-        rows = self.page.locator("[data-cy=data-row]")
-        expect(rows.first).to_be_visible(timeout=PATIENCE_MS)
-        return [re.sub(r"^\d+\s*", "", text).strip() for text in rows.all_inner_texts()]
+    def lists(self, *structures: str) -> None:
+        """Waits until OHIF's panel has these structures, in this order."""
+        rows = [re.compile(rf"^\d+\s*{re.escape(name)}$") for name in structures]
+        expect(self.page.locator("[data-cy=data-row]")).to_have_text(rows, use_inner_text=True, timeout=PATIENCE_MS)
 
     def choose(self, structure: str) -> None:
         """Makes a structure the one that the brush draws."""

@@ -11,10 +11,13 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pydicom
+from pydicom.dataset import Dataset
 
 from tests.postgresql import skip_or_fail
 
@@ -65,7 +68,8 @@ class Orthanc:
     def stop(self) -> None:
         """Ends it; what it stores stays."""
         if self.process is not None:
-            self.process.terminate()
+            # Asked to end it sleeps for seconds; what it has answered for lies on the disk by then.
+            self.process.kill()
             self.process.wait(20)
             self.process = None
 
@@ -90,6 +94,11 @@ class Orthanc:
         """SeriesInstanceUIDs of all that it has of a modality."""
         found: list[dict[str, Any]] = self.client.get("/dicom-web/series", params={"Modality": modality}).json()
         return [one["0020000E"]["Value"][0] for one in found]
+
+    def instances(self, modality: str) -> list[Dataset]:
+        """All that it has of a modality, as it is stored."""
+        found = self.client.post("/tools/find", json={"Level": "Instance", "Query": {"Modality": modality}}).json()
+        return [pydicom.dcmread(BytesIO(self.client.get(f"/instances/{one}/file").content)) for one in found]
 
     def delete_series(self, series_uid: str) -> None:
         """Deletes a series."""

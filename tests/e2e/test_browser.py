@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,17 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
+from lib.dicom.segmentation import read_segmentation
+from lib.dicom.source import read_source
+from lib.phantoms.dicom_series import write_dicom_series
+from lib.phantoms.head import HeadParameters, draw_head
 from lib.serving.tokens import TokenFile
 from lib.stages import Role
 from lib.store import layout
 from lib.volume import Array
-from tests.e2e.browser import BRUSH_MM, PATIENCE_MS, inside_brush, viewer
+from scripts.benchmarks.common import task_of
+from tests.e2e.browser import BRUSH_MM, PATIENCE_MS, Viewer, inside_brush, viewer
+from tests.e2e.orthanc import NAME, PASSWORD, orthanc
 from tests.serving.places import Server, affine, app_server, put_label, until, voxels
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample-data"
@@ -90,7 +97,7 @@ def test_a_bleed_is_corrected_in_the_viewer_and_the_model_learns_from_it(tmp_pat
 
         screen.go("/open", image="head_03")
         screen.says("case", "hemorrhage · head_03 · DRAFT rule hemorrhage (v1)")
-        assert screen.segments() == ["EDH", "IPH", "IVH", "SAH", "SDH"]
+        screen.lists("EDH", "IPH", "IVH", "SAH", "SDH")
         until(lambda: screen.pixels_of((230, 180, 90)) >= 10, what="the draft on the slice")
 
         screen.choose("IPH")
@@ -117,25 +124,150 @@ def test_a_bleed_is_corrected_in_the_viewer_and_the_model_learns_from_it(tmp_pat
         assert screen.problems == []
 
 
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """CTs of two heads that bleed, as a scanner sends them, with tilted slices; by SeriesInstanceUID."""
+    folder, written = tmp_path_factory.mktemp("heads"), {}
+    for seed, bleeds in ((1, ("EDH",)), (2, ("IPH", "SDH"))):
+        head = draw_head(HeadParameters(seed, bleeds, orientation="LPS", tilt_deg=(-12.0, 0.0, 0.0)))
+        series = folder / f"head_{seed}"
+        uid = write_dicom_series(series, head.image, head.affine, patient_id=f"HEAD-{seed}", seed=seed)
+        written[uid] = sorted(series.iterdir())
+    return written
+
+
+def correct_the_first(heads: dict[str, list[Path]], server: Server, screen: Viewer) -> Array:
+    """Adds to the draft of the first head, stores that and goes on to the other one; the mask that was stored."""
+    first, second = heads
+
+    def is_drafted() -> bool:
+        images = server.get("/datastore/", output="all")["objects"].values()
+        return len(images) == 2 and all(image["labels"] for image in images)
+
+    until(is_drafted, seconds=240, what="the drafts ahead")
+    screen.go("/ohif/")
+    expect(screen.page.get_by_text("HEAD-1").first).to_be_visible(timeout=PATIENCE_MS)
+
+    screen.go("/open", image=first)
+    screen.says("case", f"hemorrhage · {first} · DRAFT rule hemorrhage (v1)")
+    screen.lists("EDH", "IPH", "IVH", "SAH", "SDH")
+    until(lambda: screen.pixels_of((230, 180, 90)) >= 10, what="the draft on the slice")
+
+    screen.choose("IPH")
+    place_mm = screen.brush(0.45, 0.5)
+    screen.press("save")
+    screen.says("message", "Saved as version 2.")
+    screen.says("case", "EXPERT")
+
+    made = correction(server, first, place_mm)
+    assert [(one["stage"], one["parent"]) for one in made.history] == [("draft", None), ("expert", 1)]
+    assert np.count_nonzero(made.before) > 0
+    assert np.count_nonzero(made.surely) > 100 and made.is_exactly(2)
+
+    screen.open_next()
+    screen.says("case", f"hemorrhage · {second} · DRAFT rule hemorrhage (v1)")
+    assert screen.foreign == []
+    assert screen.problems == []
+    return made.after
+
+
 @pytest.mark.e2e
-def test_a_mass_is_corrected_by_somebody_who_signed_in(tmp_path: Path) -> None:
-    tokens = TokenFile(tmp_path / "data" / layout.TOKENS)
-    token = tokens.add("kim", Role.EXPERT)
-    conf = {**CONF, "train_after": "0", "auth": "tokens"}
+def test_a_ct_in_a_folder_is_corrected_on_its_own_slices(heads: dict[str, list[Path]], tmp_path: Path) -> None:
+    (image, *_), *_ = heads.values()
     with (
-        app_server("mass", SAMPLES / "mass", tmp_path / "data", conf) as server,
+        app_server("hemorrhage", image.parents[1], tmp_path / "data", {**CONF, "train_after": "0"}) as server,
         viewer(server.address) as screen,
     ):
-        server.client.headers["Authorization"] = f"Bearer {token}"
-        screen.go("/open", image="breast_03")
-        screen.page.fill("input[name=token]", token)
-        screen.page.click("button")
+        correct_the_first(heads, server, screen)
+
+
+@pytest.mark.e2e
+def test_a_ct_at_orthanc_is_corrected_and_the_segmentation_stored_there(
+    heads: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    login = tmp_path / "login"
+    login.write_text(f"{NAME}:{PASSWORD}")
+    conf = {**CONF, "train_after": "0", "studies_login": str(login)}
+    with orthanc() as pacs:
+        pacs.put(path for paths in heads.values() for path in paths)
+        with (
+            app_server("hemorrhage", pacs.address, tmp_path / "data", conf) as server,
+            viewer(server.address) as screen,
+        ):
+            stored = correct_the_first(heads, server, screen)
+
+        (segmentation,) = pacs.instances("SEG")
+        (paths, *_) = heads.values()
+        mask, _ = read_segmentation(segmentation, read_source(paths), task_of("hemorrhage"))
+        np.testing.assert_array_equal(mask, stored)
+
+
+@dataclass
+class Office:
+    """A server for mammograms where people sign in.
+
+    Attributes:
+        server: asked as nobody in particular.
+        tokens: of the expert ``kim`` and the annotator ``lee``.
+    """
+
+    server: Server
+    tokens: dict[str, str]
+
+    def sign_in(self, name: str) -> None:
+        """Lets the next requests, beside those of the viewer, be somebody's."""
+        self.server.client.headers["Authorization"] = f"Bearer {self.tokens[name]}"
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    """A server on the sample mammograms that drafts only what it is asked for."""
+    data = tmp_path_factory.mktemp("office") / "data"
+    tokens = TokenFile(data / layout.TOKENS)
+    given = {"kim": tokens.add("kim", Role.EXPERT), "lee": tokens.add("lee", Role.ANNOTATOR)}
+    conf = {**CONF, "train_after": "0", "ahead": "0", "auth": "tokens"}
+    with app_server("mass", SAMPLES / "mass", data, conf) as server:
+        yield Office(server, given)
+
+
+@pytest.mark.e2e
+def test_an_expert_accepts_a_juniors_mask_as_it_is(office: Office, tmp_path: Path) -> None:
+    server = office.server
+    with viewer(server.address) as screen:
+        office.sign_in("lee")
+        drawn = (SAMPLES / "mass-truth" / "breast_05.nii.gz").read_bytes()
+        put_label(server.client, "breast_05", drawn, label_info=[])
+
+        screen.open_as(office.tokens["kim"], image="breast_05")
+        screen.says("case", "mass · breast_05 · DRAFT lee (v1)")
+        screen.lists("mass")
+        screen.keep_picture("viewer-accept", tmp_path)
+        screen.press("accept")
+        screen.says("message", "Accepted.")
+        screen.says("case", "mass · breast_05 · EXPERT kim (v2)")
+
+        history = server.get("/datastore/label/history", image="breast_05")
+        assert [(one["author"], one["stage"], one["parent"]) for one in history] == [
+            ("lee", "draft", None),
+            ("kim", "expert", 1),
+        ]
+        accepted, _ = mask_of(server, "breast_05", 2)
+        assert np.count_nonzero(accepted) > 0
+        np.testing.assert_array_equal(accepted, voxels(drawn))
+
+
+@pytest.mark.e2e
+def test_a_mass_is_corrected_by_somebody_who_signed_in(office: Office) -> None:
+    server = office.server
+    with viewer(server.address) as screen:
+        office.sign_in("kim")
+        screen.open_as(office.tokens["kim"], image="breast_03")
 
         screen.says("case", "mass · breast_03 ·")
         screen.press("draft")
         screen.says("case", "DRAFT rule mass (v1)")
         screen.is_done()
-        assert screen.segments() == ["mass"]
+        screen.lists("mass")
         place_mm = screen.brush(0.5, 0.7)
         screen.press("next")
         screen.says("message", "Your drawing is not saved.")
@@ -161,36 +293,3 @@ def test_a_mass_is_corrected_by_somebody_who_signed_in(tmp_path: Path) -> None:
         screen.press("no-finding")
         screen.says("message", "Stored: no finding.")
         assert screen.foreign == []
-
-
-@pytest.mark.e2e
-def test_an_expert_accepts_a_juniors_mask_as_it_is(tmp_path: Path) -> None:
-    tokens = TokenFile(tmp_path / "data" / layout.TOKENS)
-    junior, expert = tokens.add("lee", Role.ANNOTATOR), tokens.add("kim", Role.EXPERT)
-    conf = {**CONF, "train_after": "0", "ahead": "0", "auth": "tokens"}
-    with (
-        app_server("mass", SAMPLES / "mass", tmp_path / "data", conf) as server,
-        viewer(server.address) as screen,
-    ):
-        server.client.headers["Authorization"] = f"Bearer {junior}"
-        drawn = (SAMPLES / "mass-truth" / "breast_03.nii.gz").read_bytes()
-        put_label(server.client, "breast_03", drawn, label_info=[])
-
-        screen.go("/open", image="breast_03")
-        screen.page.fill("input[name=token]", expert)
-        screen.page.click("button")
-        screen.says("case", "mass · breast_03 · DRAFT lee (v1)")
-        assert screen.segments() == ["mass"]
-        screen.keep_picture("viewer-accept", tmp_path)
-        screen.press("accept")
-        screen.says("message", "Accepted.")
-        screen.says("case", "mass · breast_03 · EXPERT kim (v2)")
-
-        history = server.get("/datastore/label/history", image="breast_03")
-        assert [(one["author"], one["stage"], one["parent"]) for one in history] == [
-            ("lee", "draft", None),
-            ("kim", "expert", 1),
-        ]
-        accepted, _ = mask_of(server, "breast_03", 2)
-        assert np.count_nonzero(accepted) > 0
-        np.testing.assert_array_equal(accepted, voxels(drawn))

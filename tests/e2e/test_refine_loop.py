@@ -1,9 +1,9 @@
-"""The refinement loop over HTTP with real processes: a junior saves, the refiner refines, an expert accepts."""
+"""The refinement loop with real processes, by HTTP and by the bar: a junior saves, it is refined, an expert stores."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from lib.serving.tokens import TokenFile
 from lib.stages import Role
 from lib.store import layout
 from lib.volume import Volume, nifti_bytes
+from tests.e2e.browser import viewer
 from tests.refinement.pairs import rough
-from tests.serving.places import ENDED, Server, put_images, server, until
+from tests.serving.places import ENDED, Server, put_images, server, until, voxels
 from tests.training.shapes import drawn
 
 REFINER = "segmentation_refine"
@@ -25,11 +26,11 @@ class People:
 
     def __init__(self, server: Server, tokens: dict[str, str]) -> None:
         self.server = server
-        self._tokens = tokens
+        self.tokens = tokens
 
     def call(self, who: str, method: str, path: str, **more: Any) -> Any:
         """The JSON of a reply that must be 200."""
-        headers = {"Authorization": f"Bearer {self._tokens[who]}"}
+        headers = {"Authorization": f"Bearer {self.tokens[who]}"}
         reply = self.server.client.request(method, path, headers=headers, **more)
         assert reply.status_code == 200, reply.text
         return reply.json()
@@ -38,6 +39,12 @@ class People:
         """Stores a mask."""
         files = {"label": ("label.nii.gz", nifti_bytes(Volume(mask, np.eye(4))))}
         return self.call(who, "PUT", "/datastore/label", params={"image": image_id}, files=files)
+
+    def mask(self, image_id: str, version: int) -> np.ndarray:
+        """A stored mask."""
+        headers = {"Authorization": f"Bearer {self.tokens['kim']}"}
+        query = {"image": image_id, "tag": f"version_{version}"}
+        return voxels(self.server.client.get("/datastore/label", params=query, headers=headers).content)
 
     def train(self, model: str, max_epochs: int) -> None:
         """Trains for a number of epochs, which gives the same weights however busy the machine is."""
@@ -56,24 +63,25 @@ class People:
         return job
 
 
-@pytest.fixture
-def people(tmp_path: Path) -> Iterator[People]:
-    """Seven images, five of which the junior has drawn roughly and the expert corrected."""
-    put_images(tmp_path / "studies", 7)
-    tokens = TokenFile(tmp_path / "data" / layout.TOKENS)
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[People]:
+    """Eight images; from five, which the junior drew roughly and the expert corrected, both models have learned."""
+    place = tmp_path_factory.mktemp("loop")
+    put_images(place / "studies", 8)
+    tokens = TokenFile(place / "data" / layout.TOKENS)
     given = {"lee": tokens.add("lee", Role.ANNOTATOR), "kim": tokens.add("kim", Role.EXPERT)}
-    with server(tmp_path / "studies", tmp_path / "data", {"auth": "tokens"}) as running:
+    with server(place / "studies", place / "data", {"auth": "tokens", "train_seconds": "3"}) as running:
         people = People(running, given)
         for number in range(5):
             image_id = people.call("lee", "POST", "/activelearning/first")["id"]
             people.save("lee", image_id, rough(number))
             people.save("kim", image_id, drawn(number)[1])
+        people.train("segmentation", max_epochs=1)
+        people.train(REFINER, max_epochs=20)
         yield people
 
 
 def test_a_juniors_mask_is_refined_accepted_and_learned_from(people: People) -> None:
-    people.train("segmentation", max_epochs=1)
-    people.train(REFINER, max_epochs=20)
     (first,) = people.call("kim", "GET", f"/model/versions/{REFINER}")
     assert (first["state"], first["metrics"]["pairs"]["recorded"]) == ("serving", 4), first["reason"]
 
@@ -111,3 +119,50 @@ def test_a_juniors_mask_is_refined_accepted_and_learned_from(people: People) -> 
     assert second["parent"] == 1
     learned = [pair for pair in second["metrics"]["recorded_pairs"] if pair["image"] == image_id]
     assert learned == [{"image": image_id, "draft": draft, "expert": 4} for draft in (1, 2, 3)]
+
+
+@pytest.mark.e2e
+def test_the_bar_refines_a_juniors_mask_and_trains(people: People) -> None:
+    with viewer(people.server.address) as screen:
+        # The junior.
+        screen.open_as(people.tokens["lee"], image="case_06")
+        screen.says("case", "segmentation · case_06 · no draft yet")
+        screen.press("draft")
+        screen.says("case", "DRAFT model segmentation v1 (v1)")
+        screen.press("refine")
+        screen.says("case", "segmentation · case_06 · REFINED (v2)")
+        screen.is_done()
+        screen.brush(0.5, 0.5)
+        screen.press("save")
+        screen.says("message", "Saved as version")
+        screen.press("refine")
+        screen.says("case", "segmentation · case_06 · REFINED (v4)")
+
+        # The expert.
+        screen.open_as(people.tokens["kim"], image="case_06")
+        screen.says("case", "segmentation · case_06 · REFINED (v4)")
+        screen.press("save")
+        screen.says("message", "Saved as version 5.")
+        history = people.call("kim", "GET", "/datastore/label/history", params={"image": "case_06"})
+        assert [(one["stage"], one["author"].partition("@")[0], one["parent"]) for one in history] == [
+            ("draft", "model:segmentation", None),
+            ("refined", f"model:{REFINER}", 1),
+            ("draft", "lee", 2),
+            ("refined", f"model:{REFINER}", 3),
+            ("expert", "kim", 4),
+        ]
+        refined, stored = (people.mask("case_06", version) for version in (4, 5))
+        assert np.count_nonzero(refined) > 0
+        np.testing.assert_array_equal(stored, refined)
+
+        # The model.
+        screen.press("train")
+        screen.says("job", re.compile(r"Training, epoch \d+"))
+        screen.says("job", "Version 2 is")
+        _, new = people.call("kim", "GET", "/model/versions/segmentation")
+        assert screen.part("job") == f"Version 2 is {new['state']}: {new['reason']}."
+        screen.open_next()
+        screen.says("case", "no draft yet")
+        screen.press("draft")
+        screen.says("case", f"DRAFT model segmentation v{2 if new['state'] == 'serving' else 1} (v1)")
+        assert screen.foreign == []
