@@ -12,7 +12,8 @@ from matplotlib.path import Path as Outline
 from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
-from lib.dicom.source import SourceSeries, dataset_of
+from lib.dicom.provenance import LONGEST_TEXT
+from lib.dicom.source import SourceSeries, dataset_of, reason_of
 from lib.errors import GridMismatch, LabelRefineryError, UnknownStructure, UnreadableImage
 from lib.task import Structure, Task, listed, name_key
 from lib.volume import LPS_FROM_RAS, Array
@@ -73,7 +74,7 @@ def read_contours(
         raise
     # The reader raises whatever a damaged object makes it stumble over.
     except Exception as error:
-        raise UnreadableImage(f"The structure set cannot be read: {error}. Export it again.") from error
+        raise UnreadableImage(f"The structure set cannot be read: {reason_of(error)}. Export it again.") from error
 
 
 def _read(dataset: Any, series: SourceSeries, task: Task, left_out: set[str]) -> tuple[Array, tuple[str, ...]]:
@@ -83,6 +84,7 @@ def _read(dataset: Any, series: SourceSeries, task: Task, left_out: set[str]) ->
     )
     structures = _matched([str(one.ROIName) for one in regions], task)
     contours = {int(one.ReferencedROINumber): one.get("ContourSequence") or () for one in dataset.ROIContourSequence}
+    _refuse_other_numbers(dataset)
     mask = np.zeros(series.grid.shape, np.uint8)
     for region, structure in zip(regions, structures, strict=True):
         what = f"The region {str(region.ROIName)!r}"
@@ -93,13 +95,25 @@ def _read(dataset: Any, series: SourceSeries, task: Task, left_out: set[str]) ->
     return mask, tuple(one.name for one in task.structures if one.name in seen)
 
 
+def _refuse_other_numbers(dataset: Any) -> None:
+    """Refuses what does not say for each contour to which region it belongs."""
+    described = [int(one.ROINumber) for one in dataset.StructureSetROISequence]
+    drawn = [int(one.ReferencedROINumber) for one in dataset.ROIContourSequence]
+    if len({*described}) < len(described) or len({*drawn}) < len(drawn) or not {*drawn} <= {*described}:
+        raise UnreadableImage(
+            f"The structure set numbers its regions {described} and has contours of the regions {drawn}, wanted are "
+            "the same numbers, each once. Export it again."
+        )
+
+
 def _matched(names: list[str], task: Task) -> list[Structure]:
     structures = [task.structure(name) for name in names]
     unknown = [name for name, structure in zip(names, structures, strict=True) if structure is None]
     if unknown:
+        told = ", ".join(repr(name[:LONGEST_TEXT]) for name in unknown)
         raise UnknownStructure(
-            f"The structure set has the regions {', '.join(map(repr, unknown))}, the task has "
-            f"{listed(task.structures)}. Rename them, or say that they are to be left out."
+            f"The structure set has the regions {told}, the task has {listed(task.structures)}. Rename them, or say "
+            "that they are to be left out."
         )
     return [structure for structure in structures if structure]
 
@@ -110,7 +124,13 @@ def _contour(item: Any, series: SourceSeries, what: str) -> Contour:
             f"{what} has a contour of the type {item.ContourGeometricType}, wanted is {' or '.join(CLOSED)}. "
             "Leave the region out."
         )
-    points_mm = np.array(item.ContourData, float).reshape(-1, 3)
+    points_mm = np.array(item.ContourData, float)
+    if points_mm.size % 3 or not points_mm.size or not np.isfinite(points_mm).all():
+        raise UnreadableImage(
+            f"{what} has a contour of {points_mm.size} numbers, wanted are three finite ones for each corner. Export "
+            "it again."
+        )
+    points_mm = points_mm.reshape(-1, 3)
     k = series.nearest(points_mm.mean(axis=0))
     slice_ = series.slices[k]
     off_mm = np.abs(points_mm @ slice_.normal - slice_.position_mm).max()

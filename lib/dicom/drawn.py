@@ -12,7 +12,8 @@ from pydicom.uid import RTStructureSetStorage
 from lib.dicom.contours import read_contours
 from lib.dicom.frames import SEGMENTATIONS
 from lib.dicom.segmentation import read_segmentation
-from lib.dicom.source import SourceSeries, dataset_of
+from lib.dicom.source import SourceSeries, dataset_of, reason_of
+from lib.errors import UnreadableImage
 from lib.task import Task, name_key
 from lib.volume import Array
 
@@ -49,11 +50,20 @@ def referenced_images(source: Dataset | Path | bytes) -> dict[str, set[str]]:
 
     A segmentation names them in its Common Instance Reference (PS3.3 section C.12.2), a structure set by frame of
     reference and study (section C.8.8.5).
+
+    Raises:
+        UnreadableImage: if the references are damaged.
     """
     found: dict[str, set[str]] = {}
-    for series, instances in _referenced_series(dataset_of(source)):
-        images = series.get(instances) or ()
-        found.setdefault(str(series.SeriesInstanceUID), set()).update(str(i.ReferencedSOPInstanceUID) for i in images)
+    try:
+        for series, instances in _referenced_series(dataset_of(source)):
+            named = (str(image.ReferencedSOPInstanceUID) for image in series.get(instances) or ())
+            found.setdefault(str(series.SeriesInstanceUID), set()).update(named)
+    # The reader raises whatever a damaged object makes it stumble over.
+    except Exception as error:
+        raise UnreadableImage(
+            f"What the object says of its images cannot be read: {reason_of(error)}. Store it again."
+        ) from error
     return found
 
 

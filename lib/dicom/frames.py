@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, SegmentationStorage
 
+from lib.compressed import refuse_other_size
 from lib.dicom.source import SourceSeries
 from lib.errors import GridMismatch, UnreadableImage
 from lib.multi_frame import FunctionalGroups
@@ -146,7 +147,9 @@ def frames_of(dataset: Any, series: SourceSeries) -> Iterator[Frame]:
 
     Raises:
         UnreadableImage: if a frame names no segment or no place, or a value that no segment has.
+        GridMismatch: if a frame is larger than any cut through the image.
     """
+    _refuse_larger_frames(dataset, series)
     is_labelmap = dataset.SegmentationType == "LABELMAP"
     groups = [_Groups(dataset, index) for index in range(int(dataset.NumberOfFrames))]
     order = list(range(len(groups)))
@@ -160,6 +163,17 @@ def frames_of(dataset: Any, series: SourceSeries) -> Iterator[Frame]:
             inside = {groups[index].segment_number: pixels >= _threshold(dataset)}
         sources = frozenset(uid for uid, _ in groups[index].sources)
         yield Frame(index + 1, inside, groups[index].place(series), sources)
+
+
+def _refuse_larger_frames(dataset: Any, series: SourceSeries) -> None:
+    """Refuses what cannot lie on the image, before room is made for its pixels."""
+    _, *edges = sorted(series.grid.shape)
+    if int(dataset.Rows) * int(dataset.Columns) > edges[0] * edges[1]:
+        raise GridMismatch(
+            f"The frames of the segmentation have {dataset.Columns}x{dataset.Rows} pixels; the image {series.name} is "
+            f"{series.grid}, and they do not lie on its voxels. Draw it on this series."
+        )
+    refuse_other_size(dataset)
 
 
 def _stored(dataset: Any, order: list[int]) -> Iterator[Array]:
@@ -228,11 +242,17 @@ class _Groups(FunctionalGroups):
         """The lattice of the frame's voxels; where it is not told, that of the slice that it names."""
         first = series.slices[0]
         edges = np.array([first.columns_mm, first.rows_mm])
-        orientation = self.value("PlaneOrientationSequence", "ImageOrientationPatient")
-        spacing_mm = self.value("PixelMeasuresSequence", "PixelSpacing")
-        directions = np.reshape(np.array(orientation, float), (2, 3)) if orientation else edges
-        lengths_mm = np.array(spacing_mm, float)[::-1] if spacing_mm else np.linalg.norm(edges, axis=1)
-        directions = directions / np.linalg.norm(directions, axis=1, keepdims=True)
+        orientation = self._numbers("PlaneOrientationSequence", "ImageOrientationPatient", 6)
+        spacing_mm = self._numbers("PixelMeasuresSequence", "PixelSpacing", 2)
+        directions = edges if orientation is None else orientation.reshape(2, 3)
+        lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+        lengths_mm = np.linalg.norm(edges, axis=1) if spacing_mm is None else spacing_mm[::-1]
+        if not lengths.all() or lengths_mm.min() <= 0:
+            raise UnreadableImage(
+                f"Frame {self._number} of the segmentation has pixels of {lengths_mm} mm along {directions.tolist()}. "
+                "Store it again."
+            )
+        directions = directions / lengths
         lps = np.eye(4)
         lps[:3, :2] = (directions * lengths_mm[:, None]).T
         lps[:3, 3] = self._origin_mm(series)
@@ -243,10 +263,23 @@ class _Groups(FunctionalGroups):
         affine[:3, 2] = series.grid.affine[:3, leaving]
         return Grid(self._shape, affine)
 
+    def _numbers(self, sequence: str, keyword: str, count: int) -> Array | None:
+        """The numbers of an attribute of a group; ``None`` if it is missing or empty."""
+        found = self.value(sequence, keyword)
+        if found is None:
+            return None
+        numbers = np.array(found, float)
+        if numbers.shape != (count,) or not np.isfinite(numbers).all():
+            raise UnreadableImage(
+                f"Frame {self._number} of the segmentation has the {keyword} {found}, wanted are {count} numbers. "
+                "Store it again."
+            )
+        return numbers
+
     def _origin_mm(self, series: SourceSeries) -> tuple[float, ...]:
-        position = self.value("PlanePositionSequence", "ImagePositionPatient")
+        position = self._numbers("PlanePositionSequence", "ImagePositionPatient", 3)
         if position is not None:
-            return tuple(float(value) for value in position)
+            return tuple(position)
         named = {k for uid, frame in self.sources if (k := series.number_of(uid, frame)) is not None}
         if len(named) != 1 and not series.is_projection:
             raise UnreadableImage(

@@ -26,7 +26,7 @@ from lib import __version__
 from lib.dicom.frames import frames_of, refuse_no_segmentation
 from lib.dicom.provenance import MAKER, REPEATED, Algorithm, Provenance, dicom_text, person_name, uid_of
 from lib.dicom.segments import code_of, matched
-from lib.dicom.source import SourceSeries, dataset_of
+from lib.dicom.source import SourceSeries, dataset_of, reason_of
 from lib.errors import GridMismatch, LabelRefineryError, UnreadableImage
 from lib.multi_frame import single_headers
 from lib.series import SliceHeader
@@ -280,7 +280,7 @@ def read_segmentation(
         raise
     # The reader raises whatever a damaged object makes it stumble over.
     except Exception as error:
-        raise UnreadableImage(f"The segmentation cannot be read: {error}. Store it again.") from error
+        raise UnreadableImage(f"The segmentation cannot be read: {reason_of(error)}. Store it again.") from error
 
 
 def _read(

@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
+from lib.dicom.provenance import LONGEST_TEXT
 from lib.errors import UnknownStructure
 from lib.task import Structure, Task, listed, name_key
 
@@ -53,7 +54,7 @@ def matched(dataset: Dataset, task: Task, leave_out: Collection[str] = ()) -> di
             continue
         is_background = label.strip().casefold() == "background" or code == codes.DCM.Background
         if structure is None and not is_background:
-            unknown.append(f"{label!r} ({code.meaning or 'no code'})")
+            unknown.append(f"{label[:LONGEST_TEXT]!r} ({code.meaning or 'no code'})")
         found[number] = structure
     if unknown:
         raise UnknownStructure(

@@ -11,10 +11,14 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
 
 from lib.errors import GridMismatch
 from lib.series import SliceHeader, ordered, read_headers, series_grid
 from lib.volume import LPS_FROM_RAS, Array, Grid
+
+LONGEST_REASON = 300
+"""Letters of what a library says that are repeated."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,15 @@ def read_source(paths: Sequence[Path]) -> SourceSeries:
     slices = ordered(read_headers(paths))
     first = pydicom.dcmread(slices[0].path, specific_tags=["FrameOfReferenceUID"])
     return SourceSeries(tuple(slices), series_grid(slices), str(first.get("FrameOfReferenceUID") or ""))
+
+
+def reason_of(error: Exception) -> str:
+    """What a reader of DICOM stumbled over, in one line without a full stop."""
+    if isinstance(error, AttributeError) and isinstance(error.obj, Dataset):
+        return f"it lacks {error.name}"
+    if isinstance(error, InvalidDicomError):
+        return "the letters DICM do not stand behind its first 128 bytes"
+    return " ".join(str(error).split())[:LONGEST_REASON].rstrip(".")
 
 
 def dataset_of(source: Dataset | Path | bytes) -> Dataset:

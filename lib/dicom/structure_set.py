@@ -16,7 +16,7 @@ import numpy as np
 import pydicom
 from contourpy import contour_generator
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import UID, ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from lib import __version__
 from lib.dicom.contours import CLOSED
@@ -83,6 +83,16 @@ def write_structure_set(
     return written
 
 
+def structure_set_uids(series_name: str, seed: str) -> tuple[str, str]:
+    """SeriesInstanceUID and SOPInstanceUID of what ``write_structure_set`` writes, without writing it.
+
+    Args:
+        series_name: ``SourceSeries.name`` of the image.
+        seed: ``Provenance.seed``.
+    """
+    return str(uid_of("series of structure set", series_name, seed)), str(uid_of("structure set", series_name, seed))
+
+
 def outlines(plane: Array) -> Iterator[Array]:
     """The outlines of the pixels inside, half-way to those outside; holes have outlines too.
 
@@ -109,9 +119,10 @@ def _header(series: SourceSeries, provenance: Provenance) -> FileDataset:
     for keyword in REPEATED:
         setattr(written, keyword, image.get(keyword, ""))
     written.SOPClassUID = RTStructureSetStorage
-    written.SOPInstanceUID = uid_of("structure set", series.name, provenance.seed)
+    series_uid, instance_uid = structure_set_uids(series.name, provenance.seed)
+    written.SOPInstanceUID = UID(instance_uid)
     written.StudyInstanceUID = image.StudyInstanceUID
-    written.SeriesInstanceUID = uid_of("series of structure set", series.name, provenance.seed)
+    written.SeriesInstanceUID = UID(series_uid)
     written.Modality, written.SeriesNumber, written.InstanceNumber = "RTSTRUCT", SERIES_NUMBER, 1
     written.SeriesDescription = dicom_text(provenance.description, "description")
     written.OperatorsName, written.SoftwareVersions = person_name(provenance.creator), __version__

@@ -211,6 +211,44 @@ def test_contours_that_enclose_nothing_are_refused(series, kind):
         read_contours(structure_set(series, liver=[contour(series, SQUARE, kind=kind)]), series, TASK)
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DS")
+@pytest.mark.parametrize("corner", [(np.nan, 1.0), (np.inf, 1.0), (1.0, -np.inf)])
+def test_a_contour_with_a_corner_nowhere_is_refused_and_is_no_empty_region(series, corner):
+    item = contour(series, SQUARE)
+    item.ContourData = [*map(str, corner), *item.ContourData[2:]]
+
+    with pytest.raises(UnreadableImage, match=r"'Liver' has a contour of 12 numbers, wanted are three finite ones"):
+        slice_of(series, item)
+
+
+@pytest.mark.parametrize("numbers", [["1", "2"], []])
+def test_a_contour_of_no_corners_is_refused(series, numbers):
+    item = contour(series, SQUARE)
+    item.ContourData = numbers
+
+    with pytest.raises(UnreadableImage, match=r"'Liver' has a contour of \d numbers, wanted are three finite ones"):
+        slice_of(series, item)
+
+
+def test_contours_that_belong_to_no_region_are_refused_and_do_not_get_lost(series):
+    dataset = structure_set(series, liver=[contour(series, SQUARE)])
+    dataset.ROIContourSequence[0].ReferencedROINumber = 77
+
+    with pytest.raises(
+        UnreadableImage, match=r"regions \[1\] and has contours of the regions \[77\], wanted are the same"
+    ):
+        read_contours(dataset, series, TASK)
+
+
+@pytest.mark.parametrize("sequence", ["StructureSetROISequence", "ROIContourSequence"])
+def test_regions_that_share_a_number_are_refused(series, sequence):
+    dataset = structure_set(series, liver=[contour(series, SQUARE)])
+    dataset[sequence].value.append(dataset[sequence].value[0])
+
+    with pytest.raises(UnreadableImage, match=r"\[1, 1\].* wanted are the same numbers, each once"):
+        read_contours(dataset, series, TASK)
+
+
 def test_another_object_and_a_damaged_one_are_refused(series):
     other, damaged = structure_set(series, liver=[]), structure_set(series, liver=[])
     other.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"

@@ -6,6 +6,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
@@ -268,7 +269,7 @@ def test_frames_of_a_larger_image_are_refused_with_both_sizes(series):
     grid = Grid((9, 5, 4), series.grid.affine)
     dataset = foreign(series, np.ones((4, 5, 9), np.uint8), **placed(grid))
 
-    with pytest.raises(GridMismatch, match=r"is 9x5x1 voxels .* is 7x5x4 voxels"):
+    with pytest.raises(GridMismatch, match=r"have 9x5 pixels; the image .* is 7x5x4 voxels"):
         read(dataset, series)
 
 
@@ -406,6 +407,56 @@ def test_a_damaged_object_is_refused_with_what_it_lacks(series, damage, message)
     damage(dataset)
 
     with pytest.raises(UnreadableImage, match=message):
+        read(dataset, series)
+
+
+def orientation(*numbers):
+    def damage(dataset):
+        dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient = list(numbers)
+
+    return damage
+
+
+def spacing(*numbers):
+    def damage(dataset):
+        dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = list(numbers)
+
+    return damage
+
+
+def position(*numbers):
+    def damage(dataset):
+        dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0].ImagePositionPatient = list(numbers)
+
+    return damage
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR DS")
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(orientation("nan", 0, 0, 0, 1, 0), r"has the ImageOrientationPatient \[nan, .*, wanted are 6 numbers"),
+     (orientation(1, 0, 0, 0, 1), r"has the ImageOrientationPatient \[1.0, 0.0, 0.0, 0.0, 1.0\], wanted are 6 numbers"),
+     (orientation(0, 0, 0, 0, 1, 0), r"has pixels of \[0.7 1.3\] mm along \[\[0.0, 0.0, 0.0\], "),
+     (spacing(0, 1.3), r"has pixels of \[1.3 0. \] mm along"),
+     (spacing("inf", 1), r"has the PixelSpacing \[inf, .*\], wanted are 2 numbers"),
+     (position(0, "inf", 0), r"has the ImagePositionPatient \[.*, inf, .*\], wanted are 3 numbers"),
+     (position(0, 0), r"has the ImagePositionPatient \[0.0, 0.0\], wanted are 3 numbers")],
+)  # fmt: skip
+def test_a_frame_that_lies_nowhere_is_refused_with_what_it_says(series, damage, message):
+    dataset = reread(write_segmentation(organs(), TASK, series, DRAFT))
+    damage(dataset)
+
+    with pytest.raises(UnreadableImage, match=f"Frame [1-4] of the segmentation {message}"):
+        read(dataset, series)
+
+
+def test_frames_larger_than_the_image_are_refused_before_room_is_made_for_them(series, monkeypatch):
+    dataset = reread(foreign(series, organs().T == 1, kind="FRACTIONAL", max_fractional_value=100))
+    dataset.file_meta.TransferSyntaxUID, dataset.PixelData = RLELossless, encapsulate([bytes(64)])
+    dataset.Rows = dataset.Columns = 65535
+    monkeypatch.setattr("lib.dicom.frames.iter_pixels", lambda *_, **__: pytest.fail("The pixels were asked for."))
+
+    with pytest.raises(GridMismatch, match=r"have 65535x65535 pixels; the image .* is 7x5x4 voxels .* do not lie on"):
         read(dataset, series)
 
 
