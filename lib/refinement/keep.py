@@ -16,14 +16,15 @@ POOR_DRAFT, GOOD_DRAFT = 0.6, 0.8
 """Mean Dice of drafts that have no vote beside the refiner, and of those that have all votes."""
 
 LEAST_AGREEMENT = 0.4
-"""Dice of draft and refined mask. Hurried annotators are nearly always better than that; a mask that has less in common
-with the draft is another object."""
+"""Dice of draft and refined mask, where drafts have all votes. Hurried annotators are nearly always better than that; a
+mask that has less in common with the draft is another object."""
 
 LEAST_SETTLED = 0.7
 """Dice of the last two stages. A refiner that still changes so much has found no mask that it agrees with."""
 
 LARGEST_JUMP = 2.5
-"""Factor by which the volume may grow or shrink. Masks of annotators who miss the expert's by more are rare."""
+"""Factor by which the volume may grow or shrink, where drafts have all votes. Masks of annotators who miss the expert's
+by more are rare."""
 
 
 def votes_for(draft_dice: Sequence[float]) -> float:
@@ -49,7 +50,7 @@ def with_draft(probabilities: Tensor, draft: Tensor, votes: float) -> Tensor:
     return probabilities.scatter_add(0, draft.long()[None], torch.full_like(probabilities[:1], votes)) / (1 + votes)
 
 
-def reason_to_keep(masks: Sequence[Array], structures: Sequence[str]) -> str:
+def reason_to_keep(masks: Sequence[Array], structures: Sequence[str], votes: float = MOST_DRAFT_VOTES) -> str:
     """Why the draft should stay as it is, or nothing if the last stage may take its place.
 
     A structure that is not in the draft may appear.
@@ -57,23 +58,25 @@ def reason_to_keep(masks: Sequence[Array], structures: Sequence[str]) -> str:
     Args:
         masks: uint8 (I, J, K) of channel numbers: the draft, then the mask of each stage, at least one.
         structures: names of the channels after the background.
+        votes: that drafts have; the fewer, the larger a change may be.
     """
+    trust = votes / MOST_DRAFT_VOTES
     for channel, name in enumerate(structures, start=1):
         draft, *stages = (mask == channel for mask in masks)
-        if draft.any() and (reason := _implausible(draft, stages)):
+        if draft.any() and (reason := _implausible(draft, stages, trust)):
             return f"{name}: {reason}"
     return ""
 
 
-def _implausible(draft: Array, stages: Sequence[Array]) -> str:
-    """What is wrong with the change of one structure, bool (I, J, K) each."""
+def _implausible(draft: Array, stages: Sequence[Array], trust: float) -> str:
+    """What is wrong with the change of one structure, bool (I, J, K) each; ``trust`` in the draft is 0 to 1."""
     last = stages[-1]
     if not last.any():
         return "nothing would be left of it"
     growth = np.count_nonzero(last) / np.count_nonzero(draft)
-    if not 1 / LARGEST_JUMP <= growth <= LARGEST_JUMP:
+    if not trust / LARGEST_JUMP <= growth <= LARGEST_JUMP / max(trust, 1e-6):
         return f"its volume would be {growth:.2f} times as large"
-    if (agreement := dice(draft, last)) < LEAST_AGREEMENT:
+    if (agreement := dice(draft, last)) < trust * LEAST_AGREEMENT:
         return f"the refined mask has a Dice of only {agreement:.2f} with the draft"
     if len(stages) > 1 and (settled := dice(stages[-2], last)) < LEAST_SETTLED:
         return f"the last two stages have a Dice of only {settled:.2f} with each other"

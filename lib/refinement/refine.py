@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -104,9 +104,12 @@ class Refiner:
         masks = tuple(self._on_image(with_draft(each, seen[0], votes), image.frame, draft) for each in probabilities)
         if looked_at is not None:
             masks = tuple(np.where(np.isin(mask, [0, *looked_at]), mask, draft) for mask in masks)
-        kept = reason_to_keep([mask.numpy() for mask in seen], list(self.plan.structures)) if probabilities else ""
+        kept = self._reason_to_keep(seen) if probabilities else ""
         seconds = {"network": round(network_s, 4), "all": round(time.perf_counter() - started, 4)}
         return Refinement(draft, masks, kept, seconds)
+
+    def _reason_to_keep(self, seen: Sequence[Tensor]) -> str:
+        return reason_to_keep([mask.numpy() for mask in seen], list(self.plan.structures), self.plan.draft_votes)
 
     def _probabilities(self, image: Tensor, mask: Tensor) -> Tensor:
         """Of one stage, float32 (C, I, J, K).

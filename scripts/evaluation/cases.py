@@ -14,7 +14,7 @@ from lib.metrics.cohort import StructureScore, case_scores
 from lib.metrics.detection import LesionRule
 from lib.series import read_headers, read_series, series_grid
 from lib.task import Task
-from lib.volume import Array, Grid, Volume, onto_grid, read_grid, read_volume
+from lib.volume import Array, Grid, Volume, read_grid, read_volume
 from scripts.evaluation.folders import Pair, series_files
 from scripts.evaluation.structures import NO_GRID, Wanted
 
@@ -76,15 +76,14 @@ def read_case(pair: Pair, wanted: Wanted) -> Case:
     Raises:
         GridMismatch, UnreadableImage, UnknownStructure: if they cannot be compared.
     """
-    truth, true_names = read_mask(pair.truth, NO_GRID, pair.case)
-    prediction, predicted_names = read_mask(pair.prediction, NO_GRID, pair.case)
+    truth, prediction = (read_mask(path, NO_GRID, pair.case) for path in (pair.truth, pair.prediction))
     if pair.image is not None:
         grid = _image_grid(pair.image)
     else:
-        # A mask that was cropped to its content lies inside the other one.
-        grid = max(truth.grid, prediction.grid, key=lambda grid: np.prod(grid.shape))
-    true_voxels, truth_ignored = _as_values(onto_grid(truth, grid, pair.case), true_names, wanted)
-    voxels, ignored = _as_values(onto_grid(prediction, grid, pair.case), predicted_names, wanted)
+        # A segmentation that ends where its segments end lies inside the other mask.
+        grid = max(truth.volume.grid, prediction.volume.grid, key=lambda grid: np.prod(grid.shape))
+    true_voxels, truth_ignored = _as_values(truth.on(grid, pair.case), truth.named, wanted)
+    voxels, ignored = _as_values(prediction.on(grid, pair.case), prediction.named, wanted)
     return Case(grid, true_voxels, voxels, truth_ignored | ignored)
 
 

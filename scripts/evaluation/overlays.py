@@ -59,11 +59,11 @@ def draw(
     shown = worst_slice(case, image)
     figure, axes = plt.subplots(figsize=(6, 6.5), layout="constrained")
     background = shown.image if shown.image is not None else np.zeros(shown.truth.shape)
-    darkest, brightest = window_hu or _window(background)
+    darkest, brightest = window_hu or grey_window(background)
     aspect = shown.spacing_mm[1] / shown.spacing_mm[0]
     axes.imshow(background.T, cmap="gray", origin="lower", aspect=aspect, vmin=darkest, vmax=brightest)
-    _outline(axes, shown.truth, TRUTH_COLOUR, "solid")
-    _outline(axes, shown.prediction, PREDICTION_COLOUR, "dashed")
+    outline(axes, shown.truth, TRUTH_COLOUR, "solid")
+    outline(axes, shown.prediction, PREDICTION_COLOUR, "dashed")
     # As radiologists look at it: the patient's right, or front, on the viewer's left.
     axes.invert_xaxis()
     axes.set_axis_off()
@@ -85,7 +85,7 @@ def worst_slice(case: Case, image: Volume | None) -> Slice:
 
     Slices lie across the axis with the longest voxel edges, as they were taken; axial ones if all edges are equal.
     """
-    truth, prediction = _in_ras(case.truth, case.grid), _in_ras(case.prediction, case.grid)
+    truth, prediction = in_ras(case.truth, case.grid), in_ras(case.prediction, case.grid)
     spacing_mm = [0.0, 0.0, 0.0]
     for source, (target, _) in enumerate(io_orientation(case.grid.affine)):
         spacing_mm[int(target)] = case.grid.spacing_mm[source]
@@ -94,7 +94,7 @@ def worst_slice(case: Case, image: Volume | None) -> Slice:
     differing = np.count_nonzero(truth != prediction, axis=others)
     area = np.count_nonzero(truth, axis=others)
     number = int(np.lexsort((area, differing))[-1])
-    voxels = _in_ras(onto_grid(image, case.grid, "the case"), case.grid) if image is not None else None
+    voxels = in_ras(onto_grid(image, case.grid, "the case"), case.grid) if image is not None else None
     return Slice(
         image=voxels.take(number, axis).astype(float) if voxels is not None else None,
         truth=truth.take(number, axis),
@@ -105,18 +105,18 @@ def worst_slice(case: Case, image: Volume | None) -> Slice:
     )
 
 
-def _in_ras(voxels: Array, grid: Grid) -> Array:
+def in_ras(voxels: Array, grid: Grid) -> Array:
     """The voxels with axes in the order right, anterior, superior, or as near to it as they come."""
     return np.asarray(nib.orientations.apply_orientation(voxels, io_orientation(grid.affine)))
 
 
-def _window(image: Array) -> tuple[float, float]:
+def grey_window(image: Array) -> tuple[float, float]:
     """Grey values from the 1st to the 99th percentile of a slice, at least 1 apart."""
     darkest, brightest = np.nanpercentile(image, (1, 99))
     return float(darkest), float(max(brightest, darkest + 1))
 
 
-def _outline(axes: Any, mask: Array, colour: str, style: str) -> None:
+def outline(axes: Any, mask: Array, colour: str, style: str) -> None:
     """Draws the outline of each structure of a mask (X, Y)."""
     # A frame of background closes outlines at the border of the image.
     x, y = (np.arange(-1, size + 1) for size in mask.shape)

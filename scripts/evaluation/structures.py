@@ -82,7 +82,7 @@ def found_in(pairs: Iterable[Pair]) -> Task:
     numbers: set[int] = set()
     for pair in pairs:
         try:
-            mask, _ = read_mask(pair.truth, NO_GRID, pair.case)
+            mask = read_mask(pair.truth, NO_GRID, pair.case).volume
         # The comparison will stumble over it too, and tell why.
         except Exception:
             continue

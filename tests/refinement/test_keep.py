@@ -44,6 +44,20 @@ def test_an_implausible_change_is_refused_with_its_reason(stages, reason):
     assert re.fullmatch(reason, reason_to_keep([square(10), *stages], CELL))
 
 
+@pytest.mark.parametrize("refined", [square(16), square(6), square(10, at=11)])
+def test_drafts_without_a_vote_may_change_however_much(refined):
+    assert reason_to_keep([square(10), refined], CELL, votes=0.0) == ""
+
+
+def test_drafts_with_half_of_the_votes_may_change_twice_as_much():
+    assert reason_to_keep([square(10), square(22)], CELL, votes=0.3) == ""
+    assert reason_to_keep([square(10), square(23)], CELL, votes=0.3) == "cell: its volume would be 5.29 times as large"
+
+
+def test_a_structure_never_vanishes_however_poor_drafts_are():
+    assert reason_to_keep([square(10), square(0)], CELL, votes=0.0) == "cell: nothing would be left of it"
+
+
 def test_the_structure_that_went_wrong_is_named():
     draft, refined = square(5) + square(5, at=20, value=2), square(5)
 

@@ -302,9 +302,9 @@ def test_numbers_without_a_structure_are_background_and_told(tmp_path):
     assert outcome.ignored == {7: 1}
 
 
-def slicer_file(path: Path, voxels: np.ndarray, names: dict[str, int]) -> Path:
+def slicer_file(path: Path, voxels: np.ndarray, names: dict[str, int], affine: np.ndarray = AFFINE) -> Path:
     """A segmentation as 3D Slicer writes it, with named segments."""
-    put(path, voxels)
+    put(path, voxels, affine)
     image = sitk.ReadImage(str(path))
     for number, (name, value) in enumerate(names.items()):
         image.SetMetaData(f"Segment{number}_Name", name)
@@ -324,15 +324,26 @@ def test_names_in_a_slicer_file_count_more_than_its_numbers(tmp_path):
     assert np.array_equal(case.prediction, case.truth) and case.ignored == {3}
 
 
-def test_a_mask_cropped_to_its_content_lies_inside_the_other_one(tmp_path):
+def test_a_segmentation_cropped_to_its_content_lies_inside_the_other_mask(tmp_path):
     whole, cropped = block((1, 2, 6)), block((1, 2, 6))[2:6, 2:6, 1:3]
     affine = AFFINE.copy()
     affine[:3, 3] = 20, 20, 10
-    paths = put(tmp_path / "whole.nii", whole), put(tmp_path / "cropped.nii", cropped, affine)
+    paths = put(tmp_path / "whole.nii", whole), slicer_file(tmp_path / "m.seg.nrrd", cropped, {"liver": 1}, affine)
 
     for pair in (Pair("a", *paths), Pair("a", *reversed(paths))):
         case = read_case(pair, WANTED)
         assert case.grid.shape == whole.shape and np.array_equal(case.truth, whole)
+
+
+def test_a_label_map_of_another_size_is_not_compared(tmp_path):
+    truth, prediction = (
+        put(tmp_path / "a.nii", block((1, 2, 6))),
+        put(tmp_path / "b.nii", block((1, 2, 6), shape=(9, 7, 3))),
+    )
+
+    outcome = compare([Pair("a", truth, prediction)], WANTED, LesionRule())
+
+    assert "The mask of a is 9x7x3 voxels" in outcome.errors["a"] and outcome.scores == []
 
 
 def test_probabilities_are_no_mask(tmp_path):

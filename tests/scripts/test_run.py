@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.serving.__main__ import parser, reachable_name
+from lib.options import parser
+from lib.serving.__main__ import reachable_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,11 +40,12 @@ def data(tmp_path: Path) -> str:
     return str(tmp_path / "data of a test")
 
 
-def test_help_lists_the_options_without_loading_a_network():
-    code = "import sys; from lib.serving.__main__ import parser; parser().print_help(); print('torch' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+def test_help_needs_nothing_but_python():
+    """By a Python without any package, as there is before anything is installed."""
+    result = subprocess.run(
+        [sys.executable, "-S", "-m", "lib.options"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
 
-    assert result.stdout.endswith("False\n"), result.stderr
     for option in ("--app", "--studies", "--data", "--host", "--port", "--conf", "--no-viewer"):
         assert option in result.stdout
 
@@ -76,9 +78,21 @@ def test_the_viewer_is_fetched_first_and_its_lack_stops_nothing(started):
     assert started("--port", "8001") == ["-m scripts.fetch_viewer", "-m lib.serving --port 8001"]
 
 
-@pytest.mark.parametrize("option", ["--no-viewer", "--help", "-h"])
-def test_the_viewer_is_not_fetched_for_who_does_not_want_it(started, option):
-    assert started("--port", "8001", option) == [f"-m lib.serving --port 8001 {option}"]
+def test_the_viewer_is_not_fetched_for_who_does_not_want_it(started):
+    assert started("--port", "8001", "--no-viewer") == ["-m lib.serving --port 8001 --no-viewer"]
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_installs_nothing(started, tmp_path, option):
+    scripts = tmp_path / "a project" / "scripts"
+    (scripts / "install").write_text("#!/bin/sh\necho installing\n")
+    shutil.rmtree(tmp_path / "a project" / ".venv")
+    (tmp_path / "a project" / "lib").symlink_to(ROOT / "lib")
+
+    lines = started("--port", "8001", option)
+
+    assert lines[0].startswith("usage: ./scripts/run")
+    assert not any("installing" in line for line in lines)
 
 
 def test_settings_are_pairs():
@@ -109,6 +123,43 @@ def test_an_unknown_app_is_refused_with_those_that_are_there(data):
 
 def test_a_folder_of_studies_that_is_not_there_is_refused(data, tmp_path):
     assert "is no folder" in refusal("--studies", str(tmp_path / "none"), "--data", data)
+
+
+@pytest.mark.parametrize(("place", "found"), [("file/x", "Not a directory"), ("locked/x", "Permission denied")])
+def test_a_data_folder_that_cannot_be_made_is_refused_in_one_sentence(tmp_path, place, found):
+    (tmp_path / "file").touch()
+    (tmp_path / "locked").mkdir(mode=0o500)
+    if os.access(tmp_path / place, os.W_OK) or (os.getuid() == 0 and place.startswith("locked")):
+        pytest.skip("the superuser may write anywhere")
+
+    sentence = refusal("--data", str(tmp_path / place))
+
+    assert f"is no folder that can be written to ({found}). Name another one." in sentence
+
+
+@pytest.mark.parametrize("place", [".", "below/data", "link/data"])
+def test_a_data_folder_among_the_studies_is_refused_before_anything_is_written(tmp_path, place):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "link").symlink_to(tmp_path / "studies")
+    data = tmp_path / "studies" / place
+
+    sentence = refusal("--studies", str(tmp_path / "studies"), "--data", str(data))
+
+    assert "lies in the folder of studies" in sentence and "Name a folder elsewhere." in sentence
+    assert [path.name for path in (tmp_path / "studies").iterdir()] == ["link"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [("labels", "a=0", "a value from 1 to 255"), ("window", "wide", "--conf window needs 2 numbers"),
+     ("spacing", "0,1,1", "--conf spacing needs three lengths")],
+)  # fmt: skip
+def test_a_setting_that_suits_no_task_is_refused_before_the_app_is_loaded(data, key, value, reason):
+    result = run("--data", data, "--conf", key, value)
+
+    assert reason in result.stderr and "Traceback" not in result.stderr
+    assert "Loading the app" not in result.stdout
+    assert not Path(data).exists()
 
 
 def test_an_unknown_setting_is_refused_with_the_accepted_ones(data):

@@ -1,0 +1,75 @@
+"""Draws what the serving refiner makes of drafts: each image with its draft, every stage and the expert's outline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts._record import app_parser, opened_app
+
+if TYPE_CHECKING:
+    from lib.refinement.refine import Refiner
+    from lib.serving.library import Library
+    from scripts.evaluation.stages import Refined
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Refines, draws, and says where the picture is."""
+    options = app_parser("show_refinement", __doc__)
+    options.add_argument(
+        "--image", action="append", required=True, metavar="ID", help="a row of the picture; repeatable"
+    )
+    options.add_argument("--stages", type=int, default=3, metavar="K", help="at most so many [%(default)s]")
+    options.add_argument("--out", type=Path, default=Path("refinement.png"), help="the picture [%(default)s]")
+    chosen = options.parse_args(argv)
+
+    from lib.errors import LabelRefineryError
+    from lib.refinement.refine import Refiner
+    from lib.serving.inference import device
+    from lib.serving.learning import checkpoint_of
+    from scripts.evaluation.stages import draw_stages
+
+    library = opened_app(chosen)
+    record = library.record
+    serving = record.refiners.serving()
+    if serving is None:
+        raise SystemExit(f"No refiner serves yet in {library.data}; it learns from drafts that experts corrected.")
+    refiner = Refiner(checkpoint_of(record, serving), device())
+    try:
+        rows = [refined(library, refiner, image, chosen.stages) for image in chosen.image]
+    except LabelRefineryError as error:
+        raise SystemExit(str(error)) from error
+    chosen.out.write_bytes(draw_stages(rows, record.task.window_hu))
+    print(f"Wrote {chosen.out}: {len(rows)} images by version {serving.version} of the refiner.")
+
+
+def refined(library: Library, refiner: Refiner, image_id: str, stages: int) -> Refined:
+    """An image with its last draft before the expert's version, and what the refiner makes of that.
+
+    Raises:
+        UnknownImage, UnreadableImage: if it cannot be read.
+        UnknownAnnotation: if it has no draft.
+    """
+    from lib.errors import UnknownAnnotation
+    from lib.stages import Stage, in_force
+    from scripts.evaluation.stages import Refined
+
+    image = library.readable(image_id)
+    versions = [one for one in in_force(library.record.annotations.history(image_id)) if one.mask is not None]
+    expert = next((one for one in reversed(versions) if one.stage is Stage.EXPERT), None)
+    before = [one for one in versions if expert is None or one.version < expert.version]
+    draft = next((one for one in reversed(before) if one.stage is Stage.DRAFT), None)
+    if draft is None:
+        raise UnknownAnnotation(f"{image_id!r} has no draft from before the expert's version; infer or store one.")
+    volume = library.volume(image)
+    found = refiner.refine(volume, library.mask(draft), stages)
+    masks = {f"draft v{draft.version}, {draft.author}": found.draft}
+    masks |= {f"stage {number}": mask for number, mask in enumerate(found.stages, start=1)}
+    if found.kept:
+        *earlier, (last, mask) = masks.items()
+        masks = {**dict(earlier), f"{last}, not used:\n{found.kept}": mask}
+    return Refined(image_id, volume, masks, library.mask(expert) if expert is not None else None)
+
+
+if __name__ == "__main__":
+    main()
