@@ -15,9 +15,14 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import MediaStorageDirectoryStorage
 
+from lib.compressed import refuse_other_size
 from lib.errors import NoImage, UnreadableImage
 from lib.multi_frame import PER_FRAME, is_enhanced, single_headers
+from lib.stored_pixels import refuse_lacking_pixels
 from lib.volume import LPS_FROM_RAS, Array, Grid, Volume, volume_of_sitk
+
+# Others' files are read as they are: pydicom would tell of each odd value, thousands of times and not in which file.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 DICOM_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
 """File names that may be DICOM; the content decides."""
@@ -73,6 +78,7 @@ class SliceHeader:
         rescale: slope and intercept, from stored values to those of the volume.
         stack: StackID of a frame.
         frame: number of the frame in an enhanced file, from 1; ``None``: the file is the slice.
+        is_measured: whether the file tells the size of its pixels, which a radiograph may leave out.
     """
 
     path: Path
@@ -90,6 +96,7 @@ class SliceHeader:
     rescale: tuple[float, float] = (1.0, 0.0)
     stack: str = ""
     frame: int | None = None
+    is_measured: bool = True
 
     @property
     def is_projection(self) -> bool:
@@ -133,13 +140,24 @@ def read_header(path: Path) -> SliceHeader:
 
 
 def read_headers(paths: Sequence[Path]) -> list[SliceHeader]:
-    """The headers of all slices in these files; raises as ``read_header``."""
+    """The headers of all slices in these files.
+
+    Raises:
+        NoImage, UnreadableImage: as ``read_header``, and if a file's pixels are not all there or cannot be decoded, as
+            far as that shows before they are.
+    """
     return [header for path in paths for header in _headers(path)]
 
 
 def _headers(path: Path, *, only_first: bool = False) -> list[SliceHeader]:
     try:
-        return headers_of(pydicom.dcmread(path, stop_before_pixels=True), path, only_first=only_first)
+        with path.open("rb") as file:
+            header = pydicom.dcmread(file, stop_before_pixels=True)
+            found = headers_of(header, path, only_first=only_first)
+            # A slice that lacks pixels still belongs to its series, which would otherwise pass for a shorter one.
+            if not only_first:
+                refuse_lacking_pixels(file, header, path.name)
+        return found
     except UnreadableImage:
         raise
     # The reader raises whatever a damaged header makes it stumble over.
@@ -230,6 +248,7 @@ def _slice_header(header: Any, path: Path, frame: int | None = None) -> SliceHea
         rescale=(float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)),
         stack=str(header.get("StackID") or ""),
         frame=frame,
+        is_measured=bool(header.get("PixelSpacing") or header.get("ImagerPixelSpacing")),
     )
 
 
@@ -341,12 +360,13 @@ def read_series(paths: Sequence[Path]) -> Volume:
     slices = ordered(read_headers(paths))
     try:
         voxels = _voxels(slices)
-    except UnreadableImage:
+    # Too little memory is no fault of the files.
+    except (UnreadableImage, MemoryError):
         raise
     # The readers raise whatever damaged pixels or tables make them stumble over.
     except Exception as error:
         raise UnreadableImage(f"Series {slices[0].series_uid} cannot be read: {error}") from error
-    return Volume(voxels, series_grid(slices).affine)
+    return Volume(voxels, series_grid(slices).affine, slices[0].is_measured)
 
 
 def _voxels(slices: Sequence[SliceHeader]) -> Array:
@@ -370,6 +390,7 @@ def _frames(slices: Sequence[SliceHeader]) -> Array:
     voxels: Array | None = None
     for path, numbers in in_file.items():
         dataset = pydicom.dcmread(path)
+        refuse_other_size(dataset)
         frames = iter_pixels(dataset, indices=[(slices[k].frame or 1) - 1 for k in numbers])
         for k, pixels in zip(numbers, frames, strict=True):
             if voxels is None:
@@ -397,6 +418,7 @@ def _rescaled_type(stored: np.dtype[Any], bits: int, rescales: set[tuple[float, 
 def _radiograph(path: Path) -> Array:
     # Not by SimpleITK, which inverts MONOCHROME1 before the tables can be applied.
     dataset = pydicom.dcmread(path)
+    refuse_other_size(dataset)
     return as_shown(dataset.pixel_array.T[:, :, None], dataset)
 
 

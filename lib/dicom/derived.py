@@ -1,16 +1,19 @@
 """Images that are no DICOM, such as NIfTI files, as a DICOM series for viewers.
 
-The series has the image's voxels, one file a slice along K, and its place in the patient. Whole numbers that fit into
-16 bits are stored as they are; others are rounded to one of 65536 steps between the lowest and the highest.
+The series has the image's voxels, one file a slice along K, and its place in the patient. Slices are turned the way
+readers look at them. Whole numbers that fit into 16 bits are stored as they are; others are rounded to one of 65536
+steps between the lowest and the highest.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from nibabel.orientations import inv_ornt_aff, io_orientation
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
@@ -24,7 +27,7 @@ from pydicom.valuerep import DSfloat
 from lib import __version__
 from lib.errors import UnreadableImage
 from lib.series import PROJECTIONS
-from lib.volume import LPS_FROM_RAS, Array, Grid, Volume
+from lib.volume import LPS_FROM_RAS, Array, Grid, Volume, view_on
 
 MAKER = "Label Refinery"
 
@@ -76,6 +79,23 @@ class DerivedSeries:
         """Whether it is a radiograph, which has one slice."""
         return self.modality in PROJECTIONS and self.grid.shape[2] == 1
 
+    @cached_property
+    def shown(self) -> Grid:
+        """The same lattice as the series has it: slices along K as the image counts them, turned as readers expect.
+
+        Pixels run to the patient's left and back in axial slices, to the left and downwards in coronal ones, to the
+        back and downwards in sagittal ones; in tilted ones, where these lie nearest. Radiographs are not turned: the
+        place of a file's pixels in the patient is made up.
+        """
+        if self.is_projection:
+            return self.grid
+        towards, signs = io_orientation(self.grid.affine).T
+        # Columns, then rows: left before back before downwards, all of which are negative in RAS.
+        order = [*np.argsort(towards[:2]), 2]
+        turned = np.column_stack([np.argsort(order), [*-signs[:2], 1]])
+        i, j, k = (self.grid.shape[axis] for axis in order)
+        return Grid((i, j, k), self.grid.affine @ inv_ornt_aff(turned, self.grid.shape))
+
     def instance_uid(self, k: int) -> str:
         """SOPInstanceUID of one slice."""
         return self._uid(f"slice {k}")
@@ -112,23 +132,25 @@ class DerivedSeries:
         one.SeriesNumber = 1
         return one
 
-    def write(self, folder: Path, volume: Volume) -> None:
+    def write(self, folder: Path, volume: Volume, window: tuple[float, float] | None = None) -> None:
         """Writes one file a slice.
 
         Args:
             folder: is there; receives ``0000.dcm`` and so on, by K.
             volume: the voxels on ``grid``.
+            window: values that viewers shall show black and white at first; ``None``: the 1st and 99th percentile.
 
         Raises:
             UnreadableImage: if rows and columns are not at right angles.
         """
         shared = self.header()
-        stored, slope, intercept = _in_16_bits(volume.voxels)
-        self._describe_pixels(shared, volume.voxels)
+        stored, slope, intercept = _in_16_bits(view_on(volume, self.shown, self.image_id))
+        self._describe_pixels(shared)
+        shared.WindowCenter, shared.WindowWidth = _center_and_width(*(window or _middle_values(volume.voxels)))
         if (slope, intercept) != (1, 0) or shared.Modality == "CT":
             shared.RescaleSlope, shared.RescaleIntercept = _decimal(slope), _decimal(intercept)
             shared.RescaleType = "HU" if shared.Modality == "CT" else "US"
-        lps = LPS_FROM_RAS @ self.grid.affine
+        lps = LPS_FROM_RAS @ self.shown.affine
         for k in range(stored.shape[2]):
             one = FileDataset("", {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
             one.update(shared)
@@ -141,22 +163,20 @@ class DerivedSeries:
             one.file_meta.ImplementationClassUID = IMPLEMENTATION_UID
             one.save_as(folder / f"{k:04d}.dcm", enforce_file_format=True)
 
-    def _describe_pixels(self, shared: Dataset, voxels: Array) -> None:
-        directions, edges_mm = self._directions(), np.linalg.norm(self.grid.affine[:3, :3], axis=0)
+    def _describe_pixels(self, shared: Dataset) -> None:
+        directions, edges_mm = self._directions(), self.shown.spacing_mm
         shared.SOPClassUID = STORAGE.get(shared.Modality, SecondaryCaptureImageStorage)
         shared.ImageType = ["DERIVED", "SECONDARY", "AXIAL"] if shared.Modality == "CT" else ["DERIVED", "SECONDARY"]
         shared.ImageOrientationPatient = [_decimal(cosine) for cosine in directions[:, :2].T.ravel()]
         shared.PixelSpacing = [_decimal(edges_mm[1]), _decimal(edges_mm[0])]
         shared.SliceThickness = _decimal(edges_mm[2])
-        shared.Columns, shared.Rows = (int(size) for size in self.grid.shape[:2])
+        shared.Columns, shared.Rows = self.shown.shape[:2]
         shared.SamplesPerPixel, shared.PhotometricInterpretation = 1, "MONOCHROME2"
         shared.BitsAllocated, shared.BitsStored, shared.HighBit, shared.PixelRepresentation = 16, 16, 15, 1
-        low, high = np.percentile(voxels[np.isfinite(voxels)], (1, 99)) if np.isfinite(voxels).any() else (0, 1)
-        shared.WindowCenter, shared.WindowWidth = _decimal((low + high) / 2), _decimal(max(high - low, 1))
 
     def _directions(self) -> Array:
-        """Unit vectors along I, J and K in LPS, as columns."""
-        axes = (LPS_FROM_RAS @ self.grid.affine)[:3, :3]
+        """Unit vectors along I, J and K of ``shown`` in LPS, as columns."""
+        axes = (LPS_FROM_RAS @ self.shown.affine)[:3, :3]
         return np.asarray(axes / np.linalg.norm(axes, axis=0))
 
 
@@ -173,6 +193,18 @@ def _in_16_bits(voxels: Array) -> tuple[Array, float, float]:
     slope = (high - low) / STEPS
     steps = np.rint((filled - low) / slope) + bounds.min
     return steps.astype("<i2"), slope, low - bounds.min * slope
+
+
+def _middle_values(voxels: Array) -> tuple[float, float]:
+    """The 1st and 99th percentile of the numbers."""
+    finite = voxels[np.isfinite(voxels)]
+    low, high = np.percentile(finite, (1, 99)) if finite.size else (0, 1)
+    return float(low), float(high)
+
+
+def _center_and_width(low: float, high: float) -> tuple[DSfloat, DSfloat]:
+    """A window as DICOM has it: both bounds count, and the center lies half a step higher (PS3.3 C.11.2.1.2.1)."""
+    return _decimal((low + high + 1) / 2), _decimal(high - low + 1)
 
 
 def _text(text: str) -> str:

@@ -67,6 +67,11 @@ def referenced_images(source: Dataset | Path | bytes) -> dict[str, set[str]]:
     return found
 
 
+def names_in(dataset: Dataset) -> list[str]:
+    """The names of its segments or regions."""
+    return [str(item.get(keyword) or "") for item, keyword in _named(dataset)]
+
+
 def rename(dataset: Dataset, names: Mapping[str, str]) -> None:
     """Gives segments or regions other names.
 
@@ -74,10 +79,16 @@ def rename(dataset: Dataset, names: Mapping[str, str]) -> None:
         dataset: a segmentation or a structure set.
         names: the new name by ``name_key`` of the old one.
     """
+    for item, keyword in _named(dataset):
+        if name := names.get(name_key(str(item.get(keyword) or ""))):
+            setattr(item, keyword, name)
+
+
+def _named(dataset: Dataset) -> Iterator[tuple[Dataset, str]]:
+    """Its segments or regions, and the attribute that names them."""
     for sequence, keyword in (("SegmentSequence", "SegmentLabel"), ("StructureSetROISequence", "ROIName")):
         for item in dataset.get(sequence) or ():
-            if name := names.get(name_key(str(item.get(keyword) or ""))):
-                setattr(item, keyword, name)
+            yield item, keyword
 
 
 def _referenced_series(dataset: Any) -> Iterator[tuple[Dataset, str]]:

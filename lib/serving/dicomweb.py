@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +20,10 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames, get_frame
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
+from pydicom.uid import UID, ExplicitVRBigEndian
 
 from lib.errors import InvalidRequest, NotFound, UnreadableImage
+from lib.stored_pixels import pixels_at
 
 Json = dict[str, Any]
 """Attributes as DICOM JSON (PS3.18 annex F): by tag, each with ``vr`` and ``Value``."""
@@ -44,6 +44,9 @@ INSTANCE = (
     "SOPClassUID", "SOPInstanceUID", "InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames",
 )  # fmt: skip
 """What is told of an instance."""
+
+USABLE_UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
+"""It names files: the standard's digits and dots, and what anonymisers write."""
 
 PIXEL_DATA = "7FE00010"
 
@@ -260,7 +263,7 @@ def header_of(path: Path) -> InstanceHeader:
 def _header(path: Path, size: int, modified_ns: int) -> InstanceHeader:
     with path.open("rb") as file:
         dataset = pydicom.dcmread(file, stop_before_pixels=True)
-        pixels_at = _pixels_at(file, dataset)
+        begin = pixels_at(file, dataset)
     long = {f"{tag:08X}": vr for tag in dataset.keys() if (vr := _long_binary(dataset.get_item(tag)))}
     for tag in long:
         del dataset[int(tag, 16)]
@@ -268,17 +271,7 @@ def _header(path: Path, size: int, modified_ns: int) -> InstanceHeader:
     if tag_of("Rows") in told:
         long[PIXEL_DATA] = "OW"
     syntax = str(dataset.file_meta.TransferSyntaxUID)
-    return InstanceHeader(path, told, long, syntax, pixels_at, size, modified_ns)
-
-
-def _pixels_at(file: IO[bytes], dataset: Any) -> int | None:
-    """Where the value of PixelData begins in a file that was read up to there (PS3.5 section 7.1)."""
-    is_implicit, is_little = dataset.original_encoding
-    begin, head = file.tell(), file.read(8)
-    is_there = head[:4] == struct.pack("<HH" if is_little else ">HH", 0x7FE0, 0x0010)
-    if not is_there or dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
-        return None
-    return begin + (8 if is_implicit else 12)
+    return InstanceHeader(path, told, long, syntax, begin, size, modified_ns)
 
 
 def _long_binary(element: Any) -> str:
@@ -429,6 +422,12 @@ def bulk_of(header: InstanceHeader, tag: str) -> list[Part]:
 
 def multipart(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:
     """The body of a reply of the type ``multipart/related``, in few pieces: each takes a turn of a thread."""
+    yield from multipart_begin(parts, boundary)
+    yield f"--{boundary}--\r\n".encode()
+
+
+def multipart_begin(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:
+    """The same but for its end: other parts may follow."""
     for part in parts:
         head = f"--{boundary}\r\nContent-Type: {part.media_type}\r\n\r\n".encode()
         with BytesIO(part.content) if isinstance(part.content, bytes) else part.content.open("rb") as file:
@@ -437,4 +436,3 @@ def multipart(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:
                 yield piece
                 piece = following
         yield piece + b"\r\n"
-    yield f"--{boundary}--\r\n".encode()

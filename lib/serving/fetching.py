@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import json
 import shutil
@@ -11,7 +12,8 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -39,6 +41,12 @@ LEFT_OUT = "package/dist/ort/"
 STAMP = "version.txt"
 """In the viewer's folder: which one it is; written last."""
 
+UNFINISHED = ".ohif-"
+"""Begin of the name of a folder in which a fetch works."""
+
+LOCK = ".ohif.lock"
+"""Beside these folders: held while a fetch works."""
+
 
 def is_there(folder: Path) -> bool:
     """Whether a folder holds this version, complete."""
@@ -49,12 +57,36 @@ def is_there(folder: Path) -> bool:
 def fetch(target: Path) -> None:
     """Puts the viewer into a folder, which is either complete or as before.
 
+    One fetch at a time works beside a target: a second one waits, and finds the viewer there. What a killed one left
+    behind is deleted.
+
     Raises:
         NotFetched: if npm cannot get the package, or it is not the one that is wanted.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(target.parent):
+        if is_there(target):
+            return
+        for left in target.parent.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        _fetch(target)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other fetch works in a folder; the system lets go of the lock of one that is killed."""
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Another process fetches the viewer OHIF {VERSION}; waiting for it.", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch(target: Path) -> None:
     # Beside the target, so that it can be renamed.
-    with tempfile.TemporaryDirectory(prefix=".ohif-", dir=target.parent) as name:
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=target.parent) as name:
         folder = Path(name)
         npm = _npm_command(folder / "node")
         print(f"Fetching the viewer OHIF {VERSION} by npm: {BYTES / 1e6:.0f} MB, the first time only.", flush=True)

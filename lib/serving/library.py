@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from lib.errors import UnreadableImage
+from lib.errors import NoImage, UnreadableImage
 from lib.serving.fetched import Fetched
 from lib.serving.folder import STUDIES, read_image
 from lib.serving.remote import Remote
@@ -21,6 +22,8 @@ from lib.store.files import full_disk_told
 from lib.store.images import Image, ImageKind, ImageState
 from lib.store.record import Record
 from lib.volume import Array, Grid, Volume, nifti_bytes
+
+LOG = logging.getLogger(__name__)
 
 
 class Library:
@@ -79,6 +82,32 @@ class Library:
             raise UnreadableImage(reason)
         return paths
 
+    @contextlib.contextmanager
+    def reading(self, image: Image) -> Iterator[list[Path]]:
+        """An image's files, for a block that reads its voxels: if they prove unreadable, it no longer takes part.
+
+        It is looked at again when its files change; those that change during the block tell nothing.
+
+        Raises:
+            UnreadableImage, StudiesAway, StudiesRefused, NotFound: as ``using``, and whatever the block raises.
+        """
+        with self.using(image) as paths:
+            before = _states(paths)
+            try:
+                yield paths
+            except UnreadableImage as error:
+                if _states(paths) == before:
+                    self._quarantine(image, error)
+                raise
+
+    def _quarantine(self, image: Image, error: UnreadableImage) -> None:
+        state = ImageState.NO_IMAGE if isinstance(error, NoImage) else ImageState.QUARANTINED
+        with self.record.database.transaction():
+            now = self.record.images.find(image.id)
+            if now is not None and now.state is ImageState.OK:
+                self.record.images.set_state(image.id, state, str(error))
+                LOG.warning("Image %s is %s: %s", image.id, state, error)
+
     def readable(self, image_id: str) -> Image:
         """An image that takes part.
 
@@ -112,9 +141,9 @@ class Library:
         """The voxels of an image.
 
         Raises:
-            UnreadableImage: if they cannot be read.
+            UnreadableImage: if they cannot be read; it is quarantined then.
         """
-        with self.using(image) as paths:
+        with self.reading(image) as paths:
             return read_image(image.kind, paths)
 
     def mask(self, annotation: Annotation) -> Array:
@@ -124,8 +153,12 @@ class Library:
         return np.asarray(nib.load(self.record.masks.path(annotation.mask)).dataobj, np.uint8)  # type: ignore[attr-defined]
 
     def image_file(self, image: Image) -> Path:
-        """One file with the image: the file itself, or the series as NIfTI, made once and kept."""
-        with self.using(image) as paths:
+        """One file with the image: the file itself, or the series as NIfTI, made once and kept.
+
+        Raises:
+            UnreadableImage: if its files are gone, or a series cannot be read; it is quarantined then.
+        """
+        with self.reading(image) as paths:
             if image.kind is ImageKind.FILE:
                 return paths[0]
             if self.remote_path(image.id) is not None:
@@ -142,3 +175,16 @@ class Library:
                 unfinished.write_bytes(nifti_bytes(read_image(image.kind, paths)))
                 unfinished.replace(target)
         return target
+
+
+def _states(paths: list[Path]) -> list[tuple[int, int, int] | None]:
+    """What changes when a file is written or exchanged; ``None`` for one that is gone."""
+    found: list[tuple[int, int, int] | None] = []
+    for path in paths:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            found.append(None)
+        else:
+            found.append((status.st_size, status.st_mtime_ns, status.st_ino))
+    return found

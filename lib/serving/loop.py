@@ -27,7 +27,7 @@ from lib.serving.comparison import METHODS
 from lib.serving.datastore import RecordDatastore
 from lib.serving.drafting import Drafting
 from lib.serving.folder import FolderReader
-from lib.serving.foreign import ForeignSegmentations
+from lib.serving.foreign import ForeignDrawings
 from lib.serving.infer import DraftTask, MaskTask, RefineTask
 from lib.serving.inference import Inference
 from lib.serving.intake import Intake
@@ -99,7 +99,7 @@ class LabelingLoop:
         self.intake = Intake(self.library, FolderReader(patients, self.record.task), self.settings.ignored)
         self.watch = FolderWatch(folder) if folder is not None else None
         self.relay = Relay(self.dicom, self.library.fetched) if self.library.fetched is not None else None
-        self.foreign = ForeignSegmentations(self.relay, self.settings) if self.relay is not None else None
+        self.foreign = ForeignDrawings(self.relay, self.settings) if self.relay is not None else None
         self._fault = ""
         self.inference = Inference(self.settings)
         self.worker = Worker(self.record, Workplace(task, place, self.settings))

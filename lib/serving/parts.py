@@ -19,6 +19,9 @@ WANTED = 'Send multipart/related; type="application/dicom"; boundary=… with on
 LARGEST_PART_MIB = 512
 """A part is read as a whole later: an uncompressed mask of 512x512x2000 voxels, a byte each."""
 
+LONGEST_BOUNDARY = 256
+"""Bytes of what parts the parts; longer ones are nobody's (RFC 2046 has 70)."""
+
 MOST_PARTS = 1000
 """Objects in one request."""
 
@@ -26,7 +29,13 @@ MOST_PARTS = 1000
 def boundary_of(content_type: str) -> bytes | None:
     """What parts the parts of a body of the type ``multipart/related`` (RFC 2387); ``None``: it is of another type."""
     kind, options = parse_options_header(content_type)
-    return options.get(b"boundary") or None if kind == b"multipart/related" else None
+    boundary = options.get(b"boundary", b"")
+    return boundary if kind == b"multipart/related" and 0 < len(boundary) <= LONGEST_BOUNDARY else None
+
+
+def holds_instances(content_type: str) -> bool:
+    """Whether the parts of such a body are DICOM files."""
+    return parse_options_header(content_type)[1].get(b"type", b"application/dicom") == b"application/dicom"
 
 
 class PartFiles:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from sqlalchemy import delete, insert, or_, select
 
 from lib.errors import NoImage, NotFound, StudiesRefused, UnreadableImage
 from lib.series import NO_IMAGES, PROJECTIONS, SliceHeader, headers_of
-from lib.serving.dicomweb import Json, value_of
+from lib.serving.dicomweb import USABLE_UID, Json, value_of
 from lib.serving.fetched import Fetched, address_of
 from lib.serving.folder import FolderReader
 from lib.serving.remote import Remote, dataset_of_json
@@ -39,9 +38,6 @@ BATCH = 20
 
 ASKERS = 4
 """Metadata of so many series are asked for at once."""
-
-USABLE_UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
-"""It names files: the standard's digits and dots, and what anonymisers write."""
 
 FAILED = -1
 """Noted instead of the number of instances of a series that the server could not tell of: it is asked again."""
@@ -138,7 +134,7 @@ class Polling:
     def _read(self, told: Told) -> list[Found]:
         """The images of a series: one, but for radiographs."""
         try:
-            metadata = self.remote.metadata(address_of(told.path))
+            metadata = self.remote.metadata(address_of(told.path)).told
         except (StudiesRefused, NotFound) as error:
             return [self._unread(told, "", str(error), FAILED)]
         count = told.instances or len(metadata)

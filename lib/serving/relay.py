@@ -1,13 +1,14 @@
 """What viewers see where the studies are at a DICOMweb server: what that has, and beside it what only this server has.
 
 Only here are the drafts and annotations that nobody stored as a segmentation, and the images that clients uploaded;
-they are never sent to the server. Searches tell both, ours first. All else is passed on, unless it was fetched before.
+they are never sent to the server. Searches, and what is asked of a study as a whole, tell both, ours first. All else is
+passed on, unless it was fetched before.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -17,9 +18,11 @@ import httpx
 from sqlalchemy import ColumnElement, or_
 
 from lib.errors import NotFound
-from lib.serving.dicomweb import MOST, Json, Search, attribute, tag_of, value_of
+from lib.serving.dicomweb import MOST, Json, Part, Search, attribute, multipart_begin, tag_of, value_of
 from lib.serving.fetched import Fetched
 from lib.serving.library import Library
+from lib.serving.parts import boundary_of, holds_instances
+from lib.serving.remote import Results, warning_of
 from lib.serving.studies import SEG, Series, Studies
 from lib.store import schema
 from lib.store.images import ImageKind
@@ -66,10 +69,12 @@ class Passed:
     Attributes:
         media_type: its Content-Type.
         body: its pieces; reading them to the end, or closing, ends the request.
+        warning: its header ``Warning``; empty if it has none.
     """
 
     media_type: str
     body: Iterator[bytes]
+    warning: str
 
 
 class Relay:
@@ -106,7 +111,7 @@ class Relay:
 
     # Searching.
 
-    def found(self, address: str, query: Iterable[tuple[str, str]], root: str) -> list[Json]:
+    def found(self, address: str, query: Iterable[tuple[str, str]], root: str) -> Results:
         """The results of a search, ours first.
 
         Args:
@@ -126,21 +131,19 @@ class Relay:
         first = list(islice(everything, None if limit is None else asked.offset + limit))
         ours = first[asked.offset :]
         if limit is not None and len(ours) >= limit:
-            return ours
+            return Results(ours)
         passed = [(name, text) for name, text in query if name not in ("limit", "offset", "client_id")]
         if limit is not None:
             passed.append(("limit", str(limit - len(ours))))
         if skipped := max(0, asked.offset - len(first)):
             passed.append(("offset", str(skipped)))
-        theirs = self.remote.search(quote(address), passed)
-        if level == "studies":
-            theirs = [self._with_ours(study) for study in theirs]
-        return ours + [_with_own_addresses(one, root) for one in theirs]
+        results = self.remote.results(quote(address), passed)
+        theirs = [self._with_ours(study) for study in results.told] if level == "studies" else results.told
+        return Results(ours + [_with_own_addresses(one, root) for one in theirs], results.warning)
 
     def _with_ours(self, study: Json) -> Json:
         """A study of the server with the number and kind of the masks that are here."""
-        images = self.dicom.record.listings.of_study(str(value_of(study, "StudyInstanceUID")))
-        masks = sum(1 for _ in self.own._shown_series(images))
+        masks = len(self.added(str(value_of(study, "StudyInstanceUID"))))
         if not masks:
             return study
         told = dict(study)
@@ -153,24 +156,46 @@ class Relay:
 
     # Retrieving.
 
-    def metadata(self, address: str, root: str) -> list[Json]:
+    def added(self, study_uid: str) -> list[Series]:
+        """The series that searches tell of a study beside those of the server."""
+        return list(self.own._shown_series(self.dicom.record.listings.of_study(study_uid)))
+
+    def metadata(self, address: str, root: str) -> Results:
         """Metadata that the server has, with our addresses for what is too long."""
         refuse_way_up(address)
-        told = self.remote.metadata(quote(address.removesuffix("/metadata")))
-        return [_with_own_addresses(one, root) for one in told]
+        results = self.remote.metadata(quote(address.removesuffix("/metadata")))
+        return replace(results, told=[_with_own_addresses(one, root) for one in results.told])
 
-    def passed(self, address: str, accept: str, query: Iterable[tuple[str, str]]) -> Passed:
-        """The server's reply, as it comes."""
+    def passed(self, address: str, accept: str, query: Iterable[tuple[str, str]], ours: Sequence[Part] = ()) -> Passed:
+        """The server's reply, as it comes; instances of ours stand before its own."""
         refuse_way_up(address)
         reply = self.remote.open(quote(address, safe="/,"), accept, query)
-        return Passed(reply.headers.get("content-type", "application/octet-stream"), _pieces(reply))
+        media_type = reply.headers.get("content-type", "application/octet-stream")
+        return Passed(media_type, _pieces(reply, media_type, ours), warning_of(reply))
 
 
-def _pieces(reply: httpx.Response) -> Iterator[bytes]:
+def _pieces(reply: httpx.Response, media_type: str, ours: Sequence[Part]) -> Iterator[bytes]:
     try:
-        yield from reply.iter_raw()
+        pieces = reply.iter_raw()
+        boundary = boundary_of(media_type)
+        if ours and boundary and holds_instances(media_type):
+            yield from multipart_begin(ours, boundary.decode("latin-1"))
+            pieces = _from_first_part(pieces, b"--" + boundary)
+        yield from pieces
     finally:
         reply.close()
+
+
+def _from_first_part(pieces: Iterator[bytes], begin: bytes) -> Iterator[bytes]:
+    """A body of several parts without what stands before them (RFC 2046 section 5.1.1)."""
+    head = b""
+    for piece in pieces:
+        head += piece
+        if (at := head.find(begin)) >= 0:
+            yield head[at:]
+            break
+        head = head[-len(begin) :]
+    yield from pieces
 
 
 def refuse_way_up(address: str) -> None:

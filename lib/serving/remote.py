@@ -13,6 +13,7 @@ import re
 import time
 import uuid
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,19 @@ class Login(httpx.Auth):
         yield request
 
 
+@dataclass(frozen=True)
+class Results:
+    """What a server tells.
+
+    Attributes:
+        told: DICOM JSON of each result.
+        warning: its header ``Warning``; empty if it has none.
+    """
+
+    told: list[Json]
+    warning: str = ""
+
+
 class Remote:
     """The client of one server; for any thread."""
 
@@ -81,14 +95,19 @@ class Remote:
 
     def search(self, address: str, query: Iterable[tuple[str, str]] = ()) -> list[Json]:
         """The results of a search, one page of them if the query has ``limit``."""
-        found = self._json(address, query)
-        return found if isinstance(found, list) else []
+        return self.results(address, query).told
 
-    def every(self, address: str, **wanted: str) -> Iterator[Json]:
-        """All series that a search finds, page by page."""
+    def results(self, address: str, query: Iterable[tuple[str, str]] = ()) -> Results:
+        """The same with what the server says beside them."""
+        found, warning = self._json(address, query)
+        return Results(found if isinstance(found, list) else [], warning)
+
+    def every(self, address: str, more: Sequence[str] = (), **wanted: str) -> Iterator[Json]:
+        """All series that a search finds, page by page; with more attributes, where the server can tell them."""
+        query = [*wanted.items(), *(("includefield", tag_of(keyword)) for keyword in more)]
         seen: set[str] = set()
         while True:
-            page = self.search(address, [*wanted.items(), ("limit", str(PAGE)), ("offset", str(len(seen)))])
+            page = self.search(address, [*query, ("limit", str(PAGE)), ("offset", str(len(seen)))])
             new = {str(value_of(one, "SeriesInstanceUID")): one for one in page}
             new = {uid: one for uid, one in new.items() if uid not in seen}
             # A server that knows no pages gives the same ones again.
@@ -97,18 +116,18 @@ class Remote:
             seen |= new.keys()
             yield from new.values()
 
-    def metadata(self, address: str) -> list[Json]:
+    def metadata(self, address: str) -> Results:
         """Everything but the pixels of all instances at an address."""
-        found = self._json(f"{address}/metadata")
+        found, warning = self._json(f"{address}/metadata")
         if not isinstance(found, list):
             raise StudiesRefused(f"The server of the studies sent no metadata of {address}.")
-        return found
+        return Results(found, warning)
 
-    def _json(self, address: str, query: Iterable[tuple[str, str]] = ()) -> Any:
+    def _json(self, address: str, query: Iterable[tuple[str, str]] = ()) -> tuple[Any, str]:
         with self.opened(address, DICOM_JSON, query) as reply, self._told():
             content = reply.read()
             try:
-                return reply.json() if content else []
+                return reply.json() if content else [], warning_of(reply)
             except ValueError as error:
                 raise StudiesRefused(
                     f"The server of the studies, {self.address}, sent no DICOM JSON at {address}: "
@@ -133,8 +152,8 @@ class Remote:
             raise StudiesRefused(f"The server of the studies sent only a part of {address}. Try again.")
         return files.paths
 
-    def store(self, files: Sequence[Path], study_uid: str) -> None:
-        """Stores DICOM objects, all of one study."""
+    def store(self, files: Sequence[Path], study_uid: str) -> str:
+        """Stores DICOM objects, all of one study; gives the header ``Warning`` of the reply."""
         boundary = uuid.uuid4().hex
         request = self._client.build_request(
             "POST",
@@ -151,6 +170,7 @@ class Remote:
         if failed or reply.status_code == 409:
             raise StudiesRefused(f"The server of the studies does not store it: {failed or _words(reply)}.")
         self._refuse_status(reply, f"storing in the study {study_uid}")
+        return warning_of(reply)
 
     def holds(self, study_uid: str, series_uid: str, instance_uid: str) -> bool:
         """Whether an instance is there; one that was stored just now may take a moment."""
@@ -215,6 +235,11 @@ class Remote:
             )
         kind = StudiesAway if status in AWAY else StudiesRefused
         raise kind(f"The server of the studies, {self.address}, answers {status} at {what}: {_words(reply)}")
+
+
+def warning_of(reply: httpx.Response) -> str:
+    """The header ``Warning`` of a reply, in the signs in which headers are sent; empty if it has none."""
+    return b", ".join(text for name, text in reply.headers.raw if name.lower() == b"warning").decode("latin-1")
 
 
 def _words(reply: httpx.Response) -> str:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pydicom
 
+from lib.compressed import refuse_large_when_inflated
 from lib.dicom.drawn import DRAWN, read_drawn
-from lib.dicom.source import dataset_of
+from lib.dicom.source import dataset_of, reason_of
 from lib.errors import (
     LabelRefineryError,
     StageConflict,
@@ -27,12 +28,13 @@ from lib.errors import (
     UnreadableImage,
 )
 from lib.serving.annotator import Annotator
-from lib.serving.dicomweb import Json, attribute, tag_of
+from lib.serving.dicomweb import USABLE_UID, Json, attribute, tag_of
+from lib.serving.parts import LARGEST_PART_MIB
 from lib.serving.problem import STATUS, status_of
 from lib.serving.remote import Remote
 from lib.serving.requests import Submission
 from lib.serving.saving import save_mask
-from lib.serving.studies import LONGEST_UID, Studies, on_grid
+from lib.serving.studies import Studies, on_grid
 from lib.store.annotations import TAG_FINAL, Annotation
 from lib.store.files import digest_of
 from lib.store.listings import Listing
@@ -70,7 +72,9 @@ class Received:
         try:
             return dataset_of(self.path)
         except Exception as error:
-            raise UnreadableImage(f"The object {self.instance_uid} is no readable DICOM file: {error}.") from error
+            raise UnreadableImage(
+                f"The object {self.instance_uid} is no readable DICOM file: {reason_of(error)}."
+            ) from error
 
     @property
     def instance_uid(self) -> str:
@@ -171,20 +175,31 @@ def received_object(path: Path) -> Received:
 
     Raises:
         UnreadableImage: if it is no DICOM.
+        TooLarge: if it is compressed as a whole, and larger than a part may be.
     """
     try:
+        refuse_large_when_inflated(path, LARGEST_PART_MIB << 20)
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(NAMED))
-        is_named = all(header.get(keyword) for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"))
+        names = [str(header.get(f"{level}InstanceUID") or "") for level in ("SOP", "Series", "Study")]
+    except LabelRefineryError:
+        raise
     # The reader raises whatever a damaged file makes it stumble over.
     except Exception as error:
-        raise UnreadableImage(f"A part of the body is no DICOM file: {error}.") from error
-    if not is_named or any(len(str(header[k].value)) > LONGEST_UID for k in ("SOPInstanceUID", "SeriesInstanceUID")):
-        raise UnreadableImage("A part of the body names no study, series and instance, so it cannot be found again.")
+        raise UnreadableImage(f"A part of the body is no DICOM file: {reason_of(error)}.") from error
+    if not names[2] or not all(USABLE_UID.fullmatch(name) for name in names[:2]):
+        raise UnreadableImage(
+            f"A part of the body names instance, series and study {names[0][:80]!r}, {names[1][:80]!r} and "
+            f"{names[2][:80]!r}; wanted are UIDs, by which it can be found again."
+        )
     return Received(path, header)
 
 
 class Storing:
-    """Takes in segmentations."""
+    """Takes in segmentations.
+
+    Attributes:
+        warning: what the server of the studies remarked when it stored them (header ``Warning``); else empty.
+    """
 
     def __init__(self, studies: Studies, remote: Remote | None = None) -> None:
         """Stores nothing yet.
@@ -195,6 +210,7 @@ class Storing:
         """
         self.studies = studies
         self.remote = remote
+        self.warning = ""
         self.record = studies.record
         self.library = studies.library
 
@@ -247,7 +263,7 @@ class Storing:
             return False
         received = [one.received for one in theirs]
         try:
-            remote.store([one.path for one in received], theirs[0].listing.study_uid)
+            self.warning = remote.store([one.path for one in received], theirs[0].listing.study_uid)
             for one in received:
                 if not remote.holds(str(one.header.StudyInstanceUID), one.series_uid, one.instance_uid):
                     raise StudiesRefused(

@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -28,7 +28,7 @@ from lib.dicom.drawn import referenced_images
 from lib.dicom.provenance import LONGEST_TEXT, Algorithm, Provenance
 from lib.dicom.segmentation import SERIES_NUMBER, uids_of, write_segmentation
 from lib.dicom.source import SourceSeries, read_source
-from lib.dicom.structure_set import write_structure_set
+from lib.dicom.structure_set import structure_set_uids, write_structure_set
 from lib.errors import NotFound, UnacceptableFile, UnknownImage, UnreadableImage
 from lib.series import PROJECTIONS
 from lib.serving.dicomweb import (
@@ -37,8 +37,10 @@ from lib.serving.dicomweb import (
     STUDY,
     InstanceHeader,
     Json,
+    Part,
     Search,
     attribute,
+    frames_of,
     header_of,
     selected,
     tag_of,
@@ -71,6 +73,9 @@ BATCH = 100
 
 REMEMBERED = 2048
 """Headers of the series that were asked for last, which are found by their UIDs without looking."""
+
+FORM = 2
+"""How files below ``cache`` are written; counts up when that changes, so that none written before is taken."""
 
 SHOWN_SECONDS = 1.0
 """How long a series that was shown passes for shown: a viewer asks for its frames within moments."""
@@ -356,6 +361,14 @@ class Studies:
                 return Series(listing.study_uid, series_uid, (listing,), annotation)
         return None
 
+    def is_written_here(self, listing: Listing, series_uid: str) -> bool:
+        """Whether a series is a mask of an image, in whatever version, as this server writes it."""
+        return any(
+            series_uid in (uids(listing.source_name, seed_of(annotation))[0] for uids in (uids_of, structure_set_uids))
+            for annotation in self.record.annotations.history(listing.image)
+            if annotation.mask
+        )
+
     def headers(self, series: Series) -> list[InstanceHeader]:
         """The headers of a series' instances, by their numbers."""
         paths = self._files(series)
@@ -393,6 +406,21 @@ class Studies:
             raise NotFound(f"The series {series_uid[:80]!r} has no instance {instance_uid[:80]!r}.")
         return headers[instance_uid]
 
+    def frames(self, study_uid: str, series_uid: str, instance_uid: str, numbers: Iterable[int]) -> list[Part]:
+        """Some frames of an instance as they are stored.
+
+        Raises:
+            NotFound: if there is no such instance or frame.
+            UnreadableImage: if its file is damaged; the image is quarantined if its voxels cannot be read.
+        """
+        header = self.instance(study_uid, series_uid, instance_uid)
+        try:
+            return frames_of(header, numbers)
+        except UnreadableImage:
+            for image in self.record.listings.of_series(series_uid):
+                self.library.volume(self.library.readable(image.listing.image))
+            raise
+
     def _remembered(self, study_uid: str, series_uid: str, instance_uid: str) -> InstanceHeader | None:
         """The header of an instance whose image is shown as it was when its series was asked for."""
         with self._guard:
@@ -418,14 +446,15 @@ class Studies:
         files = self.library.files(image)
         if image.kind is ImageKind.SERIES:
             return files
-        folder = self._cache / f"{image.id}-{files[0].stat().st_mtime_ns}-dicom"
+        window = "-".join(f"{bound:g}" for bound in self.record.task.window_hu or ())
+        folder = self._cache / f"{image.id}-{files[0].stat().st_mtime_ns}-{window}-dicom{FORM}"
         with self._making:
             _made_once(folder, lambda unfinished: self._write_derived(image, unfinished))
         return sorted(folder.iterdir())
 
     def _write_derived(self, image: Image, folder: Path) -> None:
         folder.mkdir()
-        derived_series(image).write(folder, self.library.volume(image))
+        derived_series(image).write(folder, self.library.volume(image), self.record.task.window_hu)
 
     def source(self, image: Image) -> SourceSeries:
         """The series that segmentations of an image refer to."""
@@ -452,7 +481,7 @@ class Studies:
     def _object_file(self, annotation: Annotation, kind: str, write: Callable[..., pydicom.Dataset]) -> Path:
         if annotation.mask is None or not self.record.masks.path(annotation.mask).is_file():
             raise NotFound(f"The mask of version {annotation.version} of {annotation.image!r} is no longer kept.")
-        path = self._cache / f"{annotation.image}-v{annotation.version}-{annotation.mask[:16]}{kind}.dcm"
+        path = self._cache / f"{annotation.image}-v{annotation.version}-{annotation.mask[:16]}{kind}-{FORM}.dcm"
         with self._making:
             _made_once(path, lambda unfinished: self._write_object(annotation, write, unfinished))
         return path

@@ -84,6 +84,7 @@ def erase_patient(record: Record, data: Path, keys: Sequence[str]) -> Erased:
         kept = [data / root / path for root, path in files if root in (layout.UPLOADS, layout.FETCHED)]
         kept += [path for image_id in ids for path in (data / layout.CACHE).glob(f"{glob.escape(image_id)}-*")]
         deleted_files = _delete(kept)
+    record.database.empty_log()
     models = [
         kind.author(model.version)
         for kind in (record.models, record.refiners)

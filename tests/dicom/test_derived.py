@@ -47,6 +47,60 @@ def test_whole_numbers_come_back_at_their_place_from_any_orientation(
     np.testing.assert_array_equal(shown(tmp_path / "dicom", Volume(voxels, grid.affine)).voxels, voxels)
 
 
+@pytest.mark.parametrize(
+    ("orientations", "directions", "rows", "columns"),
+    [
+        (("RAS", "LPS", "ARS", "PLI"), (1, 0, 0, 0, 1, 0), 5, 7),
+        (("RSA", "LIP", "ILP", "SRA"), (1, 0, 0, 0, 0, -1), 4, 7),
+        (("PIR", "ASL", "SAL", "IPR"), (0, 1, 0, 0, 0, -1), 4, 5),
+    ],
+    ids=["axial", "coronal", "sagittal"],
+)
+def test_slices_are_turned_as_readers_look_at_them(
+    tmp_path: Path, orientations: tuple[str, ...], directions: tuple[int, ...], rows: int, columns: int
+) -> None:
+    for orientation in orientations:
+        grid = placed(orientation)
+        voxels = np.arange(140).reshape(grid.shape).astype(np.int16)
+
+        found = shown(tmp_path / orientation, Volume(voxels, grid.affine)).voxels
+
+        slices = [pydicom.dcmread(path) for path in sorted((tmp_path / orientation).iterdir())]
+        np.testing.assert_array_equal(found, voxels)
+        assert {tuple(one.ImageOrientationPatient) for one in slices} == {directions}
+        assert {(one.Rows, one.Columns) for one in slices} == {(rows, columns)}
+        for k, one in enumerate(slices):
+            assert set(one.pixel_array.ravel()) == set(voxels[:, :, k].ravel())
+
+
+def test_tilted_slices_are_turned_to_the_nearest_direction_of_readers(tmp_path: Path) -> None:
+    grid = placed("RAS", (8.0, -5.0, 11.0))
+
+    derived(grid).write(tmp_path, Volume(np.zeros(grid.shape, np.int16), grid.affine))
+
+    along_row, along_column = np.reshape(pydicom.dcmread(tmp_path / "0000.dcm").ImageOrientationPatient, (2, 3))
+    assert np.argmax(np.abs(along_row)) == 0 and along_row[0] > 0.9
+    assert np.argmax(np.abs(along_column)) == 1 and along_column[1] > 0.9
+
+
+def test_one_slice_that_is_no_radiograph_is_turned_too(tmp_path: Path) -> None:
+    volume = Volume(np.arange(35).reshape((7, 5, 1)).astype(np.int16), placed("RAS").affine)
+
+    np.testing.assert_array_equal(shown(tmp_path / "dicom", volume).voxels, volume.voxels)
+    first = pydicom.dcmread(tmp_path / "dicom" / "0000.dcm")
+    np.testing.assert_array_equal(first.pixel_array, volume.voxels[::-1, ::-1, 0].T)
+
+
+def test_viewers_are_told_a_window_of_which_both_bounds_count(tmp_path: Path) -> None:
+    grid = placed("RAS")
+    volume = Volume(np.linspace(-1000, 3000, 140).reshape(grid.shape).astype(np.int16), grid.affine)
+
+    derived(grid).write(tmp_path, volume, (-40.0, 120.0))
+
+    one = pydicom.dcmread(tmp_path / "0000.dcm")
+    assert (one.WindowCenter, one.WindowWidth) == (40.5, 161)
+
+
 @pytest.mark.parametrize("modality", ["CT", "MR", "", "PT"])
 def test_fractions_are_rounded_to_one_of_65536_steps(tmp_path: Path, modality: str) -> None:
     grid = placed("RAS")

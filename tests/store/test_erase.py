@@ -11,6 +11,7 @@ from lib.store import erase
 from lib.store.erase import erase_patient
 from lib.store.images import ImageState
 from lib.store.indexer import Described, Indexer
+from lib.store.listings import Listing
 from lib.store.models import ModelState
 from lib.store.verify import verify
 from scripts import erase as command
@@ -141,6 +142,20 @@ def test_uploads_and_cached_volumes_are_deleted_and_no_others(record):
     assert erase_patient(record, data, ["ann"]).files == 2
     assert sorted(files_in(data / "uploads")) == ["bob_3.nii"]
     assert sorted(files_in(data / "cache")) == ["1.2.34-99.nii.gz"]
+
+
+@ONLY_SQLITE
+def test_a_name_that_viewers_searched_for_is_in_no_file_afterwards(record):
+    put_image(record, "1.2.3", "ann")
+    attributes = {"00100010": {"vr": "PN", "Value": [{"Alphabetic": "Zyxwvut^Ann"}]}}
+    record.listings.put(
+        "1.2.3", Listing("1.2.3", "1.2", "1.2.3", "", "20260101", "p1", "zyxwvut^ann", "", "CT", 2, attributes)
+    )
+    assert any(b"wvut" in content for content in files_in(data_of(record)).values())
+
+    erase_patient(record, data_of(record), ["ann"])
+
+    assert [name for name, content in files_in(data_of(record)).items() if b"wvut" in content] == []
 
 
 def test_an_id_with_signs_of_a_pattern_only_means_itself(record):

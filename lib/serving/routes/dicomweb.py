@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
 from lib.errors import InvalidRequest
-from lib.serving.dicomweb import MOST, InstanceHeader, Json, Part, Search, bulk_of, frames_of, multipart
+from lib.serving.dicomweb import MOST, InstanceHeader, Json, Part, Search, bulk_of, multipart
 from lib.serving.gate import note_refusal
 from lib.serving.hosts import is_loopback
 from lib.serving.loop import LabelingLoop
@@ -79,11 +79,21 @@ def _passed(relay: Relay, request: Request) -> Response | None:
     if "study" in uids and relay.is_here(uids["study"], uids.get("series", ""), uids.get("instance", "")):
         return None
     if address.rpartition("/")[2] in ("studies", "series", "instances"):
-        return _told(relay.found(unquote(address), query, _root(request)))
+        found = relay.found(unquote(address), query, _root(request))
+        return _told(found.told, headers=_warned(found.warning))
+    # Of a study as a whole searches tell more than the server has.
+    added = relay.added(uids["study"]) if set(uids) == {"study"} else []
+    ours = [(series, relay.dicom.headers(series)) for series in added]
     if address.endswith("/metadata"):
-        return _told(relay.metadata(unquote(address), _root(request)))
-    passed = relay.passed(unquote(address), request.headers.get("accept", "*/*"), query)
-    return StreamingResponse(passed.body, headers={"content-type": passed.media_type})
+        found = relay.metadata(unquote(address), _root(request))
+        return _told(_metadata(request, ours) + found.told, headers=_warned(found.warning))
+    parts = _instance_parts(header for _, headers in ours for header in headers)
+    passed = relay.passed(unquote(address), request.headers.get("accept", "*/*"), query, list(parts))
+    return StreamingResponse(passed.body, headers={"content-type": passed.media_type, **_warned(passed.warning)})
+
+
+def _warned(warning: str) -> dict[str, str]:
+    return {"Warning": warning} if warning else {}
 
 
 def _root(request: Request) -> str:
@@ -110,7 +120,7 @@ def retrieve_frames(study: str, series: str, instance: str, frames: str, app: Ap
     numbers = frames.split(",")
     if not all(number.isascii() and number.isdecimal() and len(number) < 10 for number in numbers):
         raise InvalidRequest(f"Frames are numbers with commas between them, such as 1,2,5; found {frames[:40]!r}.")
-    parts = frames_of(app.dicom.instance(study, series, instance), map(int, numbers))
+    parts = app.dicom.frames(study, series, instance, map(int, numbers))
     return _parts(parts, parts[0].media_type.partition(";")[0])
 
 
@@ -174,29 +184,33 @@ def search_instances_of_series(study: str, series: str, app: App, request: Reque
 # WADO-RS.
 
 
-def _metadata(request: Request, found: Iterable[tuple[Series, list[InstanceHeader]]]) -> Response:
+def _metadata(request: Request, found: Iterable[tuple[Series, list[InstanceHeader]]]) -> list[Json]:
     told = []
     for series, headers in found:
         address = _address(request, series.study_uid, series.series_uid)
         told += [header.metadata(f"{address}/instances/{header.instance_uid}") for header in headers]
-    return _told(told)
+    return told
+
+
+def _instance_parts(headers: Iterable[InstanceHeader]) -> Iterator[Part]:
+    return (Part(one.path, f"{DICOM}; transfer-syntax={one.syntax}") for one in headers)
 
 
 def _instances(headers: Iterable[InstanceHeader]) -> Response:
-    return _parts((Part(one.path, f"{DICOM}; transfer-syntax={one.syntax}") for one in headers), DICOM)
+    return _parts(_instance_parts(headers), DICOM)
 
 
 @router.get("/studies/{study}/metadata", responses=JSON_REPLY, response_class=Response)
 def study_metadata(study: str, app: App, request: Request) -> Response:
     """Everything but the pixels of all instances of a study."""
-    return _metadata(request, ((series, app.dicom.headers(series)) for series in app.dicom.series_of(study)))
+    return _told(_metadata(request, ((series, app.dicom.headers(series)) for series in app.dicom.series_of(study))))
 
 
 @router.get("/studies/{study}/series/{series}/metadata", responses=JSON_REPLY, response_class=Response)
 def series_metadata(study: str, series: str, app: App, request: Request) -> Response:
     """Everything but the pixels of all instances of a series."""
     found = app.dicom.series(study, series)
-    return _metadata(request, [(found, app.dicom.headers(found))])
+    return _told(_metadata(request, [(found, app.dicom.headers(found))]))
 
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}/metadata", responses=JSON_REPLY,
@@ -273,14 +287,16 @@ async def _received(app: LabelingLoop, who: Who, request: Request, study: str) -
 def _stored(app: LabelingLoop, who: Who, request: Request, files: Sequence[Path], study: str) -> Response:
     objects = [received_object(path) for path in files]
     annotator = who(request.query_params.get("client_id"))
+    storing = Storing(app.dicom, app.relay.remote if app.relay else None)
     try:
-        stored = Storing(app.dicom, app.relay.remote if app.relay else None).store(objects, study, annotator)
+        stored = storing.store(objects, study, annotator)
     except Refused as refused:
         note_refusal(request.method, request.url.path, refused.error)
         return _told(refused.told, refused.status)
     for each in stored:
         if each.annotation is not None:
             app.saved(each.annotation)
-    return _told(
-        told_stored(stored, lambda each: _address(request, each.study_uid, each.series_uid, each.received.instance_uid))
+    told = told_stored(
+        stored, lambda each: _address(request, each.study_uid, each.series_uid, each.received.instance_uid)
     )
+    return _told(told, headers=_warned(storing.warning))

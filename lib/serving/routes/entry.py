@@ -16,6 +16,7 @@ from lib.serving.loop import LabelingLoop
 from lib.serving.problem import status_of
 from lib.serving.routes.common import App, viewable
 from lib.serving.routes.pages import STYLE
+from lib.serving.settings import Settings
 from lib.serving.viewer import OHIF
 
 router = APIRouter(tags=["Viewer"])
@@ -36,7 +37,7 @@ def open_case(app: App, request: Request, image: str = "") -> Response:
         return _to_viewer(app, image, "")
     token = bearer(request.headers)
     if token is None:
-        return _sign_in(image, "An administrator gives tokens (scripts/tokens.py).", 401)
+        return _sign_in(image, _who_gives_tokens(app.settings), 401)
     return _to_viewer(app, image, request.app.state.access.ticket(token))
 
 
@@ -56,6 +57,12 @@ def sign_in(
         note_refusal(request.method, request.url.path, error)
         return _sign_in(image, str(error), status_of(error))
     return _to_viewer(app, image, ticket)
+
+
+def _who_gives_tokens(settings: Settings) -> str:
+    if settings.auth == "oidc":
+        return f"Take a token of {settings.oidc_issuer}, or one that an administrator gives (scripts/tokens.py)."
+    return "An administrator gives tokens (scripts/tokens.py)."
 
 
 def _to_viewer(app: LabelingLoop, image: str, ticket: str) -> Response:
