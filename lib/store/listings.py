@@ -175,6 +175,10 @@ class Listings:
         found = self._listed(schema.listing.c.image == image_id)
         return found[0].listing if found else None
 
+    def of_images(self, ids: Sequence[str]) -> dict[str, Listing]:
+        """How viewers find each of these images, as far as they do."""
+        return {one.listing.image: one.listing for one in self._listed(schema.listing.c.image.in_(ids))}
+
     def _listed(self, condition: ColumnElement[bool]) -> list[Listed]:
         column = schema.listing.c
         query = select(schema.listing, schema.image.c.current).join(schema.image, self._is_shown).where(condition)

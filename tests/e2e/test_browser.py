@@ -138,7 +138,7 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
 
 def correct_the_first(heads: dict[str, list[Path]], server: Server, screen: Viewer) -> Array:
     """Adds to the draft of the first head, stores that and goes on to the other one; the mask that was stored."""
-    first, second = heads
+    first, _ = heads
 
     def is_drafted() -> bool:
         images = server.get("/datastore/", output="all")["objects"].values()
@@ -149,7 +149,7 @@ def correct_the_first(heads: dict[str, list[Path]], server: Server, screen: View
     expect(screen.page.get_by_text("HEAD-1").first).to_be_visible(timeout=PATIENCE_MS)
 
     screen.go("/open", image=first)
-    screen.says("case", f"hemorrhage · {first} · DRAFT rule hemorrhage (v1)")
+    screen.says("case", "hemorrhage · HEAD-1, Phantom CT, 2024-01-01 · DRAFT rule hemorrhage (v1)")
     screen.lists("EDH", "IPH", "IVH", "SAH", "SDH")
     until(lambda: screen.pixels_of((230, 180, 90)) >= 10, what="the draft on the slice")
 
@@ -165,7 +165,7 @@ def correct_the_first(heads: dict[str, list[Path]], server: Server, screen: View
     assert np.count_nonzero(made.surely) > 100 and made.is_exactly(2)
 
     screen.open_next()
-    screen.says("case", f"hemorrhage · {second} · DRAFT rule hemorrhage (v1)")
+    screen.says("case", "hemorrhage · HEAD-2, Phantom CT, 2024-01-01 · DRAFT rule hemorrhage (v1)")
     assert screen.foreign == []
     assert screen.problems == []
     return made.after

@@ -49,7 +49,7 @@ def test_the_task_is_told_with_what_a_viewer_needs_to_draw(place: Server) -> Non
 def test_an_image_that_nobody_touched_has_no_annotation(place: Server) -> None:
     case = case_of(place, "case_00")
 
-    assert case["image"] == "case_00"
+    assert (case["image"], case["name"]) == ("case_00", "case_00")
     assert case["current"] is None
 
 
@@ -70,6 +70,7 @@ def test_radiographs_of_one_series_are_told_apart_by_their_instances(place: Serv
 
     assert len({case["series_uid"] for case in cases}) == 1
     assert len({case["instance_uid"] for case in cases}) == 2
+    assert {case["name"] for case in cases} == {"p, Phantom MG, 2024-01-01"}
     assert all(case["image"] == f"{case['series_uid']}/{case['instance_uid']}" for case in cases)
 
 

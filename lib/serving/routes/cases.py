@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
 
 from lib.serving.datastore import annotation_info
+from lib.serving.dicomweb import value_of
 from lib.serving.requests import Submission
 from lib.serving.routes.common import App, Who, told_saved
 from lib.serving.saving import save_mask
 from lib.serving.studies import Series, description_of
 from lib.store.annotations import TAG_FINAL
+from lib.store.listings import Listing
 from lib.task import Task
 
 router = APIRouter(prefix="/cases", tags=["Cases"])
@@ -28,6 +31,7 @@ def cases(app: App, study: str) -> dict[str, Any]:
         "cases": [
             {
                 "image": listing.image,
+                "name": _name(listing),
                 "study_uid": listing.study_uid,
                 "series_uid": listing.series_uid,
                 "instance_uid": listing.instance_uid,
@@ -38,6 +42,15 @@ def cases(app: App, study: str) -> dict[str, Any]:
             for listing in one.images
         ],
     }
+
+
+def _name(listing: Listing) -> str:
+    """What people call an image: the name of its file, or patient, series and date of a DICOM image."""
+    if listing.image != listing.source_name:
+        return listing.image
+    day = re.sub(r"^(\d{4})(\d\d)(\d\d)$", r"\1-\2-\3", listing.study_date)
+    told = [listing.patient_id, str(value_of(listing.attributes, "SeriesDescription")), day]
+    return ", ".join(filter(None, told)) or listing.image
 
 
 def _told_task(task: Task) -> dict[str, Any]:

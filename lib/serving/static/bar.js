@@ -5,24 +5,27 @@
 (() => {
   'use strict';
 
-  const HEIGHT_PX = 36;
+  // A line for what is told, which grows over the image if it must, and one for the case and the buttons.
+  const HEIGHT_PX = 60;
   const LOOK_MS = 400;
   const BUSY_MS = 1000;
   const IDLE_MS = 10000;
   const LABELMAP = 'Labelmap';
   const LONGEST_TEXT = 64;
+  const LONGEST_NAME = 48;
   const EXPERTS = ['expert', 'admin'];
   const RUNNING = ['SUBMITTED', 'RUNNING'];
 
   const STYLE = `
-    #case-bar { position: fixed; z-index: 40; inset: auto 0 0 0; height: ${HEIGHT_PX}px; box-sizing: border-box;
-      display: flex; align-items: center; gap: 8px; padding: 0 10px; background: #041c4a; color: #fff;
-      font: 13px/1.2 Inter, system-ui, sans-serif; border-top: 1px solid #0d3b82; }
-    #case-bar span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-    #case-bar [data-part=case] { color: #b6d4ff; flex: 0 1 auto; }
-    #case-bar [data-part=message] { flex: 1 1 0; text-align: right; }
-    #case-bar [data-part=message][data-kind=error] { color: #ff9d8a; white-space: normal; max-height: 34px; }
-    #case-bar [data-part=job] { color: #b6d4ff; flex: 0 1 auto; }
+    #case-bar { position: fixed; z-index: 40; inset: auto 0 0 0; min-height: ${HEIGHT_PX}px; box-sizing: border-box;
+      display: flex; flex-direction: column; justify-content: flex-end; gap: 4px; padding: 5px 10px;
+      background: #041c4a; color: #fff; font: 13px/1.2 Inter, system-ui, sans-serif; border-top: 1px solid #0d3b82; }
+    #case-bar div { display: flex; align-items: center; gap: 8px; }
+    #case-bar span { overflow-wrap: anywhere; }
+    #case-bar [data-part=case] { color: #b6d4ff; flex: 1 1 0; max-height: 32px; overflow: hidden; }
+    #case-bar [data-part=message] { flex: 1 1 0; min-height: 16px; }
+    #case-bar [data-part=message][data-kind=error] { color: #ff9d8a; }
+    #case-bar [data-part=job] { color: #b6d4ff; flex: 0 1 auto; max-width: 50%; }
     #case-bar button { flex: none; padding: 4px 10px; border: 1px solid #348cfd; border-radius: 4px;
       background: transparent; color: #fff; font: inherit; cursor: pointer; }
     #case-bar button:hover:enabled, #case-bar button:focus-visible { background: #0d3b82; }
@@ -34,6 +37,9 @@
 
   // What the bar knows. `shown` is the image in the active viewport, `entry` what the server tells of it.
   const state = { info: null, person: null, shown: '', entry: null, task: null, isBusy: false, trained: null };
+
+  // What an image that has come into view still lacks: OHIF sets a window and a slice of its own once it is loaded.
+  const settling = { window: false, middle: false };
 
   // Whether somebody drew: OHIF also reports changes while it opens a mask, before anybody touched it.
   const drawing = { isTouched: false, isChanged: false };
@@ -166,13 +172,41 @@
     }
   }
 
-  // As the task's images are read.
-  function setWindow() {
+  const isDrawn = annotation => Object.values(annotation?.voxels ?? {}).some(count => count > 0);
+
+  // The viewport of the case, once it shows the image.
+  function settledViewport() {
     const viewport = window.services.cornerstoneViewportService.getCornerstoneViewport(activeViewport());
-    if (state.task.window_hu && viewport) {
-      const [lower, upper] = state.task.window_hu;
+    const shown = viewport?.viewportStatus === 'rendered' ? viewport.getCurrentImageId() : '';
+    return shownImage()?.instances?.some(one => shown?.includes(one.SOPInstanceUID)) ? viewport : null;
+  }
+
+  // The window in which the task's images are read, until somebody touches the image; the middle slice at first.
+  function settle() {
+    const viewport = settling.window || settling.middle ? settledViewport() : null;
+    if (!viewport) {
+      return;
+    }
+    const [lower, upper] = state.task.window_hu ?? [];
+    const found = viewport.getProperties().voiRange;
+    if (settling.window && !(Math.abs(found?.lower - lower) < 1 && Math.abs(found?.upper - upper) < 1)) {
       viewport.setProperties({ voiRange: { lower, upper } });
       viewport.render();
+    }
+    if (settling.middle) {
+      settling.middle = false;
+      viewport.scroll(Math.floor(viewport.getNumberOfSlices() / 2) - viewport.getSliceIndex());
+    }
+  }
+
+  function touched({ target }) {
+    if (bar.contains(target)) {
+      return;
+    }
+    drawing.isTouched = true;
+    // Who touches what is not shown yet has not chosen its window.
+    if (settling.window && settledViewport()) {
+      settling.window = false;
     }
   }
 
@@ -199,6 +233,18 @@
       return '';
     },
   };
+
+  // What an action would lose that should not be lost by one press.
+  function lossBy(action) {
+    const { current } = state.entry ?? {};
+    if (LOSING.includes(action) && drawing.isChanged) {
+      return ['Your drawing is not saved.', 'go on without it'];
+    }
+    if (action === 'no-finding' && current?.stage === 'expert' && isDrawn(current)) {
+      return [`Version ${current.version} by ${current.author} marks something.`, 'store that nothing is there'];
+    }
+    return null;
+  }
 
   const LOSING = ['draft', 'refine', 'accept', 'no-finding', 'next'];
 
@@ -269,18 +315,28 @@
     await open(state.entry);
   }
 
+  // The images of a study; what can be done with them may have changed too.
+  async function casesOf(study) {
+    const [{ cases, task }, info] = await Promise.all([ask('GET', '/cases/', { study }), ask('GET', '/info/')]);
+    Object.assign(state, { task, info });
+    return cases;
+  }
+
   async function reload() {
-    const { cases, task } = await ask('GET', '/cases/', { study: state.entry.study_uid });
-    state.task = task;
+    const cases = await casesOf(state.entry.study_uid);
     state.entry = cases.find(one => one.image === state.entry.image);
     show();
   }
 
   // The bar itself.
 
+  const REFINE = 'Have the current annotation refined';
+  const NO_REFINER =
+    'Nothing has learned to refine yet: it learns by itself once enough drafts have been corrected and saved';
+
   const BUTTONS = [
     ['draft', 'Draft', 'Have a draft made and open it'],
-    ['refine', 'Refine', 'Have the open annotation refined'],
+    ['refine', 'Refine', REFINE],
     ['accept', 'Accept', 'Store the current annotation as it is'],
     ['save', 'Save', 'Store what is drawn as a new version'],
     ['no-finding', 'No finding', 'Store that none of the structures is there'],
@@ -297,20 +353,23 @@
     bar.id = 'case-bar';
     bar.setAttribute('role', 'toolbar');
     bar.setAttribute('aria-label', 'Label Refinery');
-    for (const name of ['case', 'message', 'job']) {
+    for (const name of ['message', 'job', 'case']) {
       parts[name] = document.createElement('span');
       parts[name].dataset.part = name;
-      bar.append(parts[name]);
     }
     parts.message.setAttribute('role', 'status');
+    const [told, offered] = [document.createElement('div'), document.createElement('div')];
+    told.append(parts.message, parts.job);
+    offered.append(parts.case);
     for (const [action, label, title] of BUTTONS) {
       const button = document.createElement('button');
       Object.assign(button, { type: 'button', textContent: label, title });
       button.dataset.action = action;
       button.addEventListener('click', () => press(action, button));
       parts[action] = button;
-      bar.append(button);
+      offered.append(button);
     }
+    bar.append(told, offered);
     // OHIF listens to keys everywhere: Enter on a button is not its business.
     for (const event of ['keydown', 'keyup', 'keypress']) {
       bar.addEventListener(event, pressed => pressed.stopPropagation());
@@ -320,30 +379,41 @@
   }
 
   function tell(text, kind = 'note') {
-    parts.message.textContent = parts.message.title = text;
+    parts.message.textContent = text;
     parts.message.dataset.kind = kind;
   }
 
   function show() {
     const { entry, task, info } = state;
     const stands = entry && (entry.current ? `${entry.current.description} (v${entry.current.version})` : 'no draft yet');
-    parts.case.textContent = parts.case.title = entry ? `${task.name} · ${entry.image} · ${stands}` : (info?.name ?? '');
-    const canRefine = Boolean(info && task && info.models[`${task.name}_refine`]);
+    parts.case.textContent = entry ? `${task.name} · ${shortened(entry.name)} · ${stands}` : (info?.name ?? '');
+    parts.case.title = entry ? `${entry.name}\n${entry.image}` : '';
+    const refiner = info && task && info.models[`${task.name}_refine`];
+    const isReady = Boolean(refiner?.config.ready);
     for (const [action] of BUTTONS) {
-      const isOffered = !['refine', 'accept'].includes(action) || canRefine;
+      const isOffered = !['refine', 'accept'].includes(action) || Boolean(refiner);
       const needsCase = action !== 'next';
       const needsMask = ['refine', 'accept'].includes(action);
       parts[action].hidden = !isOffered;
       parts[action].disabled = state.isBusy || !info || (needsCase && !entry) || (needsMask && !entry?.current);
     }
+    parts.refine.disabled ||= !isReady;
+    parts.refine.title = isReady ? REFINE : NO_REFINER;
+  }
+
+  // The begin and the end of a long name tell most of it.
+  function shortened(name) {
+    const half = Math.floor((LONGEST_NAME - 1) / 2);
+    return name.length > LONGEST_NAME ? `${name.slice(0, half)}…${name.slice(-half)}` : name;
   }
 
   async function press(action, button) {
     // The keys belong to the viewer again.
     button.blur();
-    if (LOSING.includes(action) && drawing.isChanged && bar.dataset.warned !== action) {
+    const loss = bar.dataset.warned === action ? null : lossBy(action);
+    if (loss) {
       bar.dataset.warned = action;
-      tell(`Your drawing is not saved. Press ${button.textContent} again to go on without it.`, 'error');
+      tell(`${loss[0]} Press ${button.textContent} again to ${loss[1]}.`, 'error');
       return;
     }
     delete bar.dataset.warned;
@@ -374,6 +444,7 @@
     }
     state.shown = key;
     state.entry = null;
+    delete bar.dataset.warned;
     show();
     if (image) {
       await work('', () => meet(image));
@@ -382,16 +453,16 @@
 
   // A case comes into view.
   async function meet(image) {
-    const { cases, task } = await ask('GET', '/cases/', { study: image.StudyInstanceUID });
+    const cases = await casesOf(image.StudyInstanceUID);
     const instances = image.instances.map(one => one.SOPInstanceUID);
-    state.task = task;
     state.entry = cases.find(
       one => one.series_uid === image.SeriesInstanceUID && (!one.instance_uid || instances.includes(one.instance_uid))
     );
     if (!state.entry) {
       return 'This series is no image of the task.';
     }
-    setWindow();
+    Object.assign(settling, { window: Boolean(state.task.window_hu), middle: !isDrawn(state.entry.current) });
+    settle();
     await open(state.entry);
     return '';
   }
@@ -444,8 +515,9 @@
       drawing.isChanged ||= drawing.isTouched;
     });
     for (const event of ['pointerdown', 'keydown']) {
-      document.addEventListener(event, made => (drawing.isTouched ||= !bar.contains(made.target)), true);
+      document.addEventListener(event, touched, true);
     }
+    document.addEventListener('CORNERSTONE_IMAGE_RENDERED', settle, true);
     await work('', async () => {
       [state.info, state.person] = await Promise.all([ask('GET', '/info/'), ask('GET', '/auth/token/valid')]);
     });
