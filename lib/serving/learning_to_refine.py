@@ -13,7 +13,7 @@ from lib.refinement.refine import Refinement, Refiner
 from lib.serving.inference import device
 from lib.serving.learning import Reporter, checkpoint_of, metrics_of, publish, reporting, rounded, stopped
 from lib.serving.library import Library
-from lib.serving.pairs import Pair, mix_of, training_pairs, validation_pairs
+from lib.serving.pairs import Pair, mix_of, training_pairs, usual_strength, validation_pairs
 from lib.store.jobs import Job
 from lib.store.models import NewModel
 from lib.store.record import Record
@@ -37,7 +37,8 @@ def train_refiner(record: Record, library: Library, job: Job, reporter: Reporter
         LostLease: if the job was cancelled meanwhile; nothing is published.
     """
     begin = time.monotonic()
-    learned, measured = training_pairs(record, library), validation_pairs(record, library)
+    strength = usual_strength(record, library)
+    learned, measured = training_pairs(record, library, strength), validation_pairs(record, library, strength)
     if not learned:
         raise NoAnnotationsYet("There is no pair to learn from: let a draft be made, correct it and submit it.")
     parent = record.refiners.start()
@@ -75,6 +76,7 @@ def train_refiner(record: Record, library: Library, job: Job, reporter: Reporter
             "draft_mean_dice": rounded(mean_dice(of_drafts)),
             "share_worse": _share_worse(scores, of_drafts),
             "pairs": mix_of(learned),
+            "perturbed_strength": rounded(strength),
             "recorded_pairs": [
                 {"image": pair.truth.image, "draft": pair.draft, "expert": pair.truth.version}
                 for pair in learned

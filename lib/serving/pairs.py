@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from statistics import fmean
+
+import numpy as np
 
 from lib.drafts import RULES, looked_for
+from lib.errors import LabelRefineryError
+from lib.metrics.overlap import dice_over_structures
 from lib.predictor import Predictor
-from lib.refinement.perturb import perturbed, random_perturbations
+from lib.refinement.perturb import perturbed, random_perturbations, strength_for
 from lib.serving.inference import device
 from lib.serving.learning import case_of, checkpoint_of
 from lib.serving.library import Library
@@ -20,11 +27,19 @@ from lib.store.record import Record
 from lib.training.cases import TrainingCase
 from lib.volume import Array, Volume
 
+LOG = logging.getLogger(__name__)
+
 MOST_DRAFTS = 3
 """Of one image, the newest ones: with more, a single image would count too much."""
 
 ENOUGH_PAIRS = 20
 """With fewer pairs in the record, more are made from expert masks."""
+
+FEWEST_TO_TELL = 3
+"""Pairs in the record that tell how rough drafts are; with fewer, made-up ones are as rough as readers' masks are."""
+
+MOST_TRIED = 5
+"""Expert masks with which the strength is looked for: each is made rough several times."""
 
 
 class Origin(StrEnum):
@@ -52,30 +67,66 @@ class Pair:
     case: TrainingCase
 
 
-def training_pairs(record: Record, library: Library) -> list[Pair]:
+def usual_strength(record: Record, library: Library) -> float:
+    """The strength at which expert masks that are made rough are as far from their source as the drafts in the record.
+
+    1 if there are too few of these.
+    """
+    recorded = [
+        pair for truth in record.annotations.expert_labels(Split.TRAINING) for pair in _recorded(record, library, truth)
+    ]
+    masks, agreement = {}, []
+    for pair in recorded[-ENOUGH_PAIRS:]:
+        try:
+            truth, draft = _as_compared(pair)
+            spacing_mm = library.readable_with_grid(pair.truth.image)[1].spacing_mm
+            found = dice_over_structures(truth, draft)
+        # One damaged file must not end a training.
+        except (LabelRefineryError, OSError) as error:
+            LOG.warning("The roughness of the draft of %s cannot be told: %s", pair.truth.image, error)
+            continue
+        if not math.isnan(found):
+            masks[pair.truth.id] = (truth, spacing_mm)
+            agreement.append(found)
+    if len(agreement) < FEWEST_TO_TELL:
+        return 1.0
+    return strength_for(list(masks.values())[-MOST_TRIED:], fmean(agreement))
+
+
+def _as_compared(pair: Pair) -> tuple[Array, Array]:
+    """The expert's mask and the draft, without structures that only one of both annotators looked at."""
+    assert pair.case.load_draft is not None
+    looked_at = sorted(pair.case.looked_at)
+    truth, draft = (
+        np.where(np.isin(mask, looked_at), mask, 0) for mask in (pair.case.load_mask(), pair.case.load_draft())
+    )
+    return truth.astype(np.uint8), draft.astype(np.uint8)
+
+
+def training_pairs(record: Record, library: Library, strength: float = 1.0) -> list[Pair]:
     """What a refiner learns from: all pairs in the record, and if these are few, more made from expert masks.
 
-    An expert mask with something in it is made rough once, by moving its outlines; and where its image has no draft,
-    what drafts now makes one. A draft of a case that the model learned from is better than others, which is why
-    drafts in the record come first.
+    An expert mask with something in it is made rough once, by moving its outlines with this strength; and where its
+    image has no draft, what drafts now makes one. A draft of a case that the model learned from is better than others,
+    which is why drafts in the record come first.
     """
     truths = record.annotations.expert_labels(Split.TRAINING)
     recorded = {truth.id: _recorded(record, library, truth) for truth in truths}
     pairs = [pair for each in recorded.values() for pair in each]
     if len(pairs) < ENOUGH_PAIRS:
         shown = [truth for truth in truths if any(truth.voxels.values())]
-        made = [_perturbed(record, library, truth) for truth in shown]
+        made = [_perturbed(record, library, truth, strength) for truth in shown]
         made += _drafted(record, library, [truth for truth in shown if not recorded[truth.id]])
         pairs += made[: ENOUGH_PAIRS - len(pairs)]
     return pairs
 
 
-def validation_pairs(record: Record, library: Library) -> list[Pair]:
+def validation_pairs(record: Record, library: Library, strength: float = 1.0) -> list[Pair]:
     """One pair of each validation image: the newest unrefined draft, else the expert's mask made rough."""
     pairs = []
     for truth in record.annotations.expert_labels(Split.VALIDATION):
         recorded = _recorded(record, library, truth, (Stage.DRAFT,))
-        pairs.append(recorded[-1] if recorded else _perturbed(record, library, truth))
+        pairs.append(recorded[-1] if recorded else _perturbed(record, library, truth, strength))
     return pairs
 
 
@@ -108,11 +159,11 @@ def _pair(record: Record, library: Library, truth: Annotation, draft: Annotation
     return Pair(truth, draft.version, Origin.RECORDED, case)
 
 
-def _perturbed(record: Record, library: Library, truth: Annotation) -> Pair:
+def _perturbed(record: Record, library: Library, truth: Annotation, strength: float) -> Pair:
     def rough() -> Array:
         grid, mask = library.readable_with_grid(truth.image)[1], library.mask(truth)
         # The number of the annotation as seed: the same expert mask is made rough in the same way again.
-        return perturbed(mask, grid.spacing_mm, random_perturbations(mask, grid.spacing_mm, truth.id))
+        return perturbed(mask, grid.spacing_mm, random_perturbations(mask, grid.spacing_mm, truth.id, strength))
 
     return Pair(truth, None, Origin.PERTURBED, replace(case_of(record, library, truth), load_draft=rough))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, and_, func, select
+from sqlalchemy import Row, Select, and_, select
 
 from lib.split import Split
 from lib.stages import Standing
@@ -19,8 +19,8 @@ from lib.store.images import ImageState
 EXPERT_STANDINGS = (Standing.WAITING,)
 """Where the images stand that wait for an expert."""
 
-ANNOTATOR_STANDINGS = (Standing.UNTOUCHED, Standing.DRAFTED)
-"""Where those stand that wait for anybody."""
+ANNOTATOR_STANDINGS = (Standing.DRAFTED, Standing.UNTOUCHED)
+"""Where those stand that wait for anybody: first those with a draft that can be corrected."""
 
 
 @dataclass(frozen=True)
@@ -52,31 +52,43 @@ class Queue:
 
     def count(self, standings: Sequence[Standing]) -> int:
         """How many readable images stand there."""
-        with self.database.reading() as connection:
-            return connection.scalar(self._waiting(standings, func.count())) or 0
+        counts = self.annotations.images.counts()
+        return sum(
+            images for place, images in counts.items() if place.state is ImageState.OK and place.standing in standings
+        )
 
     def page(self, standings: Sequence[Standing], skipped: int, most: int) -> list[Waiting]:
-        """Some of these images: first those whose current annotation is oldest, then those without one, by id."""
+        """Some of these images, one standing after the other: what waits for an expert the longest first, else by id.
+
+        Only what waits for an expert is sorted by age: by id an index gives the page, however many images there are.
+        """
+        with self.database.reading() as connection:
+            rows: list[Row[Any]] = []
+            for standing in standings:
+                found = self._standing(standing).offset(skipped).limit(most - len(rows))
+                rows += connection.execute(found).all()
+                skipped = max(skipped - self.count([standing]), 0)
+            return [self._told(row) for row in rows]
+
+    def _standing(self, standing: Standing) -> Select[Any]:
+        """The images that stand there, in their order."""
         image, annotation = schema.image.c, schema.annotation.c
+        query = select(image.id, image.split, image.current, image.added).where(
+            image.task == self.task, image.state == ImageState.OK, image.standing == standing
+        )
+        if standing is not Standing.WAITING:
+            return query.order_by(image.id)
         of_current = and_(
             annotation.task == image.task, annotation.image == image.id, annotation.version == image.current
         )
-        query = self._waiting(standings, image.id, image.split, image.current, image.added, annotation.created)
-        ordered = query.outerjoin(schema.annotation, of_current).order_by(annotation.id.asc().nulls_last(), image.id)
-        with self.database.reading() as connection:
-            rows = connection.execute(ordered.offset(skipped).limit(most)).all()
-            return [
-                Waiting(
-                    image=row.id,
-                    split=Split(row.split) if row.split else None,
-                    since=row.created or row.added,
-                    current=row.current,
-                    versions=self.annotations.history(row.id),
-                )
-                for row in rows
-            ]
+        return query.join(schema.annotation, of_current).order_by(annotation.id)
 
-    def _waiting(self, standings: Sequence[Standing], *columns: Any) -> Select[Any]:
-        image = schema.image.c
-        which = (image.task == self.task, image.state == ImageState.OK, image.standing.in_(standings))
-        return select(*columns).select_from(schema.image).where(*which)
+    def _told(self, row: Row[Any]) -> Waiting:
+        versions = self.annotations.history(row.id)
+        return Waiting(
+            image=row.id,
+            split=Split(row.split) if row.split else None,
+            since=next((version.created for version in versions if version.version == row.current), row.added),
+            current=row.current,
+            versions=versions,
+        )

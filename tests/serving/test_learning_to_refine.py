@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lib.metrics.overlap import dice_over_structures
 from lib.networks.checkpoint import Checkpoint
 from lib.refinement.refine import Refinement, Refiner
 from lib.serving import learning_to_refine, pairs
-from lib.serving.pairs import Origin, training_pairs, validation_pairs
+from lib.serving.pairs import Origin, training_pairs, usual_strength, validation_pairs
 from lib.stages import Role, Stage
 from lib.store.annotations import NewAnnotation
 from lib.volume import Array, Volume, nifti_bytes
@@ -105,6 +106,26 @@ def test_few_pairs_are_joined_by_made_up_ones(open_app: Callable[..., Here], wei
     assert 0 < np.count_nonzero(perturbed.case.load_draft() != drawn(0)[1])
     assert drafted.case.load_draft().shape == (24, 20, 16)
     np.testing.assert_array_equal(perturbed.case.load_draft(), perturbed.case.load_draft())
+
+
+@pytest.mark.parametrize(("corrected", "strength"), [(2, 1.0), (3, 0.0)])
+def test_made_up_pairs_are_as_rough_as_three_or_more_recorded_ones(
+    open_app: Callable[..., Here], monkeypatch: pytest.MonkeyPatch, corrected: int, strength: float
+) -> None:
+    here = open_app(images=4)
+    correct(here, corrected)
+    asked: list[tuple[int, float]] = []
+    monkeypatch.setattr(pairs, "strength_for", lambda masks, wanted: asked.append((len(masks), wanted)) or 0.0)
+
+    found_strength = usual_strength(here.app.record, here.app.library)
+
+    recorded = [dice_over_structures(drawn(number)[1], rough(number)) for number in range(corrected)]
+    assert found_strength == strength
+    assert asked == ([] if corrected < 3 else [(3, pytest.approx(np.mean(recorded)))])
+    (*_, made) = training_pairs(here.app.record, here.app.library, found_strength)
+    # At strength 0 nothing of a block moves.
+    assert made.origin is Origin.PERTURBED
+    assert np.array_equal(made.case.load_draft(), made.case.load_mask()) is (strength == 0)
 
 
 def test_with_enough_pairs_none_is_made_up(open_app: Callable[..., Here], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +233,7 @@ def test_a_refiner_serves_if_it_is_no_worse_than_the_drafts(
     assert version["reason"].startswith("mean Dice 1.000, the draft as it is had 0.")
     assert (metrics["mean_dice"], metrics["share_worse"]) == (1.0, 0.0)
     assert metrics["pairs"] == {"recorded": 4, "perturbed": 4, "drafted": 0}
+    assert 0 < metrics["perturbed_strength"] < 2
     assert metrics["recorded_pairs"][0] == {"image": "case_00", "draft": 1, "expert": 2}
     assert metrics["validation_pairs"] == {"recorded": 1, "perturbed": 0, "drafted": 0}
     assert (

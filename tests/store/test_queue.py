@@ -36,12 +36,16 @@ def test_what_an_expert_labelled_waits_for_nobody(record):
 
 def test_annotators_are_told_drafted_images_before_untouched_ones(record):
     add(record, "ct_019", Role.MODEL)
+    add(record, "ct_018", Role.RULE)
 
     cases = waiting(record, ANNOTATOR_STANDINGS)
 
-    assert [case.image for case in cases] == ["ct_019", "ct_017", "ct_018"]
-    assert cases[1].since == record.images.get("ct_017").added
-    assert (cases[1].current, cases[1].versions) == (None, [])
+    assert [case.image for case in cases] == ["ct_018", "ct_019", "ct_017"]
+    assert cases[0].since == cases[0].versions[0].created
+    assert cases[2].since == record.images.get("ct_017").added
+    assert (cases[2].current, cases[2].versions) == (None, [])
+    pages = [waiting(record, ANNOTATOR_STANDINGS, skipped, 1) for skipped in range(4)]
+    assert [[case.image for case in page] for page in pages] == [["ct_018"], ["ct_019"], ["ct_017"], []]
 
 
 def test_a_long_queue_is_told_page_by_page(record):
