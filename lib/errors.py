@@ -10,7 +10,7 @@ LabelRefineryError
     StageConflict               the thing exists, but not in a state that allows this
         NoModelYet  NoAnnotationsYet
     UnacceptableFile            the file was read and cannot be taken
-        UnreadableImage  GridMismatch  UnknownStructure
+        UnreadableImage  UnreadableMask  GridMismatch  UnknownStructure
             NoImage
     TooLarge                    more bytes than the server accepts
     StorageFull                 the disk has no room left
@@ -99,6 +99,10 @@ class UnreadableImage(UnacceptableFile):
 
 class NoImage(UnreadableImage):
     """The file is sound for all one can tell, but no image of the task: notes, a report, another modality."""
+
+
+class UnreadableMask(UnacceptableFile):
+    """The mask that came with a request for an image cannot be read; the image may be sound."""
 
 
 class GridMismatch(UnacceptableFile):

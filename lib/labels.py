@@ -37,6 +37,29 @@ class NamedValue:
     value: int
 
 
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask as its file holds it.
+
+    Attributes:
+        volume: on its own grid.
+        named: the segments that a Slicer segmentation names itself.
+        may_be_part: it is a Slicer segmentation, which ends where its segments end.
+    """
+
+    volume: Volume
+    named: tuple[NamedValue, ...] = ()
+    may_be_part: bool = False
+
+    def on(self, grid: Grid, name: str) -> Array:
+        """The voxels on the grid of the image called ``name``.
+
+        Raises:
+            GridMismatch: as ``onto_grid``.
+        """
+        return onto_grid(self.volume, grid, name, may_be_part=self.may_be_part)
+
+
 def read_label_info(entries: object) -> tuple[NamedValue, ...]:
     """Reads MONAI Label's ``label_info``, a list of ``{"name": "liver", "idx": 1}``.
 
@@ -61,7 +84,7 @@ def _named_value(entry: object) -> NamedValue:
     raise InvalidRequest(f'Each entry of params.label_info must be {{"name": text, "idx": number}}, found {entry!r}.')
 
 
-def read_mask(path: Path, grid: Grid, name: str) -> tuple[Volume, tuple[NamedValue, ...]]:
+def read_mask(path: Path, grid: Grid, name: str) -> MaskFile:
     """Reads a mask file.
 
     Args:
@@ -70,21 +93,18 @@ def read_mask(path: Path, grid: Grid, name: str) -> tuple[Volume, tuple[NamedVal
         grid: the lattice of the image, needed for the raw buffer, which carries none.
         name: the image's id, for messages.
 
-    Returns:
-        The mask on its own grid, and the segments that a Slicer segmentation names itself.
-
     Raises:
         UnreadableImage: if the file is damaged or of a kind that is not read here.
     """
     if path.name.lower().endswith(".bin"):
-        return _raw_buffer(path, grid, name), ()
+        return MaskFile(_raw_buffer(path, grid, name))
     if suffix_of(path.name) not in MASK_SUFFIXES:
         raise UnreadableImage(f"A mask must be one of {', '.join(MASK_SUFFIXES)}; found {path.name!r}.")
     if path.stat().st_size == 0:
         raise UnreadableImage(f"The mask {path.name} is empty (0 bytes). Send it again.")
     if suffix_of(path.name) in (".seg.nrrd", ".nrrd"):
         return _slicer_segmentation(path)
-    return read_volume(path), ()
+    return MaskFile(read_volume(path))
 
 
 def to_task_values(mask: Array, label_info: Sequence[NamedValue], task: Task) -> Array:
@@ -155,11 +175,11 @@ def mask_on_image(path: Path, grid: Grid, label_info: Sequence[NamedValue], task
     Raises:
         GridMismatch, UnknownStructure, UnreadableImage: as the steps above.
     """
-    volume, named_in_file = read_mask(path, grid, name)
-    placed = onto_grid(volume, grid, name)
+    file = read_mask(path, grid, name)
+    placed = file.on(grid, name)
     if not label_info:
-        return to_task_values(placed, named_in_file, task)
-    in_file = [entry for entry in named_in_file if task.structure(entry.name) is not None]
+        return to_task_values(placed, file.named, task)
+    in_file = [entry for entry in file.named if task.structure(entry.name) is not None]
     by_value = {entry.value: entry for entry in (*label_info, *in_file)}
     return to_task_values(placed, tuple(by_value.values()), task)
 
@@ -183,7 +203,7 @@ def _raw_buffer(path: Path, grid: Grid, name: str) -> Volume:
     return Volume(flat.reshape(grid.shape, order="F"), grid.affine)
 
 
-def _slicer_segmentation(path: Path) -> tuple[Volume, tuple[NamedValue, ...]]:
+def _slicer_segmentation(path: Path) -> MaskFile:
     """A label map, or 3D Slicer's segmentation of one or more layers, with the segments that it names."""
     fields, _ = nrrd_fields(path)
     refuse_detached(fields, path.name)
@@ -194,9 +214,11 @@ def _slicer_segmentation(path: Path) -> tuple[Volume, tuple[NamedValue, ...]]:
     layers = image.GetNumberOfComponentsPerPixel()
     numbers = [number for number in range(MAX_STRUCTURES) if f"Segment{number}_LabelValue" in fields]
     segments = [_segment(fields, number, layers, path.name) for number in numbers]
+    # The header tells, not the file's name: an empty segmentation has no segments, but speaks of itself.
+    is_segmentation = any(key.startswith(("Segment0_", "Segmentation_")) for key in fields)
     if layers == 1:
-        volume = volume_of_sitk(image, path.name)
-        return volume, tuple(NamedValue(name, value) for name, value, _ in segments if name)
+        named = tuple(NamedValue(name, value) for name, value, _ in segments if name)
+        return MaskFile(volume_of_sitk(image, path.name), named, is_segmentation)
     if not segments:
         raise UnreadableImage(f"{path.name} has {layers} layers and names no segments. Export it as a label map.")
     # Overlapping segments lie on layers of their own, each numbered from 1: give every segment its own number.
@@ -205,7 +227,7 @@ def _slicer_segmentation(path: Path) -> tuple[Volume, tuple[NamedValue, ...]]:
     for position, (_, value, layer) in enumerate(segments, start=1):
         merged[volume_of_sitk(sitk.VectorIndexSelectionCast(image, layer), path.name).voxels == value] = position
     named = tuple(NamedValue(name, position) for position, (name, _, _) in enumerate(segments, start=1))
-    return Volume(merged, first.affine), named
+    return MaskFile(Volume(merged, first.affine), named, is_segmentation)
 
 
 def _segment(fields: Mapping[str, str], number: int, layers: int, name: str) -> tuple[str, int, int]:

@@ -17,7 +17,7 @@ import numpy as np
 from lib.errors import InvalidRequest, UnknownStructure
 from lib.labels import MASK_SUFFIXES, NamedValue, mask_on_image, read_mask
 from lib.task import Structure, Task, listed, name_key
-from lib.volume import Array, Grid, onto_grid
+from lib.volume import Array, Grid
 
 PASSED_OVER = "segmentations"
 """TotalSegmentator's folder between the case and its structures."""
@@ -176,7 +176,7 @@ def place(masks: Masks, folder: Path, grid: Grid, task: Task, meaning: Meaning) 
 
 def _one_structure(path: Path, grid: Grid, image_id: str) -> Array:
     """Bool (I, J, K) on the grid: the voxels that are not 0, which all have the same value."""
-    voxels = onto_grid(read_mask(path, grid, image_id)[0], grid, image_id)
+    voxels = read_mask(path, grid, image_id).on(grid, image_id)
     values = [float(value) for value in np.unique(voxels) if value != 0]
     if len(values) > 1:
         raise UnknownStructure(

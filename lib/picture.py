@@ -30,6 +30,7 @@ PLAUSIBLE_EXTENT_MM = (20.0, 600.0)
 """The longer side of a radiograph; a resolution that makes it shorter or longer was not meant in earnest."""
 
 UNKNOWN_MM = (1.0, 1.0)
+"""Pixel edges that stand for unknown ones; no radiograph has such large pixels."""
 
 Pixels = NDArray[Any]
 Spacing = tuple[float, float]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import logging
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,10 +19,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+from nibabel.openers import ImageOpener
 from nibabel.orientations import aff2axcodes
 
 from lib.errors import GridMismatch, UnreadableImage
-from lib.picture import PICTURE_SUFFIXES, picture_size, read_picture
+from lib.picture import PICTURE_SUFFIXES, UNKNOWN_MM, picture_size, read_picture
+
+# It tells of each header that it mends, not in which file, and also where that changes nothing; what does is refused.
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -81,10 +86,17 @@ class Grid:
 
 @dataclass(frozen=True)
 class Volume:
-    """Voxels (I, J, K) of an image or a mask and the affine that places them in RAS millimetres."""
+    """Voxels (I, J, K) of an image or a mask and the affine that places them in RAS millimetres.
+
+    Attributes:
+        voxels: of any numeric type.
+        affine: float64 (4, 4).
+        is_measured: whether the file told the size of the voxels; else an edge is 1 for want of a better number.
+    """
 
     voxels: Array
     affine: Array
+    is_measured: bool = True
 
     @property
     def grid(self) -> Grid:
@@ -106,17 +118,22 @@ def read_volume(path: Path) -> Volume:
         not tell its pixel size, the edges are 1 mm.
 
     Raises:
-        UnreadableImage: if the file is damaged, holds no voxels, or is not one grey volume.
+        UnreadableImage: if the file is damaged, holds no voxels or only such that are no numbers, or is not one grey
+            volume.
     """
     try:
         volume = _reader_of(path)(path)
-    except UnreadableImage:
+    # Too little memory is no fault of the file.
+    except (UnreadableImage, MemoryError):
         raise
     # The readers raise whatever a damaged header makes them stumble over.
     except Exception as error:
         raise UnreadableImage(f"{path.name} cannot be read: {_reason(error, path)}. Export the image again.") from error
     if volume.voxels.size == 0:
         raise UnreadableImage(f"{path.name} holds no voxels (shape {volume.voxels.shape}).")
+    # Slice by slice: as a rule the first one has a number.
+    if not any(np.isfinite(pixels).any() for pixels in volume.voxels.T):
+        raise UnreadableImage(f"{path.name} holds no number: all its voxels are NaN or infinite. Export it again.")
     return volume
 
 
@@ -176,27 +193,36 @@ def gzipped(data: bytes, level: int = 4) -> bytes:
     return packer.compress(data) + packer.flush()
 
 
-def onto_grid(mask: Volume, grid: Grid, name: str) -> Array:
+def onto_grid(mask: Volume, grid: Grid, name: str, *, may_be_part: bool = False) -> Array:
     """Puts a mask that lies on a grid's lattice onto that grid.
 
-    The mask may have its axes in another order or direction, and may cover only a part of the grid: what it does
-    not cover becomes 0. It must share the lattice: nothing is interpolated.
+    The mask may have its axes in another order or direction. It must share the lattice: nothing is interpolated.
 
     Args:
         mask: the mask as it came.
         grid: the lattice of the image.
         name: what to call the image in the message.
+        may_be_part: the mask may cover only a part of the grid; the rest becomes 0. Only for formats that are cropped
+            by their nature: else the mask of a smaller image with the same first voxel would pass for this one's.
 
     Returns:
         The mask's voxels as (I, J, K) of ``grid``.
 
     Raises:
-        GridMismatch: if the lattices differ by more than the tolerance, or the mask leaves the grid.
+        GridMismatch: if the lattices differ by more than the tolerance, or the mask leaves the grid, or does not
+            cover it.
     """
     if mask.grid.is_same_as(grid):
         return mask.voxels
     whole = Volume(np.zeros(grid.shape, mask.voxels.dtype), grid.affine)
-    view_on(whole, mask.grid, name)[...] = mask.voxels
+    view = view_on(whole, mask.grid, name)
+    if view.size < whole.voxels.size and not may_be_part:
+        raise GridMismatch(
+            f"The mask of {name} is {mask.grid}, the image is {grid}: the mask may be that of another image, or was "
+            "cropped. Only 3D Slicer's segmentations (.seg.nrrd) and DICOM may cover a part of the image. Export the "
+            "mask with the image as reference volume."
+        )
+    view[...] = mask.voxels
     return whole.voxels
 
 
@@ -277,7 +303,8 @@ def _reader_of(path: Path) -> Callable[[Path], Volume]:
 
 def _read_picture(path: Path) -> Volume:
     pixels, spacing_mm = read_picture(path)
-    return Volume(pixels[:, :, None], _picture_grid(pixels.shape, spacing_mm).affine)
+    affine = _picture_grid(pixels.shape, spacing_mm).affine
+    return Volume(pixels[:, :, None], affine, is_measured=spacing_mm != UNKNOWN_MM)
 
 
 def _picture_grid(shape: tuple[int, ...], spacing_mm: tuple[float, float]) -> Grid:
@@ -287,9 +314,24 @@ def _picture_grid(shape: tuple[int, ...], spacing_mm: tuple[float, float]) -> Gr
 
 def _load_nifti(path: Path) -> Any:
     image: Any = nib.load(path)
+    _refuse_edges_of_zero(path, image)
     if image.get_data_dtype().fields is not None or np.issubdtype(image.get_data_dtype(), np.complexfloating):
         raise UnreadableImage(f"{path.name} holds colour or complex voxels; wanted is one grey volume.")
     return image
+
+
+def _refuse_edges_of_zero(path: Path, image: Any) -> None:
+    """Refuses voxels that are 0 mm long where nothing else places them; nibabel would take them for 1 mm."""
+    if not isinstance(image, nib.Nifti1Pair) or image.header["sform_code"] > 0:
+        return
+    with ImageOpener(str(path)) as file:
+        edges_mm = type(image.header).from_fileobj(file, check=False)["pixdim"][1:4]
+    zero = ["IJK"[axis] for axis, voxels in enumerate(image.shape[:3]) if voxels > 1 and edges_mm[axis] == 0]
+    if zero:
+        raise UnreadableImage(
+            f"{path.name} says that its voxels are 0 mm long along {', '.join(zero)} (pixdim). Export it again with "
+            "its voxel size."
+        )
 
 
 def _read_nifti(path: Path) -> Volume:

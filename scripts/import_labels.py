@@ -27,6 +27,13 @@ ROLES = {"expert": "expert", "draft": "annotator"}
 """The role of an author by the stage of the labels."""
 
 
+NEXT = {
+    "expert": "An import starts no training; only corrections do. Next: ./scripts/run, then POST /train/{}.",
+    "draft": "Models learn from them once an expert has accepted or corrected them. Next: ./scripts/run.",
+}
+"""What to do after an import, by the stage of the labels."""
+
+
 def main(argv: list[str] | None = None) -> None:
     """Imports, and lists what was imported, skipped and refused; ends with 1 if nothing could be used."""
     options = app_parser("import_labels", __doc__)
@@ -65,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     if not _told(outcomes, chosen.dry_run):
         raise SystemExit(1)
     if not chosen.dry_run:
-        print(f"They are versions by {annotator.name}. Next: ./scripts/run and POST /train/{task.name}.")
+        print(f"They are versions by {annotator.name}. {NEXT[chosen.stage].format(task.name)}")
 
 
 def _told(outcomes: list, is_trial: bool) -> bool:  # type: ignore[type-arg]

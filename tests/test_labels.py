@@ -6,6 +6,7 @@ import gzip
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from lib.errors import GridMismatch, InvalidRequest, UnknownStructure, UnreadableImage
 from lib.labels import (
@@ -18,7 +19,7 @@ from lib.labels import (
     write_segments,
 )
 from lib.task import Task, numbered
-from lib.volume import Grid, Volume, nrrd_fields, write_volume
+from lib.volume import Grid, Volume, nrrd_fields, sitk_of_volume, write_volume
 from tests.drawn import drawn
 
 TASK = Task("hippocampus", "Two halves", numbered(["anterior", "posterior"]))
@@ -187,6 +188,15 @@ def test_a_mask_file_of_another_image_is_refused(tmp_path):
         mask_on_image(tmp_path / "mask.nii", GRID, (), TASK, "ct_017")
 
 
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".seg.nrrd"])
+def test_a_label_map_that_covers_a_part_is_refused_whatever_its_name(tmp_path, suffix):
+    path = tmp_path / f"mask{suffix}"
+    write_volume(path, Volume(BOTH[:1], GRID.affine))
+
+    with pytest.raises(GridMismatch, match=r"mask of ct_017 is 1x3x1 .* image is 2x3x1 .* Only 3D Slicer's"):
+        mask_on_image(path, GRID, (), TASK, "ct_017")
+
+
 @pytest.mark.parametrize("name", ["mask.png", "mask", "mask.nii.zip"])
 def test_a_mask_of_another_kind_is_refused_with_the_accepted_ones(tmp_path, name):
     (tmp_path / name).write_bytes(b"x")
@@ -210,10 +220,10 @@ def test_an_empty_mask_file_is_refused(tmp_path, suffix):
 def test_in_the_raw_buffer_the_first_axis_runs_fastest(tmp_path, kind):
     (tmp_path / "mask.bin").write_bytes(np.array([0, 0, 1, 2, 1, 2], kind).tobytes())
 
-    mask, segments = read_mask(tmp_path / "mask.bin", GRID, "ct_017")
+    mask = read_mask(tmp_path / "mask.bin", GRID, "ct_017")
 
-    np.testing.assert_array_equal(mask.voxels, BOTH)
-    assert mask.grid.is_same_as(GRID) and segments == ()
+    np.testing.assert_array_equal(mask.volume.voxels, BOTH)
+    assert mask.volume.grid.is_same_as(GRID) and mask.named == ()
 
 
 @pytest.mark.parametrize("length", [0, 5, 7, 11, 13, 24])
@@ -266,6 +276,46 @@ def test_segments_in_layers_of_their_own_are_put_together(tmp_path, encoding):
     path = write_segmentation(tmp_path / "m.seg.nrrd", layers, [("posterior", 1, 0), ("anterior", 1, 1)], encoding)
 
     np.testing.assert_array_equal(mask_on_image(path, GRID, (), TASK, "ct_017"), BOTH)
+
+
+CROPPED = drawn("""
+    2
+    #
+""")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"Segment0_Name": "anterior", "Segment0_LabelValue": "1"},
+        {"Segmentation_MasterRepresentation": "Binary labelmap"},
+    ],
+    ids=["with segments", "without any"],
+)
+def test_a_slicer_segmentation_ends_where_its_segments_end(tmp_path, fields):
+    """It lies at the last column of the image."""
+    image = sitk_of_volume(Volume(CROPPED, np.array([[1.0, 0, 0, 0], [0, 1, 0, 2], [0, 0, 1, 0], [0, 0, 0, 1]])))
+    for key, value in fields.items():
+        image.SetMetaData(key, value)
+    sitk.WriteImage(image, str(tmp_path / "m.seg.nrrd"))
+
+    expected = drawn("""
+        . . 2
+        . . #
+    """)
+    np.testing.assert_array_equal(mask_on_image(tmp_path / "m.seg.nrrd", GRID, (), TASK, "ct_017"), expected)
+
+
+def test_segments_in_layers_end_where_they_end_too(tmp_path):
+    larger = Grid((2, 5, 1), np.eye(4))
+    layers = [in_layer(SECOND), in_layer(FIRST)]
+    path = write_segmentation(tmp_path / "m.seg.nrrd", layers, [("posterior", 1, 0), ("anterior", 1, 1)])
+
+    expected = drawn("""
+        . # # . .
+        . 2 2 . .
+    """)
+    np.testing.assert_array_equal(mask_on_image(path, larger, (), TASK, "ct_017"), expected)
 
 
 def test_where_segments_overlap_the_later_one_is_on_top(tmp_path):

@@ -108,6 +108,7 @@ def test_the_pixel_size_comes_from_the_resolution_along_each_axis(tmp_path, suff
 
     assert read_grid(path).spacing_mm == pytest.approx((0.1, 0.2, 1), rel=1e-3)
     assert read_volume(path).grid.is_same_as(read_grid(path))
+    assert read_volume(path).is_measured
 
 
 def test_pixels_per_centimetre_are_understood(tmp_path):
@@ -118,7 +119,10 @@ def test_pixels_per_centimetre_are_understood(tmp_path):
 
 @pytest.mark.parametrize("dpi", [72, 96, 10, 5000])
 def test_a_resolution_for_screens_or_of_no_radiograph_is_not_believed(tmp_path, dpi):
-    assert read_grid(save(tmp_path / "film.png", LARGE, dpi=(dpi, dpi))).spacing_mm == (1, 1, 1)
+    path = save(tmp_path / "film.png", LARGE, dpi=(dpi, dpi))
+
+    assert read_grid(path).spacing_mm == (1, 1, 1)
+    assert not read_volume(path).is_measured
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".bmp"])

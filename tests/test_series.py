@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import gdcm
 import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.pixels import set_pixel_data
 from pydicom.sequence import Sequence
-from pydicom.uid import RLELossless
+from pydicom.uid import HTJ2K, MPEG2MPML, RLELossless
 
 from lib.errors import UnreadableImage
 from lib.phantoms.dicom_series import write_dicom_series
 from lib.phantoms.scanner import oriented_grid
-from lib.series import NO_IMAGES, looks_like_dicom, ordered, read_header, read_series, series_grid
+from lib.series import NO_IMAGES, looks_like_dicom, ordered, read_header, read_headers, read_series, series_grid
 from lib.volume import volume_of_sitk
 
 SHAPE = (7, 5, 4)
@@ -199,6 +202,7 @@ def test_the_calibrated_pixel_size_comes_before_the_detectors_and_without_either
 
     assert series_grid([read_header(calibrated)]).spacing_mm == pytest.approx((0.08, 0.07, 1.0))
     assert series_grid([read_header(unknown)]).spacing_mm == (1.0, 1.0, 1.0)
+    assert read_series([calibrated]).is_measured and not read_series([unknown]).is_measured
 
 
 def test_every_radiograph_of_a_series_is_an_image_of_its_own(tmp_path):
@@ -401,8 +405,54 @@ def test_pixels_that_are_not_all_there_are_refused(tmp_path):
     paths, _, _ = write(tmp_path)
     paths[1].write_bytes(paths[1].read_bytes()[:-20])
 
-    with pytest.raises(UnreadableImage, match=r"Series [\d.]+ cannot be read"):
+    with pytest.raises(UnreadableImage, match=r"002\.dcm is cut off: its header promises 70 bytes of pixels, 50 are"):
         read_series(paths)
+
+
+def test_a_slice_whose_pixels_lack_a_part_is_refused_although_its_file_is_whole(tmp_path):
+    paths, _, _ = write(tmp_path)
+    changed(paths[1], PixelData=pydicom.dcmread(paths[1]).PixelData[:-20])
+
+    with pytest.raises(UnreadableImage, match=r"its header promises 70 bytes of pixels, 50 are there. Send it again"):
+        read_headers(paths)
+
+
+def test_a_slice_without_pixels_is_refused_and_still_belongs_to_its_series(tmp_path):
+    paths, _, _ = write(tmp_path)
+    changed(paths[3], PixelData=None)
+
+    assert read_header(paths[3]).image_id == read_header(paths[0]).image_id
+    with pytest.raises(UnreadableImage, match=r"slice_004\.dcm has no pixels \(PixelData\)"):
+        read_headers(paths)
+
+
+def test_bits_that_no_pixel_can_have_are_refused(tmp_path):
+    paths, _, _ = write(tmp_path)
+    changed(paths[2], BitsAllocated=13)
+
+    with pytest.raises(UnreadableImage, match=r"slice_003\.dcm says that it has 13 bits a pixel \(BitsAllocated\)"):
+        read_headers(paths)
+
+
+@pytest.mark.parametrize("syntax", [HTJ2K, MPEG2MPML], ids=["HTJ2K", "MPEG2"])
+def test_a_transfer_syntax_that_nothing_here_decodes_is_refused_by_name(tmp_path, syntax):
+    paths, _, _ = write(tmp_path)
+    one = pydicom.dcmread(paths[0])
+    one.PixelData = encapsulate([bytes(8)])
+    one.file_meta.TransferSyntaxUID = syntax
+    one.save_as(paths[0])
+
+    with pytest.raises(UnreadableImage, match=rf"{re.escape(syntax.name)} \(transfer syntax {syntax}\)"):
+        read_headers(paths)
+
+
+def test_others_odd_values_are_read_without_a_word(tmp_path):
+    """A StudyID has at most 16 letters; under pytest a warning is an error."""
+    paths, _, _ = write(tmp_path, shape=(7, 5, 1))
+    changed(paths[0], StudyID="123456789012345678", AccessionNumber="123456789012345678")
+
+    assert read_series(paths).voxels.shape == (7, 5, 1)
+    assert pydicom.dcmread(paths[0]).StudyID == "123456789012345678"
 
 
 # --- what is no image ------------------------------------------------------------------------------------------------

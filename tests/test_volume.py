@@ -232,6 +232,49 @@ def test_a_colour_nrrd_file_is_refused(tmp_path):
     assert_refused(tmp_path / "colour.nrrd", r"colour\.nrrd has 3 values per voxel")
 
 
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+def test_an_image_without_a_single_number_is_refused(tmp_path, suffix):
+    write_volume(tmp_path / f"void{suffix}", Volume(np.full((4, 3, 2), np.nan, np.float32), np.eye(4)))
+
+    with pytest.raises(UnreadableImage, match=r"void\S+ holds no number: all its voxels are NaN or infinite"):
+        read_volume(tmp_path / f"void{suffix}")
+
+
+def test_an_image_with_one_number_is_read(tmp_path):
+    voxels = np.full((4, 3, 2), np.nan, np.float32)
+    voxels[3, 2, 1] = 5
+    write_volume(tmp_path / "dot.nii", Volume(voxels, np.eye(4)))
+
+    assert np.nansum(read_volume(tmp_path / "dot.nii").voxels) == 5
+
+
+def with_edges_mm(path, edges_mm, *, is_placed, shape=(4, 3, 2)):
+    """A NIfTI file with these edges in its header, placed by an affine of its own or by nothing else."""
+    image = nib.Nifti1Image(counted(shape).voxels, np.eye(4))
+    image.set_sform(np.eye(4), code=int(is_placed))
+    image.set_qform(None, code=0)
+    content = bytearray(image.to_bytes())
+    content[80:92] = struct.pack("<3f", *edges_mm)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["flat.nii", "flat.nii.gz"])
+def test_voxels_that_are_zero_mm_long_are_refused(tmp_path, name):
+    path = with_edges_mm(tmp_path / name, (1.0, 0.0, 0.0), is_placed=False)
+
+    assert_refused(path, rf"{name} says that its voxels are 0 mm long along J, K \(pixdim\)")
+
+
+def test_an_edge_of_zero_that_places_nothing_is_read_without_a_word(tmp_path, caplog):
+    placed = with_edges_mm(tmp_path / "placed.nii", (0.0, 0.0, 0.0), is_placed=True)
+    slice_ = with_edges_mm(tmp_path / "slice.nii", (2.0, 2.0, 0.0), is_placed=False, shape=(4, 3, 1))
+
+    assert read_volume(placed).grid.spacing_mm == (1.0, 1.0, 1.0)
+    assert read_grid(slice_).spacing_mm == (2.0, 2.0, 1.0)
+    assert caplog.text == ""
+
+
 def test_an_affine_of_zeros_is_refused(tmp_path):
     image = nib.Nifti1Image(counted().voxels, np.eye(4))
     image.header.set_sform(np.zeros((4, 4)), 1)
@@ -302,7 +345,7 @@ def test_the_forty_eight_ways_are_all_there():
     assert {oriented(letters).grid.orientation for letters in ORIENTATIONS} == set(ORIENTATIONS)
 
 
-def test_a_cropped_mask_is_placed_and_the_rest_is_background():
+def test_a_part_is_placed_and_the_rest_is_background():
     grid = Grid((4, 5, 1), np.diag([2.0, 3.0, 4.0, 1.0]))
     corner = grid.affine.copy()
     corner[:3, 3] = [1 * 2.0, 2 * 3.0, 0.0]
@@ -311,7 +354,7 @@ def test_a_cropped_mask_is_placed_and_the_rest_is_background():
         . #
     """)
 
-    placed = onto_grid(Volume(mask, corner), grid, "ct_017")
+    placed = onto_grid(Volume(mask, corner), grid, "ct_017", may_be_part=True)
 
     expected = drawn("""
         . . . . .
@@ -322,7 +365,7 @@ def test_a_cropped_mask_is_placed_and_the_rest_is_background():
     np.testing.assert_array_equal(placed, expected)
 
 
-def test_a_cropped_and_flipped_mask_is_placed():
+def test_a_flipped_part_is_placed():
     grid = Grid((4, 5, 1), np.eye(4))
     flipped = np.diag([-1.0, 1.0, 1.0, 1.0])
     flipped[:3, 3] = [2.0, 2.0, 0.0]
@@ -331,7 +374,7 @@ def test_a_cropped_and_flipped_mask_is_placed():
         # 2
     """)
 
-    placed = onto_grid(Volume(mask, flipped), grid, "ct_017")
+    placed = onto_grid(Volume(mask, flipped), grid, "ct_017", may_be_part=True)
 
     expected = drawn("""
         . . . . .
@@ -361,6 +404,15 @@ def test_a_mask_off_the_lattice_is_refused_with_both_grids(affine):
     mask = Volume(np.ones(IMAGE.shape, np.uint8), affine)
 
     with pytest.raises(GridMismatch, match=r"mask of ct_017 is 5x4x2 voxels at 0\.5\S* mm.* image is 5x4x2 voxels at"):
+        onto_grid(mask, IMAGE, "ct_017")
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 2), (3, 4, 2), (5, 4, 1), (1, 1, 1)])
+def test_a_mask_of_a_smaller_image_is_refused_although_it_begins_at_the_same_voxel(shape):
+    mask = Volume(np.zeros(shape, np.uint8), IMAGE.affine)
+    size = "x".join(map(str, shape))
+
+    with pytest.raises(GridMismatch, match=rf"is {size} voxels .* is 5x4x2 voxels .* another image, or was cropped"):
         onto_grid(mask, IMAGE, "ct_017")
 
 

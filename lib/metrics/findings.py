@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +23,8 @@ class Lesion:
 
     Attributes:
         structure: its name.
-        area_mm2: of its pixels.
-        longest_diameter_mm: the longest straight line between two points of its outline.
+        area_mm2: of its pixels; in pixels, where the image does not tell their size.
+        longest_diameter_mm: the longest straight line between two points of its outline; in pixels likewise.
         contour: its outer outline as [i, j] in pixels of the image, first and last point equal.
     """
 
@@ -54,23 +54,27 @@ class Findings:
     """What a mask shows.
 
     Attributes:
-        summary: one sentence.
+        summary: one sentence; what a program did not find is told as that, not as absent.
         flag: ``None`` if the task flags no cases.
         lesions: largest first; only of images of one slice.
+        lengths_in: ``mm``, or ``pixels`` where the image does not tell their size.
     """
 
     summary: str
     flag: Flag | None
     lesions: list[Lesion]
+    lengths_in: str
 
 
-def findings(mask: Array, grid: Grid, task: Task) -> Findings:
+def findings(mask: Array, grid: Grid, task: Task, maker: str, *, is_measured: bool = True) -> Findings:
     """What a mask shows.
 
     Args:
         mask: uint8 (I, J, K) of the task's label values.
         grid: of the mask.
         task: names the structures; a flat one is measured in mm2, others in ml.
+        maker: what made the mask: ``rule``, ``model`` or ``refiner``.
+        is_measured: the image tells the size of its pixels; else an edge is 1.
     """
     voxels = np.bincount(mask.ravel(), minlength=256)
     volume_ml = {s.name: int(voxels[s.value]) * grid.voxel_mm3 / 1000 for s in task.structures}
@@ -78,28 +82,35 @@ def findings(mask: Array, grid: Grid, task: Task) -> Findings:
     if task.flag_ml is not None:
         found_ml = round(sum(volume_ml.values()), 2)
         flag = Flag(found_ml >= task.flag_ml, found_ml, task.flag_ml)
+    lengths_in = "mm" if is_measured else "pixels"
     if not task.is_flat:
-        return Findings(_volumes_told(volume_ml), flag, [])
+        return Findings(_volumes_told(volume_ml, maker), flag, [], lengths_in)
     lesions = sorted(_lesions(mask[:, :, 0], grid.spacing_mm, task), key=lambda lesion: -lesion.area_mm2)
-    return Findings(_lesions_told(lesions, task), flag, lesions)
+    told = _lesions_told(lesions, task, is_measured) if lesions else _nothing_told(task.values, maker)
+    return Findings(told, flag, lesions, lengths_in)
 
 
-def _volumes_told(volume_ml: dict[str, float]) -> str:
+def _nothing_told(names: Iterable[str], maker: str) -> str:
+    return f"The {maker} found nothing; it looked for {', '.join(names)}."
+
+
+def _volumes_told(volume_ml: dict[str, float], maker: str) -> str:
     absent = [name for name, volume in volume_ml.items() if not volume]
     present = {name: volume for name, volume in volume_ml.items() if volume}
     if not present:
-        return f"No finding: no {', '.join(absent)}."
+        return _nothing_told(absent, maker)
     told = ", ".join(f"{name} {volume:.1f} ml" for name, volume in present.items())
-    return f"{told}; no {', '.join(absent)}." if absent else f"{told}."
+    return f"{told}; the {maker} found no {', '.join(absent)}." if absent else f"{told}."
 
 
-def _lesions_told(lesions: list[Lesion], task: Task) -> str:
-    if not lesions:
-        return f"No finding: no {', '.join(structure.name for structure in task.structures)}."
+def _lesions_told(lesions: list[Lesion], task: Task, is_measured: bool) -> str:
     counts = [(s.name, sum(lesion.structure == s.name for lesion in lesions)) for s in task.structures]
     told = ", ".join(f"{count} x {name}" for name, count in counts if count)
     largest = lesions[0]
-    return f"{told}; the largest {largest.longest_diameter_mm:.0f} mm across, {largest.area_mm2:.0f} mm2."
+    across, area = f"{largest.longest_diameter_mm:.0f}", f"{largest.area_mm2:.0f}"
+    if is_measured:
+        return f"{told}; the largest {across} mm across, {area} mm2."
+    return f"{told}; the largest {across} pixels across, an area of {area} pixels, whose size the image does not tell."
 
 
 def _lesions(mask: Array, spacing_mm: tuple[float, float, float], task: Task) -> Iterator[Lesion]:

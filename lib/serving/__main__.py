@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import IO, TYPE_CHECKING, Any
 
 from lib import errors
+from lib.options import parser
 from lib.serving.hosts import is_loopback
 from lib.serving.log import log_file, write_log
-from lib.serving.settings import default_data, read_settings, studies_place
+from lib.serving.settings import StudiesServer, default_data, read_settings, studies_place
 from lib.serving.viewer import fetched
 from lib.store import layout
 
@@ -27,22 +28,6 @@ LAST_PORT = 65535
 
 HOME = Path(__file__).resolve().parents[2]
 """The project's folder."""
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options of ``scripts/run``."""
-    options = argparse.ArgumentParser(prog="./scripts/run", description="Starts the annotation server.")
-    options.add_argument("--app", default="apps/segmentation", help="folder of the app [%(default)s]")
-    options.add_argument(
-        "--studies", help="folder of images, or root of a DICOMweb server; only read [sample-data/APP]"
-    )
-    options.add_argument("--data", type=Path, help="folder for everything that is written")
-    options.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    options.add_argument("--port", type=int, default=8000, help="port to listen on")
-    options.add_argument("--conf", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="a setting")
-    # Read by the shell script, before this module can run.
-    options.add_argument("--no-viewer", action="store_true", help="do not fetch the viewer OHIF 3.12 (49 MB, by npm)")
-    return options
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -59,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             found = ", ".join(sorted(path.parent.name for path in (HOME / "apps").glob("*/main.py")))
             raise errors.SetupError(f"--app {options.app} holds no main.py. There are apps/ with {found}.")
         settings = read_settings(conf, app_dir.name)
-        studies_place(studies, settings)
+        _refuse_data_among(studies_place(studies, settings), data)
         lock = _lock(data)
         listener = _bound(options.host, options.port)
         write_log(settings, is_server=True)
@@ -76,8 +61,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"The server cannot start: {error}")
     _print_addresses(options.host, listener.getsockname()[1], data)
     config = uvicorn.Config(create_server(app), log_config=None, access_log=False, timeout_graceful_shutdown=3)
+    server = uvicorn.Server(config)
+    server.handle_exit = _telling(server.handle_exit)  # type: ignore[assignment, method-assign]
     with lock, contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
+
+
+def _telling(stop: Callable[[int, FrameType | None], None]) -> Callable[[int, FrameType | None], None]:
+    """What handles Ctrl-C, and says so first: requests and processes that compute take seconds to end."""
+
+    def handle(signal: int, frame: FrameType | None) -> None:
+        # Not by print, which may be at work just now.
+        with contextlib.suppress(OSError):
+            os.write(1, "Stopping …\n".encode())
+        stop(signal, frame)
+
+    return handle
 
 
 def _app_folder(app: str) -> Path:
@@ -109,10 +108,23 @@ def _bound(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _refuse_data_among(studies: Path | StudiesServer, data: Path) -> None:
+    """Refuses to write into the folder of studies, which is only read; what lies there would pass for images."""
+    if isinstance(studies, Path) and data.resolve().is_relative_to(studies.resolve()):
+        raise errors.SetupError(
+            f"--data {data} lies in the folder of studies {studies}, which is only read. Name a folder elsewhere."
+        )
+
+
 def _lock(data: Path) -> IO[Any]:
     """Keeps a second server away from the same data folder; the system lets go of the lock when this one ends."""
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = (data / layout.LOCK).open("a+")
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (data / layout.LOCK).open("a+")
+    except OSError as error:
+        raise errors.SetupError(
+            f"--data {data} is no folder that can be written to ({error.strerror or error}). Name another one."
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -145,6 +157,8 @@ def _first_look(app: LabelingLoop) -> None:
         print(f"  {status['no_image']} others are no images for this task; --conf ignore PATTERN leaves files out.")
     if status["quarantined"]:
         print("  Quarantined images cannot be read; GET /datastore/?output=all says why, one by one.")
+    if status["split_warning"]:
+        print(f"  {status['split_warning']}")
 
 
 def reachable_name(host: str) -> str:

@@ -19,7 +19,7 @@ from lib.serving.library import Library
 from lib.serving.requests import Submission
 from lib.serving.saving import save_mask
 from lib.serving.settings import Settings
-from lib.split import Split
+from lib.split import Split, split_warning
 from lib.stages import Role, Standing
 from lib.store import layout
 from lib.store.annotations import TAG_FINAL, TAG_ORIGINAL, Annotation, tags_of
@@ -43,6 +43,8 @@ class RecordDatastore(Datastore):
         self.library = library
         self.intake = intake
         self.settings = settings
+        # By the number of images: counting patients reads all of them, and clients ask for the state all the time.
+        self._split_warning = (0, "")
 
     def store(self, submission: Submission, received: Path, annotator: Annotator) -> Annotation:
         """Checks a mask file and appends it to the history of its image.
@@ -220,6 +222,8 @@ class RecordDatastore(Datastore):
                 standings[place.standing] += images
                 splits[place.split] += images if place.standing is Standing.LABELLED else 0
         tags = {TAG_FINAL: standings[Standing.LABELLED], TAG_ORIGINAL: standings[Standing.DRAFTED]}
+        if self._split_warning[0] != standings.total():
+            self._split_warning = (standings.total(), split_warning(standings.total(), *self.record.images.patients()))
         return {
             "total": standings.total(),
             "completed": standings[Standing.LABELLED],
@@ -228,6 +232,7 @@ class RecordDatastore(Datastore):
             "quarantined": sum(n for place, n in counts.items() if place.state is ImageState.QUARANTINED),
             "no_image": sum(n for place, n in counts.items() if place.state is ImageState.NO_IMAGE),
             "labelled_by_split": {split: splits[split] for split in Split},
+            "split_warning": self._split_warning[1],
         }
 
     def json(self) -> dict[str, Any]:

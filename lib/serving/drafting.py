@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lib.errors import NoImage, NoModelYet, UnreadableImage
+from lib.errors import NoModelYet
 from lib.serving.inference import Drafted, Order
 from lib.serving.library import Library
 from lib.serving.turns import NOBODY
 from lib.stages import PROGRAMS, Role, Stage, in_force
 from lib.store.annotations import Annotation, NewAnnotation
-from lib.store.images import Image, ImageKind, ImageState
+from lib.store.images import Image, ImageKind
 from lib.store.jobs import JobKind
 from lib.store.models import Model
 from lib.store.record import Record
@@ -139,13 +139,8 @@ class Drafting:
         return known if is_kept else None
 
     def _computed(self, image: Image, source: Source, asker: str | None) -> Drafted:
-        try:
-            with self.library.using(image) as paths:
-                return self.compute(self._order(image.id, image.kind, paths, source, asker))
-        except UnreadableImage as error:
-            state = ImageState.NO_IMAGE if isinstance(error, NoImage) else ImageState.QUARANTINED
-            self.record.images.set_state(image.id, state, str(error))
-            raise
+        with self.library.reading(image) as paths:
+            return self.compute(self._order(image.id, image.kind, paths, source, asker))
 
     def _store(self, image: Image, source: Source, drafted: Drafted) -> Annotation:
         task = self.record.task

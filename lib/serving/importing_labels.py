@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from lib.dicom.drawn import DRAWN, read_drawn, rename
+from lib.dicom.drawn import DRAWN, names_in, read_drawn, rename
 from lib.errors import (
     InvalidRequest,
     NotFound,
@@ -20,6 +22,7 @@ from lib.errors import (
     StageConflict,
     UnacceptableFile,
     UnknownImage,
+    UnknownStructure,
     UnreadableImage,
 )
 from lib.labels import MASK_SUFFIXES
@@ -33,6 +36,7 @@ from lib.stages import in_force
 from lib.store.files import digest_of
 from lib.store.images import Image, ImageKind, ImageState
 from lib.store.record import Record
+from lib.task import Task, name_key
 from lib.volume import Array, Grid, Volume, nifti_bytes
 
 OF_ONE_IMAGE = (UnacceptableFile, InvalidRequest, StageConflict, NotFound, OSError)
@@ -250,13 +254,27 @@ def _placed(studies: Studies, image: Image, grid: Grid, labels: Labels, source: 
     for path in labels.objects:
         dataset: Any = pydicom.dcmread(source.path / path)
         rename(dataset, names)
-        mask, looked_at = read_drawn(dataset, series, task, source.leave_out)
+        try:
+            mask, looked_at = read_drawn(dataset, series, task, source.leave_out)
+        except UnknownStructure as error:
+            raise UnknownStructure(f"{error} {_remedy(names_in(dataset), task, source.leave_out)}") from error
         masks.append(on_grid(mask, series.grid, grid, image.id))
         seen.update(looked_at)
     if not seen:
         raise UnacceptableFile("Nothing in it is a structure of the task but what is left out.")
     mask, overlaps = _together(masks)
     return Placed(mask, tuple(one.name for one in task.structures if one.name in seen), overlaps)
+
+
+def _remedy(names: Iterable[str], task: Task, leave_out: Collection[str]) -> str:
+    """The options that would let segments or regions be taken, with the structure whose name is most alike."""
+    known = {name_key(name) for name in (*task.values, *leave_out)}
+    strange = next((name for name in names if name and name_key(name) not in known), "NAME")
+    (alike,) = get_close_matches(strange, task.values, 1, cutoff=0)
+    return (
+        f"Here that is --label-map {shlex.quote(f'{strange}={alike}')} if it is one of these, or --leave-out "
+        f"{shlex.quote(strange)}."
+    )
 
 
 def _together(masks: Iterable[Array]) -> tuple[Array, tuple[str, ...]]:

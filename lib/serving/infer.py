@@ -18,6 +18,7 @@ from lib.serving.refining import Refining
 from lib.serving.requests import InferRequest
 from lib.serving.sessions import kind_of
 from lib.store.annotations import Annotation
+from lib.store.images import ImageKind
 from lib.store.models import Model, Models
 from lib.store.record import Record
 from lib.volume import read_volume, write_volume
@@ -203,10 +204,13 @@ class RefineTask(MaskTask):
     def _of_files(self, asked: InferRequest) -> Made:
         """A mask that came with the request, or the draft of an image that did."""
         if asked.files:
-            name, kind, paths = asked.files[0].name, kind_of(asked.files), list(asked.files)
-        else:
-            image = self._refining.library.readable(asked.image_id)
-            name, kind, paths = image.id, image.kind, self._refining.library.files(image)
+            return self._of_paths(asked, asked.files[0].name, kind_of(asked.files), list(asked.files))
+        library = self._refining.library
+        image = library.readable(asked.image_id)
+        with library.reading(image) as paths:
+            return self._of_paths(asked, image.id, image.kind, paths)
+
+    def _of_paths(self, asked: InferRequest, name: str, kind: ImageKind, paths: list[Path]) -> Made:
         looked_at = asked.looked_at
         own = self._temporary_file(".nii.gz")
         try:

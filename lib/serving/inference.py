@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lib.errors import ComputationInterrupted, LabelRefineryError
+from lib.errors import ComputationInterrupted, LabelRefineryError, UnreadableImage, UnreadableMask
 from lib.labels import NamedValue, mask_on_image, voxels_per_structure
 from lib.serving.folder import read_image
 from lib.serving.log import write_log
@@ -139,6 +139,13 @@ class _Found:
     stages: tuple[Array, ...] = ()
 
 
+def _maker(order: Order) -> str:
+    """Who speaks of what was found."""
+    if order.weights is None:
+        return "rule"
+    return "model" if order.rough is None else "refiner"
+
+
 class Draftsman:
     """Drafts and refines in this process; keeps the last networks in memory. Not for several threads at once."""
 
@@ -150,7 +157,8 @@ class Draftsman:
 
         Raises:
             UnreadableImage: if the image's voxels cannot be read, or are not what the task works on.
-            GridMismatch, UnknownStructure: if a mask to be refined does not belong to the image or the task.
+            GridMismatch, UnknownStructure, UnreadableMask: if a mask to be refined does not belong to the image or the
+                task, or cannot be read.
         """
         from lib.metrics.findings import findings
 
@@ -164,7 +172,8 @@ class Draftsman:
         content = nifti_bytes(Volume(found.mask, volume.affine))
         # What was not looked for is not absent.
         covered = tuple(s for s in order.task.structures if s.name in found.structures)
-        shown = findings(found.mask, volume.grid, replace(order.task, structures=covered))
+        looked_for = replace(order.task, structures=covered)
+        shown = findings(found.mask, volume.grid, looked_for, _maker(order), is_measured=volume.is_measured)
         end = time.perf_counter()
         seconds = {"read": read - begin, **found.seconds, "write": end - packing, "total": end - begin}
         return Drafted(
@@ -192,7 +201,10 @@ class Draftsman:
 
     def _refined(self, order: Order, rough: RoughMask, weights: Path, volume: Volume) -> _Found:
         begin = time.perf_counter()
-        draft = mask_on_image(rough.path, volume.grid, rough.label_info, order.task, order.name)
+        try:
+            draft = mask_on_image(rough.path, volume.grid, rough.label_info, order.task, order.name)
+        except UnreadableImage as error:
+            raise UnreadableMask(str(error)) from error
         covered = {name: value for name, value in order.task.values.items() if name in rough.looked_at}
         refiner = self._refiner(weights)
         refining = time.perf_counter()

@@ -74,7 +74,8 @@ class Refining:
         if known is not None and not wants_stages:
             return StoredRefinement(known, None)
         mask = RoughMask(self.record.masks.path(rough.mask or ""), rough.looked_at, wants_stages=wants_stages)
-        drafted = self.compute(self._order(image.id, image.kind, self.library.files(image), refiner, mask, asker))
+        with self.library.reading(image) as paths:
+            drafted = self.compute(self._order(image.id, image.kind, paths, refiner, mask, asker))
         return StoredRefinement(known or self._store(image, rough, refiner, drafted), drafted)
 
     def of_mask(

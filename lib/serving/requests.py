@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from lib.errors import InvalidRequest
 from lib.labels import NamedValue, read_label_info
@@ -163,6 +164,9 @@ class Submission:
         info: everything the client said.
     """
 
+    KNOWN: ClassVar[tuple[str, ...]] = ("client_id", "label_info", "parent", "seconds", "structures")
+    """Keys of ``params`` that mean something; others are kept as notes."""
+
     image_id: str
     tag: str
     label_info: tuple[NamedValue, ...]
@@ -177,8 +181,9 @@ class Submission:
         """Reads ``label_info``, ``structures``, ``parent``, ``seconds`` and ``client_id``.
 
         Raises:
-            InvalidRequest: if one of them has another form, or an unknown structure is named.
+            InvalidRequest: if one of them has another form, is misspelt, or an unknown structure is named.
         """
+        _refuse_misspelt(params, cls.KNOWN)
         if not image_id:
             raise InvalidRequest("Name the image that the mask belongs to: ?image=ID.")
         if len(tag) > LONGEST_TAG or not tag.isprintable():
@@ -194,6 +199,19 @@ class Submission:
             client_id=params.get("client_id"),
             info=dict(params),
         )
+
+    @property
+    def notes(self) -> list[str]:
+        """Keys of what the client said that nothing reads."""
+        return [key for key in self.info if key not in self.KNOWN]
+
+
+def _refuse_misspelt(params: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuses keys that nearly are known ones: who writes ``clientid`` would become the system user unnoticed."""
+    for key in params:
+        meant = get_close_matches(key.lower(), known, 1, cutoff=0.8)
+        if meant and key not in known:
+            raise InvalidRequest(f"params holds {key[:50]!r}, which nothing reads; {meant[0]!r} may be meant.")
 
 
 def _looked_at(names: Any, task: Task) -> tuple[str, ...]:

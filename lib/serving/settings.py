@@ -133,6 +133,8 @@ def read_settings(conf: Mapping[str, str], app: str) -> Settings:
     values: dict[str, Any] = {key: READERS[key](key, value) for key, value in conf.items()}
     values.setdefault("data", default_data(app))
     settings = Settings(**values)
+    # For any task, to refuse at once what none can have: an app loads for seconds before its task is known.
+    _as_asked(Task("any", ""), settings)
     if (settings.auth == "oidc") != bool(settings.oidc_issuer):
         raise InvalidSetting("--conf auth oidc and --conf oidc_issuer ADDRESS go together; one of them is missing.")
     return settings
@@ -260,17 +262,9 @@ def configured(task: Task, settings: Settings, studies: Path | None) -> Task:
     declared = studies / TASK_FILE if studies else None
     if declared is not None and declared.is_file():
         task = _from_file(task, declared)
-    if settings.labels:
-        task = replace(task, structures=_structures(settings.labels))
     if settings.modality:
         task = _with_modality(task, settings.modality)
-    if settings.window:
-        task = replace(task, window_hu=_bounds("--conf window", settings.window))
-    if settings.spacing:
-        task = replace(task, spacing_mm=_spacing("--conf spacing", settings.spacing))
-    task = _with_encoder(task, settings)
-    if settings.loss:
-        task = replace(task, loss=settings.loss)
+    task = _with_encoder(_as_asked(task, settings), settings)
     if not task.structures:
         raise InvalidSetting(
             f"No structures to label: name them by --conf labels liver,spleen or in a {TASK_FILE} beside the studies."
@@ -278,6 +272,17 @@ def configured(task: Task, settings: Settings, studies: Path | None) -> Task:
     if not task.draft_rule and any(structure.range for structure in task.structures):
         task = replace(task, draft_rule="threshold")
     return task
+
+
+def _as_asked(task: Task, settings: Settings) -> Task:
+    """The task with what ``--conf`` says of any task alike."""
+    if settings.labels:
+        task = replace(task, structures=_structures(settings.labels))
+    if settings.window:
+        task = replace(task, window_hu=_bounds("--conf window", settings.window))
+    if settings.spacing:
+        task = replace(task, spacing_mm=_spacing("--conf spacing", settings.spacing))
+    return replace(task, loss=settings.loss) if settings.loss else task
 
 
 def _with_encoder(task: Task, settings: Settings) -> Task:

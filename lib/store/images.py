@@ -215,6 +215,15 @@ class Images:
             rows = connection.execute(query.offset(offset).limit(limit)).all()
         return [(row.id, Standing(row.standing)) for row in rows]
 
+    def patients(self) -> tuple[int, int]:
+        """How many patients the readable images are of, and how many of them are of the one who has most."""
+        image = schema.image.c
+        each = select(func.count().label("images")).where(self._is_mine, image.state == ImageState.OK)
+        counted = each.group_by(image.patient).subquery().c.images
+        with self.database.reading() as connection:
+            patients, most = connection.execute(select(func.count(counted), func.max(counted))).one()
+        return patients, most or 0
+
     def files(self, image_id: str) -> list[tuple[str, str]]:
         """Root and path below it of each file of an image, sorted."""
         file = schema.file.c

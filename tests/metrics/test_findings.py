@@ -12,11 +12,11 @@ BLEEDS = Task("hemorrhage", "Bleeds", numbered(["EDH", "IPH", "IVH"]), flag_ml=1
 MASSES = Task("mass", "Masses", numbered(["mass"]), is_flat=True)
 
 
-def shown(mask, spacing_mm, task):
-    return findings(mask, Grid(mask.shape, np.diag([*spacing_mm, 1.0])), task)
+def shown(mask, spacing_mm, task, maker="model", **more):
+    return findings(mask, Grid(mask.shape, np.diag([*spacing_mm, 1.0])), task, maker, **more)
 
 
-def test_volumes_are_told_in_ml_and_what_is_absent_is_named():
+def test_volumes_are_told_in_ml_and_what_was_not_found_is_named():
     mask = np.zeros((10, 10, 10), np.uint8)
     mask[:5, :, :] = 2
     mask[9, 9, 9] = 3
@@ -24,13 +24,14 @@ def test_volumes_are_told_in_ml_and_what_is_absent_is_named():
     found = shown(mask, (1.0, 1.0, 5.0), BLEEDS)
 
     # 500 voxels of 5 mm³, and one.
-    assert found.summary == "IPH 2.5 ml, IVH 0.0 ml; no EDH."
+    assert found.summary == "IPH 2.5 ml, IVH 0.0 ml; the model found no EDH."
 
 
-def test_an_empty_mask_says_what_was_looked_for():
-    found = shown(np.zeros((4, 4, 4), np.uint8), (1.0, 1.0, 1.0), BLEEDS)
+@pytest.mark.parametrize("maker", ["rule", "model", "refiner"])
+def test_an_empty_mask_says_who_found_nothing_and_what_was_looked_for_not_that_nothing_is_there(maker):
+    found = shown(np.zeros((4, 4, 4), np.uint8), (1.0, 1.0, 1.0), BLEEDS, maker)
 
-    assert found.summary == "No finding: no EDH, IPH, IVH."
+    assert found.summary == f"The {maker} found nothing; it looked for EDH, IPH, IVH."
     assert found.flag is not None and not found.flag.positive
 
 
@@ -62,6 +63,34 @@ def test_masses_are_measured_one_by_one_largest_first():
     large, small = found.lesions
     assert (large.area_mm2, small.area_mm2) == (4.0, 1.0)
     assert found.summary.startswith("2 x mass; the largest ")
+
+
+def test_an_image_without_masses_says_who_found_none():
+    found = shown(np.zeros((4, 4, 1), np.uint8), (1.0, 1.0, 1.0), MASSES, "rule")
+
+    assert found.summary == "The rule found nothing; it looked for mass."
+
+
+def test_what_is_measured_is_told_in_millimetres():
+    """A square of 4 by 4 pixels whose outline cuts half a pixel off its corners."""
+    mask = np.zeros((8, 8, 1), np.uint8)
+    mask[2:6, 2:6] = 1
+
+    found = shown(mask, (10.0, 10.0, 1.0), MASSES)
+
+    assert found.summary == "1 x mass; the largest 50 mm across, 1600 mm2."
+    assert found.lengths_in == "mm"
+
+
+def test_without_a_pixel_size_pixels_are_told_and_no_millimetres():
+    mask = np.zeros((80, 80, 1), np.uint8)
+    mask[20:60, 20:60] = 1
+
+    found = shown(mask, (1.0, 1.0, 1.0), MASSES, is_measured=False)
+
+    assert "an area of 1600 pixels, whose size the image does not tell" in found.summary
+    assert "pixels across" in found.summary and "mm" not in found.summary
+    assert found.lengths_in == "pixels"
 
 
 def test_the_longest_diameter_counts_spacing():

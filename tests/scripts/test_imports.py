@@ -52,6 +52,7 @@ def test_masks_are_imported_before_the_first_start_and_only_once(tmp_path, optio
     assert first[:5] == [
         "2 imported", "case_00, case_01", "0 skipped", "1 refused", "case_02.nii.gz: no image is called 'case_02'",
     ]  # fmt: skip
+    assert "An import starts no training; only corrections do. Next: ./scripts/run, then POST /train/" in first[-1]
     assert told(capsys)[:2] == ["0 imported", "2 skipped"]
     record = open_existing(tmp_path / "data")
     assert [len(record.annotations.history(image)) for image in ("case_00", "case_01")] == [1, 1]

@@ -7,12 +7,13 @@ import json
 import tarfile
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from lib.volume import Volume, nifti_bytes
+from lib.volume import Volume, nifti_bytes, write_volume
 from tests.serving.conftest import Here
 from tests.serving.places import image_bytes, listing, mask_bytes, put_label
 
@@ -54,6 +55,45 @@ def upload(here: Here, image_id: str, content: bytes = image_bytes(0), name: str
 
 def mask_file(voxels: Any, affine: Any = None) -> bytes:
     return nifti_bytes(Volume(np.asarray(voxels), np.eye(4) if affine is None else affine))
+
+
+# Another patient's mask.
+
+
+@pytest.mark.parametrize("shape", [(24, 20, 13), (10, 10, 10)], ids=["another patient", "no finding"])
+@pytest.mark.parametrize("name", ["label.nii.gz", "label.nrrd", "label.seg.nrrd"])
+def test_a_mask_of_a_smaller_image_is_never_an_experts_label(
+    here: Here, tmp_path: Path, name: str, shape: tuple[int, int, int]
+) -> None:
+    write_volume(tmp_path / name, Volume(np.zeros(shape, np.uint8), np.eye(4)))
+
+    size = "x".join(map(str, shape))
+    refused(
+        put(here, (tmp_path / name).read_bytes(), name=name), 422, f"is {size} voxels", "is 24x20x16 voxels",
+        "that of another image", "Export the mask with the image as reference volume",
+    )  # fmt: skip
+
+    assert here.client.get("/datastore/label/history?image=case_00").json() == []
+
+
+# Keys of ``params``.
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("clientid", "client_id"), ("clientId", "client_id"), ("label_infos", "label_info"),
+                       ("structure", "structures"), ("Seconds", "seconds")],
+)  # fmt: skip
+def test_a_misspelt_key_is_refused_with_the_one_that_is_meant(here: Here, key: str, meant: str) -> None:
+    refused(put(here, mask_bytes(0), params=json.dumps({key: "kim"})), 422, repr(key), f"{meant!r} may be meant")
+
+    assert here.client.get("/datastore/label/history?image=case_00").json() == []
+
+
+def test_a_key_that_nothing_reads_is_kept_and_named_in_the_reply(here: Here) -> None:
+    reply = put(here, mask_bytes(0), params='{"client_id": "kim", "ward": "7b", "user": "lee"}').json()
+
+    assert (reply["author"], reply["notes"]) == ("kim", ["ward", "user"])
+    assert here.client.get("/datastore/label/info?label=case_00").json()["ward"] == "7b"
 
 
 # The folder of studies.

@@ -309,6 +309,18 @@ def test_each_bad_object_is_refused_with_its_reason_and_stops_nothing(here, fold
     assert outcomes == {}
 
 
+def test_unknown_names_are_refused_with_the_options_that_would_take_them(here, folder):
+    uid = put_series(here)
+    task = Task("other", "Blocks with names of another hospital", numbered(("GTV Posterior", "BODY")))
+    placed(folder, "plan.dcm", contours(source_of(here, uid), task))
+
+    ((_, fate, note),) = imported_here(here, folder)
+
+    assert fate is Fate.REFUSED
+    assert "has the regions 'GTV Posterior', 'BODY'" in note
+    assert "--label-map 'GTV Posterior=Posterior'" in note and "--leave-out 'GTV Posterior'" in note
+
+
 def test_a_structure_set_of_another_stack_is_refused(here, folder):
     uid, other = put_series(here), put_series(here, "other")
     dataset = pydicom.dcmread(BytesIO(contours(source_of(here, uid))))

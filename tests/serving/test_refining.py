@@ -110,6 +110,15 @@ def test_another_refiner_refines_the_same_version_anew(ready: Here, refiner_weig
     assert (refined(ready)["annotation_version"], refined(ready)["model_version"]) == (3, 2)
 
 
+def test_a_mask_of_another_size_that_comes_with_the_request_is_refused(ready: Here) -> None:
+    label = {"label": ("rough.nii.gz", nifti_bytes(Volume(rough(0)[:, :, :9], np.eye(4))))}
+
+    reply = ready.client.post(REFINE, params={"image": "case_00"}, files=label)
+
+    assert reply.status_code == 422
+    assert "is 24x20x9 voxels" in reply.json()["detail"] and "that of another image" in reply.json()["detail"]
+
+
 def test_a_mask_that_comes_with_the_request_is_refined_and_not_stored(ready: Here) -> None:
     label = {"label": ("rough.nii.gz", rough_bytes(0))}
 
@@ -177,7 +186,7 @@ def test_a_structure_that_the_author_did_not_look_at_does_not_appear(ready: Here
 
 
 def test_the_reason_to_keep_a_draft_is_told_and_stored(ready: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lib.refinement.refine.reason_to_keep", lambda masks, structures: "Anterior: too odd")
+    monkeypatch.setattr("lib.refinement.refine.reason_to_keep", lambda *seen: "Anterior: too odd")
     put_label(ready.client, "case_00", rough_bytes(0))
 
     assert refined(ready)["kept"] == "Anterior: too odd"

@@ -165,6 +165,20 @@ def test_a_segmentation_file_names_its_segments_itself(here: Here, tmp_path: Pat
     np.testing.assert_array_equal(stored(here, "case_00"), 2 * mask)
 
 
+def test_a_segmentation_that_ends_where_its_segments_end_is_stored_on_the_images_grid(
+    here: Here, tmp_path: Path
+) -> None:
+    mask = (drawn(0)[1] == 2).astype(np.uint8)
+    ends = [int(places.max()) + 1 for places in np.nonzero(mask)]
+    cropped = mask[: ends[0], : ends[1], : ends[2]]
+    content = segmentation(tmp_path / "Segmentation.seg.nrrd", cropped, ["Posterior"])
+
+    put_label(here.client, "case_00", content, "C:/Users/kim/Segmentation.seg.nrrd", label_info=[])
+
+    assert cropped.size < mask.size
+    np.testing.assert_array_equal(stored(here, "case_00"), 2 * mask)
+
+
 def test_what_was_stored_comes_back_on_the_images_grid(here: Here) -> None:
     put_label(here.client, "case_00", mask_bytes(0))
 

@@ -440,3 +440,13 @@ def test_an_expert_is_offered_first_what_waits_for_one(record):
 
     assert offered_to(record) == ["ct_019", "ct_017", "ct_018"]
     assert offered_to(record, "ann", Role.ANNOTATOR) == ["ct_017", "ct_018"]
+
+
+def test_readable_images_are_counted_by_patient(record):
+    for image_id, patient in [("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b")]:
+        put_image(record, image_id, patient)
+    put_image(record, "b2", "b", reason="cut off")
+    put_image(record, "c1", "c", reason="cut off")
+
+    # The record begins with three images of a patient each.
+    assert Outside(record).images.patients() == (5, 3)

@@ -103,14 +103,14 @@ def put_image_info(app: App, who: Who, image: str, info: JsonText = "{}") -> Non
 def save_label(
     app: App, who: Who, label: OneFile, image: str, tag: str = TAG_FINAL, params: JsonText = "{}"
 ) -> dict[str, Any]:
-    """Stores a mask as a new version of the image's annotation."""
+    """Stores a mask as a new version of the image's annotation; `notes` names what of `params` is only kept."""
     submission = Submission.from_monailabel(image, tag or TAG_FINAL, read_params(params), app.record.task)
     path = received(app, label)
     try:
         annotation = app.datastore().store(submission, path, who(submission.client_id))
     finally:
         path.unlink(missing_ok=True)
-    return told_saved(app, annotation)
+    return {**told_saved(app, annotation), "notes": submission.notes}
 
 
 @router.get("/label")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html import escape
+from itertools import islice
 from string import Template
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -11,8 +12,11 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
+from lib.serving.dicomweb import value_of
 from lib.serving.loop import LabelingLoop
 from lib.serving.routes.common import LARGEST_OFFSET, App
+from lib.store.images import ImageState
+from lib.store.listings import Listing
 
 router = APIRouter()
 
@@ -27,6 +31,7 @@ border-bottom:1px solid #8884}code{font-family:ui-monospace,monospace}
 HOME = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>$title</title>$style</head><body>
 <h1>$title</h1><p>$description</p>
 <p>$progress</p>
+$problems
 <table><tr><th>value<th>structure</tr>$structures</table>
 <h2>Go on</h2><ul>
 <li>3D Slicer: module <i>MONAI Label</i>, server address <code>$address</code></li>
@@ -43,6 +48,9 @@ CASES = Template("""<h2 id="cases">Cases</h2>
 
 CASES_SHOWN = 100
 """Cases on one page."""
+
+PROBLEMS_SHOWN = 20
+"""Quarantined images on the start page; the list of all images holds the others."""
 
 
 DOCS = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Requests</title>$style</head><body>
@@ -66,6 +74,7 @@ def home(app: App, request: Request, offset: Annotated[int, Query(ge=0, le=LARGE
             description=escape(task.description),
             style=STYLE,
             progress=_progress(app) if is_open else "",
+            problems=_problems(app) if is_open else "",
             cases=_cases(app, offset) if is_open else "",
             structures="".join(rows),
             address=escape(str(request.base_url).rstrip("/")),
@@ -84,16 +93,49 @@ def _progress(app: LabelingLoop) -> str:
     return f"{status['completed']} of {status['total']} images are labelled. {drafts}"
 
 
+def _problems(app: LabelingLoop) -> str:
+    """Images that cannot be read, and a split that cannot work."""
+    status = app.datastore().status()
+    told = f"<p><b>{escape(status['split_warning'])}</b></p>" if status["split_warning"] else ""
+    if not (count := status["quarantined"]):
+        return told
+    listed = "".join(
+        f"<li>{escape(image.source)}: {escape(image.reason)}</li>"
+        for image in islice(app.record.images.every(ImageState.QUARANTINED), PROBLEMS_SHOWN)
+    )
+    more = f"<li>and {count - PROBLEMS_SHOWN} more</li>" if count > PROBLEMS_SHOWN else ""
+    said = "1 image is quarantined: it" if count == 1 else f"{count} images are quarantined: they"
+    return (
+        f"{told}<details><summary><b>{said} cannot be read and nobody is offered them.</b> Why</summary>"
+        f'<ul>{listed}{more}</ul><p><a href="datastore/?output=all">All reasons</a></p></details>'
+    )
+
+
 def _cases(app: LabelingLoop, offset: int) -> str:
     """Some of the cases, each opened by a click."""
     page = app.record.images.page(offset, CASES_SHOWN + 1)
+    listings = app.record.listings.of_images([image for image, _ in page])
     rows = "".join(
-        f'<tr><td><a href="open?{escape(urlencode({"image": image}))}">{escape(image)}</a><td>{standing}</tr>'
+        f'<tr><td><a href="open?{escape(urlencode({"image": image}))}"{_named(image, listings.get(image))}</a>'
+        f"<td>{standing}</tr>"
         for image, standing in page[:CASES_SHOWN]
     )
     before = f'<a href="?offset={max(0, offset - CASES_SHOWN)}#cases">earlier ones</a> ' if offset else ""
     behind = f'<a href="?offset={offset + CASES_SHOWN}#cases">more</a>' if len(page) > CASES_SHOWN else ""
     return CASES.substitute(rows=rows, others=before + behind) if rows else ""
+
+
+def _named(image: str, listing: Listing | None) -> str:
+    """The rest of a link's tag and its text: a DICOM image by what its header says, its id as tooltip."""
+    if listing is None or listing.source_name != image:
+        return f">{escape(image)}"
+    told = listing.attributes
+    described = value_of(told, "SeriesDescription") or value_of(told, "StudyDescription") or listing.modality
+    day = re.sub(r"^(\d{4})(\d\d)(\d\d)$", r"\1-\2-\3", listing.study_date)
+    # Radiographs of one series share all of these.
+    end = f"…{listing.instance_uid[-8:]}" if listing.instance_uid else ""
+    words = [str(word) for word in (listing.patient_id, described, day, end) if word]
+    return f' title="{escape(image)}">{escape(" · ".join(words))}'
 
 
 @router.get("/docs", include_in_schema=False)
