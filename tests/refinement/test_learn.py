@@ -202,7 +202,7 @@ def test_a_stage_that_changes_nothing_is_the_last(monkeypatch):
 
 
 def test_an_implausible_change_keeps_the_draft_and_says_why(monkeypatch):
-    monkeypatch.setattr(refine, "reason_to_keep", lambda masks, structures: "dark: nothing would be left of it")
+    monkeypatch.setattr(refine, "reason_to_keep", lambda *_: "dark: nothing would be left of it")
 
     found = Refiner(fresh()).refine(drawn(0)[0], rough(0), stages=1)
 
