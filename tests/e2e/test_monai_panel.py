@@ -15,6 +15,7 @@ from tests.serving.places import affine, app_server, put_label, until, voxels
 SAMPLES = Path(__file__).resolve().parents[2] / "sample-data"
 
 MASK_IN_PANEL = """() => {
+    if (!window.services.segmentationService.getSegmentation('1')) return [];
     const volume = window.services.segmentationService.getLabelmapVolume('1');
     const [columns, rows] = volume.dimensions;
     const drawn = [];
@@ -27,7 +28,7 @@ MASK_IN_PANEL = """() => {
     });
     return drawn;
 }"""
-"""Place in the patient (LPS, mm) and value of each voxel that is not 0."""
+"""Place in the patient (LPS, mm) and value of each voxel that is not 0; none before the panel has made its mask."""
 
 
 def mask_in_panel(screen: Viewer, shape: tuple[int, ...], to_mm: Array) -> Array:
