@@ -157,7 +157,7 @@ class _Refining(Run):
         self._loss = DiscrepancyLoss(options.emphasis, options.dice_share, options.is_mean)
         self._blind = options.blind if start is None else 0.0
         self.agreements: list[float] = []
-        """Dice of drafts and expert masks in each batch with a structure."""
+        """Dice of drafts and expert masks in the patches of each batch that shows a structure."""
 
     def _learn(self, batch: Batch, fraction: float) -> tuple[Tensor, Tensor]:
         image, looked_at = batch.image.to(self._device), batch.looked_at.to(self._device)

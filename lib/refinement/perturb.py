@@ -37,7 +37,7 @@ HALVINGS = 6
 """Between no perturbation and the strongest the wanted strength is looked for, to 0.03."""
 
 ENOUGH_MASKS = 24
-"""A strength is looked for with so many masks at most: with more, the mean changes less than the strength is known."""
+"""A strength is looked for with so many masks at most: each is made rough ``HALVINGS`` times."""
 
 FAR_MM = 1e6
 """Distance of neighbouring slices where only distances within a slice matter."""

@@ -12,7 +12,7 @@ from lib.task import Task
 from lib.volume import Grid
 
 FLAT_WIDTH = 2
-"""Images of one slice, where it is affordable, have so many times the features of a segmentation."""
+"""A refiner of images of one slice, which cost little, has so many times the features of a segmentation network."""
 
 SLAB = 8
 """Slices that a refiner of slices learns from, and answers for, at once: more take more memory and are no quicker."""

@@ -23,7 +23,6 @@ FIELD = 1.5
 JITTER = 0.1
 """The object lies up to this share of the crop's edge off its centre: a network must not learn where the middle is."""
 
-
 WANTED_DICE = 0.64
 """Mean Dice of made-up drafts: the middle of what the source had, 0.60 to 0.68."""
 
@@ -99,26 +98,26 @@ def drawn_bleeds(seed: int, heads: int) -> list[Pair]:
     """The slice with the most blood of each drawn head, as a whole, with rough masks of it."""
     from lib.phantoms.head import draw_head, random_parameters
 
-    found = []
+    found: list[Pair] = []
     for head in range(heads):
         phantom = draw_head(random_parameters(1000 * seed + head, bleeds=("IPH",)))
         k = int((phantom.mask > 0).sum(axis=(0, 1)).argmax())
         image, mask = phantom.image[:, :, k], phantom.mask[:, :, k] > 0
         whole = (np.subtract(image.shape, max(image.shape)) / 2, float(max(image.shape)))
-        found.append(_looked_at(f"head_{head:03}", image, mask, whole))
-    return with_drafts([replace(pair, annotator=f"hand_{hand}") for pair in found for hand in range(HANDS)], seed)
+        found += _looked_at(f"head_{head:03}", image, mask, whole)
+    return with_drafts(found, seed)
 
 
 def drawn_masses(seed: int, breasts: int) -> list[Pair]:
     """The surroundings of the mass on each drawn mammogram, with rough masks of it."""
     from lib.phantoms.breast import draw_mammogram, random_parameters
 
-    generator, found = np.random.default_rng(seed), []
+    generator, found = np.random.default_rng(seed), list[Pair]()
     for breast in range(breasts):
         phantom = draw_mammogram(replace(random_parameters(1000 * seed + breast), masses=("round",)))
         image, mask = phantom.image[:, :, 0], phantom.mask[:, :, 0] > 0
-        found.append(_looked_at(f"breast_{breast:03}", image, mask, _window(_box(mask), generator)))
-    return with_drafts([replace(pair, annotator=f"hand_{hand}") for pair in found for hand in range(HANDS)], seed)
+        found += _looked_at(f"breast_{breast:03}", image, mask, _window(_box(mask), generator))
+    return with_drafts(found, seed)
 
 
 def with_drafts(pairs: list[Pair], seed: int) -> list[Pair]:
@@ -134,10 +133,11 @@ def with_drafts(pairs: list[Pair], seed: int) -> list[Pair]:
     ]
 
 
-def _looked_at(image_id: str, image: Array, mask: Array, window: tuple[Array, float]) -> Pair:
-    """A part of a plane, still without a rough mask."""
+def _looked_at(image_id: str, image: Array, mask: Array, window: tuple[Array, float]) -> list[Pair]:
+    """A part of a plane (I, J) for each hand, still without a rough mask."""
     truth = (_crop(mask.astype(np.float32), window) > 0.5).astype(np.uint8)
-    return Pair(image_id, "", _crop(image.astype(np.float32), window), truth, truth)
+    seen = _crop(image.astype(np.float32), window)
+    return [Pair(image_id, f"hand_{hand}", seen, truth, truth) for hand in range(HANDS)]
 
 
 def bu_bil_pairs(folder: Path, seed: int) -> list[Pair]:

@@ -57,9 +57,9 @@ def refiner_weights() -> bytes:
     return learn_to_refine(pairs, None, task, options, lambda progress: None, lambda: False).to_bytes()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server process with twelve images, shared by the tests that train nothing or come first."""
+    """A server process with twelve images, of one file of tests alone: others may publish models in it or train."""
     folder = tmp_path_factory.mktemp("running")
     put_images(folder / "studies", 12)
     with server(folder / "studies", folder / "data", {}) as process:
