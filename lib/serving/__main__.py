@@ -60,7 +60,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except errors.SetupError as error:
         sys.exit(f"The server cannot start: {error}")
     _print_addresses(options.host, listener.getsockname()[1], data)
-    config = uvicorn.Config(create_server(app), log_config=None, access_log=False, timeout_graceful_shutdown=3)
+    # Where httptools is installed uvicorn would prefer it, which takes headers of any length from anybody.
+    config = uvicorn.Config(
+        create_server(app), http="h11", log_config=None, access_log=False, timeout_graceful_shutdown=3
+    )
     server = uvicorn.Server(config)
     server.handle_exit = _telling(server.handle_exit)  # type: ignore[assignment, method-assign]
     with lock, contextlib.suppress(KeyboardInterrupt):

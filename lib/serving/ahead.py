@@ -113,7 +113,7 @@ class DraftingAhead:
             draft = self._drafting.of_image(image.id, NOBODY)
             if image.kind is ImageKind.SERIES:
                 # Other images would have to be written as DICOM for that, which takes as much room as they do.
-                self._studies.segmentation_file(draft.annotation)
+                self._studies.files.segmentation(draft.annotation)
         except (StorageFull, RecordAway, StudiesAway):
             raise
         # Whatever a network or a reader stumbles over belongs to this image.

@@ -70,6 +70,8 @@ IMAGE_TYPES = {
 
 PIECE_BYTES = 1 << 20
 
+LINE_END = b"\r\n"
+
 
 def tag_of(keyword: str) -> str:
     """``0020000D`` for ``StudyInstanceUID``."""
@@ -337,6 +339,11 @@ class Part:
     content: bytes | Path
     media_type: str
 
+    @property
+    def length(self) -> int:
+        """Bytes of the content."""
+        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
+
 
 def frames_of(header: InstanceHeader, numbers: Iterable[int]) -> list[Part]:
     """Some frames of an instance as they are stored; single bits begin with a byte of their own.
@@ -421,18 +428,34 @@ def bulk_of(header: InstanceHeader, tag: str) -> list[Part]:
 
 
 def multipart(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:
-    """The body of a reply of the type ``multipart/related``, in few pieces: each takes a turn of a thread."""
+    """The body of a reply of the type ``multipart/related``; each piece of a file takes a turn of a thread."""
     yield from multipart_begin(parts, boundary)
-    yield f"--{boundary}--\r\n".encode()
+    yield _end(boundary)
+
+
+def multipart_length(parts: Iterable[Part], boundary: str) -> int:
+    """Bytes of such a body, so that a client reads it in one go and knows when a part of it is missing."""
+    return sum(len(_head(part, boundary)) + part.length + len(LINE_END) for part in parts) + len(_end(boundary))
 
 
 def multipart_begin(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:
     """The same but for its end: other parts may follow."""
     for part in parts:
-        head = f"--{boundary}\r\nContent-Type: {part.media_type}\r\n\r\n".encode()
-        with BytesIO(part.content) if isinstance(part.content, bytes) else part.content.open("rb") as file:
+        head = _head(part, boundary)
+        if isinstance(part.content, bytes):
+            yield from (head, part.content, LINE_END)
+            continue
+        with part.content.open("rb") as file:
             piece = head + file.read(PIECE_BYTES)
             while following := file.read(PIECE_BYTES):
                 yield piece
                 piece = following
-        yield piece + b"\r\n"
+        yield piece + LINE_END
+
+
+def _head(part: Part, boundary: str) -> bytes:
+    return f"--{boundary}\r\nContent-Type: {part.media_type}\r\n\r\n".encode()
+
+
+def _end(boundary: str) -> bytes:
+    return f"--{boundary}--\r\n".encode()

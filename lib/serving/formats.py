@@ -74,11 +74,11 @@ def _nrrd(studies: Studies, annotation: Annotation, name: str) -> AnnotationFile
 
 
 def _seg(studies: Studies, annotation: Annotation, name: str) -> AnnotationFile:
-    return AnnotationFile(studies.segmentation_file(annotation), f"{name}.seg.dcm", DICOM)
+    return AnnotationFile(studies.files.segmentation(annotation), f"{name}.seg.dcm", DICOM)
 
 
 def _rtstruct(studies: Studies, annotation: Annotation, name: str) -> AnnotationFile:
-    return AnnotationFile(studies.structure_set_file(annotation), f"{name}.rtstruct.dcm", DICOM)
+    return AnnotationFile(studies.files.structure_set(annotation), f"{name}.rtstruct.dcm", DICOM)
 
 
 FORMATS: dict[str, Callable[[Studies, Annotation, str], AnnotationFile]] = {

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from lib.dicom.drawn import DRAWN, names_in, read_drawn, rename
+from lib.dicom.drawn import DRAWN, names_in, program_of, read_drawn, rename
 from lib.errors import (
     InvalidRequest,
     NotFound,
@@ -29,10 +29,11 @@ from lib.labels import MASK_SUFFIXES
 from lib.labels_folder import Masks, Meaning, Placed, find_masks, place
 from lib.series import looks_like_dicom
 from lib.serving.annotator import Annotator
+from lib.serving.dicom_files import on_grid
 from lib.serving.requests import Submission
 from lib.serving.saving import covered_voxels, save_mask
-from lib.serving.studies import Studies, on_grid
-from lib.stages import in_force
+from lib.serving.studies import Studies
+from lib.stages import Stage, in_force, stage_of
 from lib.store.files import digest_of
 from lib.store.images import Image, ImageKind, ImageState
 from lib.store.record import Record
@@ -240,19 +241,21 @@ def _outcome(studies: Studies, image: Image, labels: Labels, source: LabelFolder
             save_mask(record, placed.mask, image.grid, submission, source.annotator, is_from_scratch=True)
     except OF_ONE_IMAGE as error:
         return Outcome(image.id, Fate.REFUSED, str(error))
-    return Outcome(image.id, Fate.IMPORTED, "; ".join(placed.overlaps))
+    return Outcome(image.id, Fate.IMPORTED, "; ".join(placed.notes))
 
 
 def _placed(studies: Studies, image: Image, grid: Grid, labels: Labels, source: LabelFolder) -> Placed:
     task = studies.record.task
     if labels.masks is not None:
         return place(labels.masks, source.path, grid, task, source.meaning)
-    series = studies.source(image)
+    series = studies.files.source(image)
     names = {key: structure.name for key, structure in source.meaning.names.items()}
     masks: list[Array] = []
     seen: set[str] = set()
+    programs: list[str | None] = []
     for path in labels.objects:
         dataset: Any = pydicom.dcmread(source.path / path)
+        programs.append(program_of(dataset))
         rename(dataset, names)
         try:
             mask, looked_at = read_drawn(dataset, series, task, source.leave_out)
@@ -262,8 +265,11 @@ def _placed(studies: Studies, image: Image, grid: Grid, labels: Labels, source: 
         seen.update(looked_at)
     if not seen:
         raise UnacceptableFile("Nothing in it is a structure of the task but what is left out.")
-    mask, overlaps = _together(masks)
-    return Placed(mask, tuple(one.name for one in task.structures if one.name in seen), overlaps)
+    mask, notes = _together(masks)
+    alone = sorted({program for program in programs if program})
+    if alone and None not in programs and stage_of(source.annotator.role) is Stage.EXPERT:
+        notes += (f"drawn by {', '.join(alone)} alone; with --stage draft an expert would look at it first",)
+    return Placed(mask, tuple(one.name for one in task.structures if one.name in seen), notes)
 
 
 def _remedy(names: Iterable[str], task: Task, leave_out: Collection[str]) -> str:

@@ -28,13 +28,14 @@ from lib.errors import (
     UnreadableImage,
 )
 from lib.serving.annotator import Annotator
+from lib.serving.dicom_files import on_grid
 from lib.serving.dicomweb import USABLE_UID, Json, attribute, tag_of
 from lib.serving.parts import LARGEST_PART_MIB
 from lib.serving.problem import STATUS, status_of
 from lib.serving.remote import Remote
 from lib.serving.requests import Submission
 from lib.serving.saving import save_mask
-from lib.serving.studies import Studies, on_grid
+from lib.serving.studies import Studies
 from lib.store.annotations import TAG_FINAL, Annotation
 from lib.store.files import digest_of
 from lib.store.listings import Listing
@@ -292,7 +293,7 @@ class Storing:
         if known := self._known(received, listing):
             return known
         image, grid = self.library.readable_with_grid(listing.image)
-        source = self.studies.source(image)
+        source = self.studies.files.source(image)
         mask, looked_at = read_drawn(dataset, source, self.record.task)
         if not looked_at:
             raise UnacceptableFile("The object has no segment but the background, so it says nothing.")

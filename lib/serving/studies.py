@@ -1,36 +1,33 @@
 """The images and masks of a server as viewers see them: studies, series and instances of DICOM.
 
 A DICOM image is the series that its files are. Any other image is offered as a derived series, and the current
-annotation of each as a segmentation of its study; both are written when first asked for and kept below ``cache``. What
-a person stored as a segmentation is offered as it came.
+annotation of each as a segmentation of its study (``dicom_files.py``). What a person stored as a segmentation is
+offered as it came.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 from sqlalchemy import ColumnElement, or_
 
-from lib import __version__
-from lib.dicom.derived import DerivedSeries
-from lib.dicom.drawn import referenced_images
-from lib.dicom.provenance import LONGEST_TEXT, Algorithm, Provenance
-from lib.dicom.segmentation import SERIES_NUMBER, uids_of, write_segmentation
-from lib.dicom.source import SourceSeries, read_source
-from lib.dicom.structure_set import structure_set_uids, write_structure_set
+from lib.dicom.derived import LARGEST_COSINE
+from lib.dicom.drawn import orientation_of, referenced_images
+from lib.dicom.segmentation import SERIES_NUMBER, uids_of
+from lib.dicom.structure_set import structure_set_uids
 from lib.errors import NotFound, UnacceptableFile, UnknownImage, UnreadableImage
 from lib.series import PROJECTIONS
+from lib.serving.dicom_files import DicomFiles, derived_series, description_of, seed_of
 from lib.serving.dicomweb import (
     INSTANCE,
     SERIES,
@@ -48,16 +45,13 @@ from lib.serving.dicomweb import (
 )
 from lib.serving.kept_headers import KeptHeaders
 from lib.serving.library import Library
-from lib.stages import Role, Stage
-from lib.store import layout, schema
+from lib.store import schema
 from lib.store.annotations import Annotation
-from lib.store.files import full_disk_told
-from lib.store.images import Image, ImageKind
+from lib.store.images import ImageKind
 from lib.store.listings import Listed, Listing
 from lib.store.record import Record
 from lib.store.segmentations import StoredSegmentation
 from lib.task import Task
-from lib.volume import Array, Grid, Volume, view_on
 
 LOG = logging.getLogger(__name__)
 
@@ -71,11 +65,11 @@ LONGEST_UID = 64
 BATCH = 100
 """Images that are listed in one transaction."""
 
+PLACES = ("SharedFunctionalGroupsSequence",)
+"""Attributes of a segmentation that say how its frames lie."""
+
 REMEMBERED = 2048
 """Headers of the series that were asked for last, which are found by their UIDs without looking."""
-
-FORM = 2
-"""How files below ``cache`` are written; counts up when that changes, so that none written before is taken."""
 
 SHOWN_SECONDS = 1.0
 """How long a series that was shown passes for shown: a viewer asks for its frames within moments."""
@@ -121,8 +115,8 @@ class Studies:
     def __init__(self, record: Record, library: Library) -> None:
         self.record = record
         self.library = library
+        self.files = DicomFiles(record, library)
         self._listing = threading.Lock()
-        self._making = threading.RLock()
         # Held while a segmentation is stored at the server of the studies, which is not to be taken for another's.
         self.storing = threading.Lock()
         self._guard = threading.Lock()
@@ -255,9 +249,21 @@ class Studies:
                     yield Series(one.listing.study_uid, uid, (one.listing,), annotation)
 
     def _stored_now(self, one: Listed) -> StoredSegmentation | None:
-        """The object that a person stored as the current annotation."""
+        """The object that a person stored as the current annotation, unless viewers could not show it."""
         stored = {each.version: each for each in self._stored(one.listing.image)}
-        return stored.get(one.current) if one.current is not None else None
+        found = stored.get(one.current) if one.current is not None else None
+        return found if found is not None and self._lies_as_its_series(found, one.listing) else None
+
+    def _lies_as_its_series(self, stored: StoredSegmentation, listing: Listing) -> bool:
+        """Whether rows and columns run as those of the image: OHIF opens no segmentation that was turned otherwise.
+
+        Those of DICOM images do; derived series were not always turned for readers.
+        """
+        image = self.record.images.find(listing.image)
+        if image is None or image.kind is ImageKind.SERIES or listing.instance_uid:
+            return True
+        drawn = orientation_of(self._stored_header(stored))
+        return drawn is None or np.allclose(drawn, derived_series(image).orientation, atol=LARGEST_COSINE)
 
     def _is_structure_set(self, stored: StoredSegmentation) -> bool:
         return str(self._stored_header(stored).get("Modality", "")) == STRUCTURE_SET
@@ -292,7 +298,7 @@ class Studies:
 
     def _stored_header(self, stored: StoredSegmentation) -> pydicom.Dataset:
         path = self.record.segmentations.files.path(stored.content)
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(SERIES))
+        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*SERIES, *PLACES])
 
     # Retrieving.
 
@@ -436,118 +442,10 @@ class Studies:
 
     def _files(self, series: Series) -> list[Path]:
         if series.annotation is None:
-            return [path for one in series.images for path in self.image_files(self.library.readable(one.image))]
+            return [path for one in series.images for path in self.files.of_image(self.library.readable(one.image))]
         if series.stored is not None:
             return [self.record.segmentations.files.path(series.stored.content)]
-        return [self.segmentation_file(series.annotation)]
-
-    def image_files(self, image: Image) -> list[Path]:
-        """An image as DICOM files: its own, or those of the derived series, written once."""
-        files = self.library.files(image)
-        if image.kind is ImageKind.SERIES:
-            return files
-        window = "-".join(f"{bound:g}" for bound in self.record.task.window_hu or ())
-        folder = self._cache / f"{image.id}-{files[0].stat().st_mtime_ns}-{window}-dicom{FORM}"
-        with self._making:
-            _made_once(folder, lambda unfinished: self._write_derived(image, unfinished))
-        return sorted(folder.iterdir())
-
-    def _write_derived(self, image: Image, folder: Path) -> None:
-        folder.mkdir()
-        derived_series(image).write(folder, self.library.volume(image), self.record.task.window_hu)
-
-    def source(self, image: Image) -> SourceSeries:
-        """The series that segmentations of an image refer to."""
-        with self.library.using(image):
-            return read_source(self.image_files(image))
-
-    def segmentation_file(self, annotation: Annotation) -> Path:
-        """A mask as a DICOM segmentation, written once.
-
-        Raises:
-            NotFound: if the mask is no longer kept.
-        """
-        return self._object_file(annotation, "", write_segmentation)
-
-    def structure_set_file(self, annotation: Annotation) -> Path:
-        """A mask as contours, written once.
-
-        Raises:
-            NotFound: if the mask is no longer kept.
-            UnreadableImage: if the image is a radiograph, which has no place in the patient.
-        """
-        return self._object_file(annotation, "-rtstruct", write_structure_set)
-
-    def _object_file(self, annotation: Annotation, kind: str, write: Callable[..., pydicom.Dataset]) -> Path:
-        if annotation.mask is None or not self.record.masks.path(annotation.mask).is_file():
-            raise NotFound(f"The mask of version {annotation.version} of {annotation.image!r} is no longer kept.")
-        path = self._cache / f"{annotation.image}-v{annotation.version}-{annotation.mask[:16]}{kind}-{FORM}.dcm"
-        with self._making:
-            _made_once(path, lambda unfinished: self._write_object(annotation, write, unfinished))
-        return path
-
-    def _write_object(self, annotation: Annotation, write: Callable[..., pydicom.Dataset], path: Path) -> None:
-        image, grid = self.library.readable_with_grid(annotation.image)
-        with self.library.using(image):
-            source = self.source(image)
-            mask = on_grid(self.library.mask(annotation), grid, source.grid, image.id)
-            made_by = provenance_of(annotation, self.record.task)
-            written = write(mask, self.record.task, source, made_by, looked_at=annotation.looked_at)
-        written.save_as(path, enforce_file_format=True)
-
-    @property
-    def _cache(self) -> Path:
-        return self.library.data / layout.CACHE
-
-
-def derived_series(image: Image) -> DerivedSeries:
-    """The DICOM series that stands for an image that is none."""
-    if image.grid is None:
-        raise UnreadableImage(f"Image {image.id!r} never was read: {image.reason}")
-    return DerivedSeries(image.id, image.patient, image.modality, image.grid, image.added)
-
-
-def on_grid(mask: Array, grid: Grid, wanted: Grid, name: str) -> Array:
-    """A mask on the grid of an image as one on the grid of its DICOM series, or the other way round.
-
-    Both are the same lattice, but readers of DICOM count slices along the normal of their plane, files as they like.
-    """
-    return view_on(Volume(mask, grid.affine), wanted, name)
-
-
-def seed_of(annotation: Annotation) -> str:
-    """What names an annotation: equal version numbers of another record hold other masks."""
-    return f"v{annotation.version} {annotation.mask}"
-
-
-def description_of(annotation: Annotation, task: Task) -> str:
-    """How viewers list an annotation."""
-    if annotation.role is Role.MODEL:
-        told = f"DRAFT model {task.name} v{annotation.model_version}"
-    elif annotation.role is Role.RULE:
-        told = f"DRAFT rule {annotation.rule}"
-    elif annotation.stage is Stage.REFINED:
-        told = "REFINED"
-    else:
-        told = f"{annotation.stage.upper()} {annotation.author}"
-    return told.replace("\\", " ")[:LONGEST_TEXT]
-
-
-def provenance_of(annotation: Annotation, task: Task) -> Provenance:
-    """What a segmentation says about an annotation's origin."""
-    algorithm = None
-    if annotation.rule:
-        algorithm = Algorithm(annotation.rule, __version__, is_learned=False)
-    elif annotation.model_version is not None:
-        algorithm = Algorithm(task.name, f"v{annotation.model_version}")
-    return Provenance(
-        description=description_of(annotation, task),
-        creator=annotation.author,
-        made_at=annotation.created,
-        seed=seed_of(annotation),
-        algorithm=algorithm,
-        is_corrected=annotation.role not in (Role.MODEL, Role.RULE),
-    )
+        return [self.files.segmentation(series.annotation)]
 
 
 def _uid_conditions(search: Search) -> Iterator[ColumnElement[bool]]:
@@ -646,22 +544,3 @@ def _like(column: Any, text: str) -> ColumnElement[bool]:
         return column == text
     escaped = "".join(f"\\{letter}" if letter in "\\%_" else letter for letter in text)
     return column.like(escaped.replace("*", "%").replace("?", "_"), escape="\\")
-
-
-def _made_once(target: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file or folder under another name first, so that nobody sees half of it."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{os.getpid()}-{threading.get_ident()}-{target.name}")
-    try:
-        with full_disk_told(target.parent):
-            write(unfinished)
-            unfinished.replace(target)
-    except BaseException as error:
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished)
-        unfinished.unlink(missing_ok=True)
-        # Somebody else has made it meanwhile.
-        if not (isinstance(error, OSError) and target.exists()):
-            raise

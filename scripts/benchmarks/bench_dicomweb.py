@@ -47,7 +47,7 @@ def measure(folder: Path, series: int, shape: tuple[int, ...], rounds: int, seed
     """Median of the rounds for each kind of request, of both servers, with their ratio."""
     from tqdm import tqdm
 
-    from scripts.benchmarks.common import percentile, served
+    from scripts.benchmarks.common import served
     from scripts.benchmarks.orthanc import orthanc, orthanc_program, upload
     from scripts.benchmarks.viewer import KINDS, Viewer
 
@@ -55,19 +55,27 @@ def measure(folder: Path, series: int, shape: tuple[int, ...], rounds: int, seed
     large = [put_large(folder / "studies" / "large", shape, seed + number) for number in range(rounds + WARM_UP)]
     put_tiny(folder / "studies" / "tiny", series, seed)
     spent: dict[str, dict[str, list[float]]] = {kind: {"ours": [], "orthanc": []} for kind in KINDS}
-    conf = {"labels": "a,b", "modality": "CT", "ahead": "0", "rescan": "0"}
+    conf = {"labels": "a,b", "ahead": "0", "rescan": "0"}
     with served(folder / "studies", folder / "data", conf) as ours, orthanc(folder / "orthanc") as port:
         upload(port, tqdm(sorted((folder / "studies").rglob("*.dcm")), desc="upload to Orthanc", unit=" files"))
         viewers = {
             "ours": Viewer(ours.client.base_url.port or 0, "/dicomweb", series),
             "orthanc": Viewer(port, "/dicom-web", series),
         }
+        ours.settle()
         for number, study in enumerate(tqdm(large, desc="rounds")):
             # Who comes second finds the machine warmer: they take turns.
             for name, viewer in list(viewers.items())[:: 1 if number % 2 else -1]:
                 for kind, value in viewer.opened(study).items():
                     if number >= WARM_UP:
                         spent[kind][name].append(value)
+    return compared(spent)
+
+
+def compared(spent: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, float]]:
+    """Medians of what both servers spent on each kind of request, with their ratio."""
+    from scripts.benchmarks.common import percentile
+
     measured: dict[str, dict[str, float]] = {}
     for kind, by_server in spent.items():
         medians = {name: percentile(values, 0.5) for name, values in by_server.items()}

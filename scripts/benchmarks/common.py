@@ -31,6 +31,11 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 900.0
 """A server that indexes a hundred thousand images for the first time needs minutes."""
 
+LOOK_SECONDS = 2.0
+
+STILL = 0.05
+"""Share of a processor that a server without work takes at most."""
+
 
 def parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """The options that every benchmark has."""
@@ -49,8 +54,12 @@ class Rows:
         self.path = out / f"{name}.jsonl" if out else None
         if out:
             out.mkdir(parents=True, exist_ok=True)
-        lines = self.path.read_text().splitlines() if self.path and self.path.exists() else []
-        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        text = self.path.read_text() if self.path and self.path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        if self.path and whole != text:
+            # A run was killed while it wrote its last row, which is measured again.
+            self.path.write_text(whole)
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in whole.splitlines()]
 
     def find(self, **key: Any) -> dict[str, Any] | None:
         """The finished row with these values."""
@@ -114,6 +123,20 @@ class Served:
         """Resident memory of the main process (Linux)."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor time of the main process so far (Linux)."""
+        times = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+    def settle(self) -> None:
+        """Waits until it has done what it does by itself: lists its images for viewers, keeps the headers of series."""
+        self.client.get("/dicomweb/studies?limit=1", timeout=START_SECONDS).raise_for_status()
+        before = -math.inf
+        while (spent := self.cpu_s) > before + STILL * LOOK_SECONDS:
+            before = spent
+            time.sleep(LOOK_SECONDS)
 
 
 @contextmanager

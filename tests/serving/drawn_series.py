@@ -37,7 +37,7 @@ def put_series(here: Here, folder: str = "ct", *, is_enhanced: bool = False) -> 
 
 def source_of(here: Here, image_id: str) -> SourceSeries:
     """An image as the series that objects refer to."""
-    return here.app.dicom.source(here.app.library.readable(image_id))
+    return here.app.dicom.files.source(here.app.library.readable(image_id))
 
 
 def blocks(shape: tuple[int, ...]) -> np.ndarray:

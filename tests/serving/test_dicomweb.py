@@ -300,6 +300,15 @@ def test_instances_are_sent_byte_for_byte(place: Place) -> None:
     assert single.headers["content-type"] == "application/dicom" and single.content in files
 
 
+def test_how_long_a_reply_of_several_files_is_stands_before_it(place: Place) -> None:
+    uid = place.series["read"]
+
+    reply = requests.get(f"{place.root}/studies/{place.study_of(uid)}/series/{uid}", timeout=20)
+
+    assert int(reply.headers["content-length"]) == len(reply.content)
+    assert len(reply.content) > sum(path.stat().st_size for path in place.paths("read"))
+
+
 def test_metadata_hold_everything_but_the_pixels(place: Place) -> None:
     uid = place.series["read"]
     first = pydicom.dcmread(place.paths("read")[0])

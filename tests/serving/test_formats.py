@@ -18,7 +18,7 @@ from lib.dicom.segmentation import write_segmentation
 from lib.labels import mask_on_image
 from lib.phantoms.breast import BreastParameters, draw_mammogram
 from lib.phantoms.dicom_mammogram import write_mammogram
-from lib.serving.studies import on_grid
+from lib.serving.dicom_files import on_grid
 from lib.volume import Volume, nifti_bytes
 from tests.dicom.drawing import stored
 from tests.serving.conftest import Here

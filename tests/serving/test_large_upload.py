@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,3 +119,16 @@ def test_a_label_beyond_the_limit_is_refused_and_nothing_of_it_stays(limited: Se
     assert watch.growth_mib < GROWTH_MIB
     assert limited.get("/datastore/label/history", image="case_00") == []
     assert listing(limited.data / layout.TEMPORARY) == {}
+
+
+def test_who_sends_headers_without_end_is_cut_off(limited: Server) -> None:
+    with (
+        watching(limited) as watch,
+        socket.create_connection(("127.0.0.1", limited.client.base_url.port), 60) as stranger,
+        pytest.raises(ConnectionError, match=r"reset|Broken pipe"),
+    ):
+        stranger.sendall(b"GET /info/ HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Endless: ")
+        for _ in range(LIMIT_MIB):
+            stranger.sendall(PIECE)
+
+    assert watch.growth_mib < GROWTH_MIB

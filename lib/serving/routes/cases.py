@@ -9,11 +9,12 @@ import numpy as np
 from fastapi import APIRouter
 
 from lib.serving.datastore import annotation_info
+from lib.serving.dicom_files import description_of
 from lib.serving.dicomweb import value_of
 from lib.serving.requests import Submission
 from lib.serving.routes.common import App, Who, told_saved
 from lib.serving.saving import save_mask
-from lib.serving.studies import Series, description_of
+from lib.serving.studies import Series
 from lib.store.annotations import TAG_FINAL
 from lib.store.listings import Listing
 from lib.task import Task

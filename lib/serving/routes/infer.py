@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -73,22 +74,18 @@ def _answer(app: LabelingLoop, request: dict[str, Any], came: Sent, output: Outp
     request["image"] = _image_of(app, request["image"])
     if output is Output.DICOM_SEG:
         _refuse_no_series(app, request["image"], is_stored=not any(came))
-    uploaded = [_uploaded(app, file) if file is not None else None for file in (came.file, came.label)]
-    image, request["rough"] = uploaded
-    try:
+    with ExitStack() as uploads:
+        image, request["rough"] = (_uploaded(app, file, uploads) for file in (came.file, came.label))
         if came.session_id:
             request["files"] = app.sessions().get(came.session_id, touch=True).files
         elif image is not None:
             request["files"] = (image,)
         result = app.infer(request)
-    finally:
-        for path in filter(None, uploaded):
-            path.unlink(missing_ok=True)
     mask, told = Path(result["file"]), result["params"]
     if output is Output.DICOM_SEG:
         mask.unlink()
         annotation = app.record.annotations.get(request["image"], told["annotation_version"])
-        return sent(app.dicom.segmentation_file(annotation), f"{request['image']}.dcm")
+        return sent(app.dicom.files.segmentation(annotation), f"{request['image']}.dcm")
     return _reply(mask, told, output)
 
 
@@ -110,10 +107,16 @@ def _refuse_no_series(app: LabelingLoop, image_id: str, *, is_stored: bool) -> N
         )
 
 
-def _uploaded(app: LabelingLoop, file: UploadFile) -> Path:
+def _uploaded(app: LabelingLoop, file: UploadFile | None, uploads: ExitStack) -> Path | None:
+    """A file that came along, as long as ``uploads`` lasts."""
+    if file is None:
+        return None
     path = received(app, file)
     suffix = suffix_of(file.filename or "")
-    return path if path.name.endswith(suffix) else path.rename(path.with_name(path.name + suffix))
+    if not path.name.endswith(suffix):
+        path = path.rename(path.with_name(path.name + suffix))
+    uploads.callback(path.unlink, missing_ok=True)
+    return path
 
 
 def _reply(mask: Path, params: dict[str, Any], output: Output) -> Response:

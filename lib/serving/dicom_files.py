@@ -1,0 +1,175 @@
+"""Images and masks as DICOM files: an image's own, or what stands for it, and masks as segmentations and contours.
+
+What is no such file is written when it is first asked for, and kept below ``cache``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+
+from lib import __version__
+from lib.dicom.derived import DerivedSeries
+from lib.dicom.provenance import LONGEST_TEXT, Algorithm, Provenance
+from lib.dicom.segmentation import write_segmentation
+from lib.dicom.source import SourceSeries, read_source
+from lib.dicom.structure_set import write_structure_set
+from lib.errors import NotFound, UnreadableImage
+from lib.serving.library import Library
+from lib.stages import Role, Stage
+from lib.store import layout
+from lib.store.annotations import Annotation
+from lib.store.files import full_disk_told
+from lib.store.images import Image, ImageKind
+from lib.store.record import Record
+from lib.task import Task
+from lib.volume import Array, Grid, Volume, view_on
+
+FORM = 2
+"""How files below ``cache`` are written; counts up when that changes, so that none written before is taken."""
+
+
+class DicomFiles:
+    """The DICOM files of images and masks."""
+
+    def __init__(self, record: Record, library: Library) -> None:
+        self.record = record
+        self.library = library
+        self._making = threading.RLock()
+
+    def of_image(self, image: Image) -> list[Path]:
+        """An image as DICOM files: its own, or those of the derived series, written once."""
+        files = self.library.files(image)
+        if image.kind is ImageKind.SERIES:
+            return files
+        window = "-".join(f"{bound:g}" for bound in self.record.task.window_hu or ())
+        folder = self._cache / f"{image.id}-{files[0].stat().st_mtime_ns}-{window}-dicom{FORM}"
+        with self._making:
+            _made_once(folder, lambda unfinished: self._write_derived(image, unfinished))
+        return sorted(folder.iterdir())
+
+    def _write_derived(self, image: Image, folder: Path) -> None:
+        folder.mkdir()
+        derived_series(image).write(folder, self.library.volume(image), self.record.task.window_hu)
+
+    def source(self, image: Image) -> SourceSeries:
+        """The series that segmentations of an image refer to."""
+        with self.library.using(image):
+            return read_source(self.of_image(image))
+
+    def segmentation(self, annotation: Annotation) -> Path:
+        """A mask as a DICOM segmentation, written once.
+
+        Raises:
+            NotFound: if the mask is no longer kept.
+        """
+        return self._object_file(annotation, "", write_segmentation)
+
+    def structure_set(self, annotation: Annotation) -> Path:
+        """A mask as contours, written once.
+
+        Raises:
+            NotFound: if the mask is no longer kept.
+            UnreadableImage: if the image is a radiograph, which has no place in the patient.
+        """
+        return self._object_file(annotation, "-rtstruct", write_structure_set)
+
+    def _object_file(self, annotation: Annotation, kind: str, write: Callable[..., pydicom.Dataset]) -> Path:
+        if annotation.mask is None or not self.record.masks.path(annotation.mask).is_file():
+            raise NotFound(f"The mask of version {annotation.version} of {annotation.image!r} is no longer kept.")
+        path = self._cache / f"{annotation.image}-v{annotation.version}-{annotation.mask[:16]}{kind}-{FORM}.dcm"
+        with self._making:
+            _made_once(path, lambda unfinished: self._write_object(annotation, write, unfinished))
+        return path
+
+    def _write_object(self, annotation: Annotation, write: Callable[..., pydicom.Dataset], path: Path) -> None:
+        image, grid = self.library.readable_with_grid(annotation.image)
+        with self.library.using(image):
+            source = self.source(image)
+            mask = on_grid(self.library.mask(annotation), grid, source.grid, image.id)
+            made_by = provenance_of(annotation, self.record.task)
+            written = write(mask, self.record.task, source, made_by, looked_at=annotation.looked_at)
+        written.save_as(path, enforce_file_format=True)
+
+    @property
+    def _cache(self) -> Path:
+        return self.library.data / layout.CACHE
+
+
+def derived_series(image: Image) -> DerivedSeries:
+    """The DICOM series that stands for an image that is none."""
+    if image.grid is None:
+        raise UnreadableImage(f"Image {image.id!r} never was read: {image.reason}")
+    return DerivedSeries(image.id, image.patient, image.modality, image.grid, image.added)
+
+
+def on_grid(mask: Array, grid: Grid, wanted: Grid, name: str) -> Array:
+    """A mask on the grid of an image as one on the grid of its DICOM series, or the other way round.
+
+    Both are the same lattice, but readers of DICOM count slices along the normal of their plane, files as they like.
+    """
+    return view_on(Volume(mask, grid.affine), wanted, name)
+
+
+def seed_of(annotation: Annotation) -> str:
+    """What names an annotation: equal version numbers of another record hold other masks."""
+    return f"v{annotation.version} {annotation.mask}"
+
+
+def description_of(annotation: Annotation, task: Task) -> str:
+    """How viewers list an annotation."""
+    if annotation.role is Role.MODEL and annotation.model_version is None:
+        # Another program's, found at the server of the studies: its author is ``model:NAME``.
+        told = f"DRAFT {annotation.author.replace(':', ' ', 1)}"
+    elif annotation.role is Role.MODEL:
+        told = f"DRAFT model {task.name} v{annotation.model_version}"
+    elif annotation.role is Role.RULE:
+        told = f"DRAFT rule {annotation.rule}"
+    elif annotation.stage is Stage.REFINED:
+        told = "REFINED"
+    else:
+        told = f"{annotation.stage.upper()} {annotation.author}"
+    return told.replace("\\", " ")[:LONGEST_TEXT]
+
+
+def provenance_of(annotation: Annotation, task: Task) -> Provenance:
+    """What a segmentation says about an annotation's origin."""
+    algorithm = None
+    if annotation.rule:
+        algorithm = Algorithm(annotation.rule, __version__, is_learned=False)
+    elif annotation.model_version is not None:
+        algorithm = Algorithm(task.name, f"v{annotation.model_version}")
+    elif annotation.role is Role.MODEL:
+        algorithm = Algorithm(annotation.author.partition(":")[2][:LONGEST_TEXT], "unknown")
+    return Provenance(
+        description=description_of(annotation, task),
+        creator=annotation.author,
+        made_at=annotation.created,
+        seed=seed_of(annotation),
+        algorithm=algorithm,
+        is_corrected=annotation.role not in (Role.MODEL, Role.RULE),
+    )
+
+
+def _made_once(target: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file or folder under another name first, so that nobody sees half of it."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{os.getpid()}-{threading.get_ident()}-{target.name}")
+    try:
+        with full_disk_told(target.parent):
+            write(unfinished)
+            unfinished.replace(target)
+    except BaseException as error:
+        if unfinished.is_dir():
+            shutil.rmtree(unfinished)
+        unfinished.unlink(missing_ok=True)
+        # Somebody else has made it meanwhile.
+        if not (isinstance(error, OSError) and target.exists()):
+            raise
