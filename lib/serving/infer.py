@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -94,9 +96,10 @@ class MaskTask(InferTask):
         """
         asked = InferRequest.from_monailabel(request, self._record.task)
         made = self._made(asked)
-        path, voxel_ml = self._converted(made.path, asked)
-        if made.stages:
-            path.write_bytes(made.stages)
+        with _or_deleted(made.path):
+            path, voxel_ml = self._converted(made.path, asked)
+            if made.stages:
+                path.write_bytes(made.stages)
         params = {
             "label_names": self._record.task.values,
             "latencies": _latencies(made.seconds),
@@ -122,7 +125,8 @@ class MaskTask(InferTask):
     def _given(self, drafted: Drafted, author: str, model: Model | None, told: dict[str, Any]) -> Made:
         """A mask that is not stored."""
         path = self._temporary_file(".nii.gz")
-        path.write_bytes(drafted.content)
+        with _or_deleted(path):
+            path.write_bytes(drafted.content)
         return Made(
             path, author, model, drafted.voxels, asdict(drafted.findings), drafted.seconds,
             {"stored": False, **told}, drafted.stages,
@@ -134,7 +138,8 @@ class MaskTask(InferTask):
         """A mask in the record, made by a version of the model, or by a rule."""
         path = self._temporary_file(".nii.gz")
         # MONAI Label deletes the file that infer returns (endpoints/infer.py, send_response): give it a copy.
-        shutil.copyfile(self._record.masks.path(annotation.mask or ""), path)
+        with _or_deleted(path):
+            shutil.copyfile(self._record.masks.path(annotation.mask or ""), path)
         model = self._models.get(version) if version is not None else None
         return Made(
             path, annotation.author, model, annotation.voxels, annotation.info.get("findings", {}), seconds,
@@ -152,7 +157,8 @@ class MaskTask(InferTask):
         volume = read_volume(path)
         if asked.result_suffix != ".nii.gz":
             converted = self._temporary_file(asked.result_suffix)
-            write_volume(converted, volume, compressed=asked.compressed)
+            with _or_deleted(converted):
+                write_volume(converted, volume, compressed=asked.compressed)
             path.unlink()
             path = converted
         return path, volume.grid.voxel_mm3 / 1000
@@ -193,6 +199,11 @@ class RefineTask(MaskTask):
 
     def _made(self, asked: InferRequest) -> Made:
         if asked.files or asked.rough is not None:
+            if asked.version is not None:
+                raise InvalidRequest(
+                    f"version={asked.version} names a mask in the record, but an image or a mask came along: send one "
+                    "or name the other."
+                )
             return self._of_files(asked)
         refined = self._refining.of_image(asked.image_id, asked.version, asked.asker, wants_stages=asked.wants_stages)
         annotation, drafted = refined.annotation, refined.drafted
@@ -231,6 +242,16 @@ def _with_stages(made: Made, drafted: Drafted) -> Made:
     if not drafted.stages:
         return made
     return replace(made, stages=drafted.stages, told={**made.told, "stages": list(drafted.stage_voxels)})
+
+
+@contextmanager
+def _or_deleted(path: Path) -> Iterator[None]:
+    """A file that a block writes, and that does not stay if the block fails, as on a full disk."""
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _latencies(seconds: dict[str, float]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,8 @@ def compare_next(record: Record) -> bool:
     history = record.annotations.history(image_id)
     known = {(one.version, one.expert_version): one for one in record.comparisons.of_image(image_id) if not one.reason}
 
-    @cache
+    # One expert's version is compared with one earlier version after the other.
+    @lru_cache(maxsize=2)
     def mask_of(digest: str) -> Volume:
         return read_volume(record.masks.path(digest))
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import uuid
 from typing import Any
 
+from lib.errors import ComputationInterrupted
 from lib.serving.refining import Refining
 from lib.serving.worker import Diary, run_job
-from lib.stages import PEOPLE, Stage
+from lib.stages import PEOPLE, Stage, current
 from lib.store.annotations import Annotation
-from lib.store.jobs import Job, JobKind, JobState
+from lib.store.jobs import Job, JobKind, JobState, LostLease
 from lib.store.record import Record
+
+LOG = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
 """How often somebody looks for jobs that another server on the same record asked for."""
+
+RETRY_SECONDS = 60.0
+"""Until the next look when the last one failed, unless somebody asks before."""
 
 
 class RefineJobs:
@@ -42,15 +49,15 @@ class RefineJobs:
         self._thread.start()
 
     def stop(self) -> None:
-        """Lets the job at hand wait for the next start, and takes no other."""
+        """Takes no other job; the one at hand is done if the inference process still does it."""
         self._stopping.set()
         self._is_asked.set()
-        self._jobs.give_back(self._owner)
 
     def join(self) -> None:
-        """Waits until the thread has ended; what it waits for must have been stopped."""
+        """Waits until the thread has ended, which needs the inference process or its end; its job waits again."""
         if self._thread.is_alive():
             self._thread.join()
+        self._jobs.give_back(self._owner)
 
     def do_all(self) -> None:
         """Does all waiting jobs."""
@@ -61,12 +68,30 @@ class RefineJobs:
     def _work(self) -> None:
         while not self._stopping.is_set():
             self._is_asked.clear()
-            self.do_all()
-            self._is_asked.wait(LOOK_SECONDS)
+            pause = LOOK_SECONDS
+            try:
+                self.do_all()
+            # The record may be away for a while, or its disk full. What waits is kept there.
+            except Exception:
+                LOG.exception("Refining what annotators stored failed; trying again in %g s.", RETRY_SECONDS)
+                pause = RETRY_SECONDS
+            if not self._stopping.is_set():
+                self._is_asked.wait(pause)
 
     def _refine(self, record: Record, _library: Any, job: Job, _diary: Diary) -> None:
         image_id, version = job.arguments["image"], job.arguments["version"]
-        refined = self._refining.of_image(image_id, version, asker=f"job {job.id}").annotation
+        now = current(record.annotations.history(image_id))
+        if now is None or version not in (now.version, now.parent if now.stage is Stage.REFINED else None):
+            line = f"Version {version} of {image_id!r} is not refined: it was taken back or replaced meanwhile."
+            record.jobs.finish(job, JobState.DONE, {"image": image_id, "parent": version, "version": None}, line)
+            return
+        try:
+            refined = self._refining.of_image(image_id, version, asker=f"job {job.id}").annotation
+        except ComputationInterrupted as error:
+            # Where the server stops, the job waits for its next start; else it counts as tried.
+            if not self._stopping.is_set():
+                self._jobs.release(self._owner)
+            raise LostLease(str(error)) from error
         kept = refined.info["kept"]
         line = f"Version {version} of {image_id!r} is refined: version {refined.version}." + (
             f" It is as it was: {kept}." if kept else ""

@@ -111,7 +111,10 @@ class Refining:
         return found
 
     def _known(self, rough: Annotation, refiner: Model) -> Annotation | None:
-        return self.record.annotations.refinement_of(rough.image, rough.version, refiner.version)
+        """What the refiner made of it already, if its mask is still there."""
+        known = self.record.annotations.refinement_of(rough.image, rough.version, refiner.version)
+        is_kept = known is not None and known.mask is not None and self.record.masks.path(known.mask).is_file()
+        return known if is_kept else None
 
     def _store(self, image: Image, rough: Annotation, refiner: Model, drafted: Drafted) -> Annotation:
         refiners = self.record.refiners

@@ -22,7 +22,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from lib.errors import LabelRefineryError
+from lib.errors import LabelRefineryError, RecordAway, StorageFull
 from lib.serving.drafting import Drafting
 from lib.serving.inference import Draftsman, become_computing_process
 from lib.serving.library import Library
@@ -170,6 +170,9 @@ class Diary:
                 except LostLease:
                     self._lost = True
                     return
+                # The record may answer again before the lease ends.
+                except (RecordAway, StorageFull) as error:
+                    LOG.warning("The lease of job %s is not renewed: %s", self._job.id, error)
 
         thread = threading.Thread(target=renew, name="lease", daemon=True)
         thread.start()

@@ -16,6 +16,9 @@ from scripts.evaluation.cases import Case
 TRUTH_COLOUR, PREDICTION_COLOUR = "deepskyblue", "orange"
 """Told apart by all kinds of colour vision, on grey."""
 
+PLANES = ("sagittal", "coronal", "axial")
+"""By the axis across them: right, anterior, superior."""
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -27,7 +30,7 @@ class Slice:
         prediction: uint8 (X, Y).
         spacing_mm: pixel edges along X, Y.
         number: of the slice along its axis, from 0, in the order right, anterior, superior.
-        axis: 0 sagittal, 1 coronal, 2 axial.
+        axis: see ``PLANES``.
     """
 
     image: Array | None
@@ -67,8 +70,7 @@ def draw(
     # As radiologists look at it: the patient's right, or front, on the viewer's left.
     axes.invert_xaxis()
     axes.set_axis_off()
-    plane = ("sagittal", "coronal", "axial")[shown.axis]
-    axes.set_title(f"{title}\n{plane} slice {shown.number + 1}", fontsize=9)
+    axes.set_title(f"{title}\n{PLANES[shown.axis]} slice {shown.number + 1}", fontsize=9)
     figure.legend(
         handles=[
             Line2D([], [], color=TRUTH_COLOUR, label="truth"),
@@ -111,9 +113,9 @@ def in_ras(voxels: Array, grid: Grid) -> Array:
 
 
 def grey_window(image: Array) -> tuple[float, float]:
-    """Grey values from the 1st to the 99th percentile of a slice, at least 1 apart."""
+    """Grey values from the 1st to the 99th percentile of a slice; 1 apart if they are equal."""
     darkest, brightest = np.nanpercentile(image, (1, 99))
-    return float(darkest), float(max(brightest, darkest + 1))
+    return float(darkest), float(brightest if brightest > darkest else darkest + 1)
 
 
 def outline(axes: Any, mask: Array, colour: str, style: str) -> None:

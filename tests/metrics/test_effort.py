@@ -60,11 +60,11 @@ def test_only_the_new_part_of_an_outline_is_drawn():
     assert found.added_path_mm == 1.0
 
 
-def test_outlines_are_drawn_in_the_slices_of_the_given_axis():
+def test_outlines_are_drawn_across_the_longest_voxels():
     bar = np.ones((2, 3, 4), np.uint8)
 
     # Two slices of 3x4 pixels have ten on the outline each, of 1 x 4 mm.
-    assert effort(np.zeros_like(bar), bar, (9, 1, 4), slice_axis=0).added_path_mm == 2 * 10 * 2.0
+    assert effort(np.zeros_like(bar), bar, (9, 1, 4)).added_path_mm == 2 * 10 * 2.0
 
 
 def test_a_mask_drawn_from_nothing_was_moved_infinitely_and_one_erased_not_at_all():

@@ -1,4 +1,4 @@
-"""What all metrics ask of two masks."""
+"""What all metrics ask of masks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.errors import GridMismatch
-from lib.metrics.masks import as_masks, joint_box
+from lib.metrics.masks import as_masks, joint_box, slice_axis
 from tests.drawn import drawn
 
 
@@ -40,3 +40,12 @@ def test_the_joint_box_of_two_empty_masks_is_empty():
     empty = np.zeros((3, 4, 5), bool)
 
     assert empty[joint_box(empty, empty)].shape == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm", "axis"),
+    [((9, 1, 9), (1, 1, 5), 1), ((9, 9, 9), (5, 1, 1), 0), ((9, 9, 9), (1, 1, 1), 2)],
+    ids=["one slice", "thick slices", "cubes"],
+)
+def test_slices_run_across_the_single_voxel_or_the_longest_ones(shape, spacing_mm, axis):
+    assert slice_axis(shape, spacing_mm) == axis

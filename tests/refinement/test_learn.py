@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ QUICK = RefineOptions(
     stages=2,
     blind=0.0,
 )
+PLAIN = replace(QUICK, warm_up=0.0, emphasis=2.0, max_epochs=2)
 MINE = replace(TASK, structures=numbered(["bright", "dark"]))
 
 
@@ -72,6 +74,12 @@ def test_the_same_seed_gives_the_same_weights():
     assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
 
 
+@cache
+def plainly_learned() -> Checkpoint:
+    """What each option below is compared with."""
+    return learned([pair(0)], PLAIN)
+
+
 @pytest.mark.parametrize(
     "how",
     [{"feedback": Feedback.SOFT}, {"steps": Steps.SUMMED}, {"feedback": Feedback.SOFT, "steps": Steps.SUMMED},
@@ -80,9 +88,7 @@ def test_the_same_seed_gives_the_same_weights():
     ids=str,
 )  # fmt: skip
 def test_every_option_changes_what_is_learned(how):
-    options = replace(QUICK, warm_up=0.0, emphasis=2.0, max_epochs=2)
-
-    plain, other = learned([pair(0)], options), learned([pair(0)], replace(options, **how))
+    plain, other = plainly_learned(), learned([pair(0)], replace(PLAIN, **how))
 
     assert any(not torch.equal(plain.weights[name], other.weights[name]) for name in plain.weights)
 
@@ -217,6 +223,18 @@ def test_structures_that_the_refiner_does_not_know_stay():
     found = Refiner(fresh()).refine(drawn(0)[0], draft, stages=1)
 
     assert all(value == 9 or value in (1, 2) for value in found.stages[0][0, 0, :3]) and 9 in found.stages[0]
+
+
+def test_a_structure_that_is_lost_on_the_coarser_grid_of_the_refiner_stays():
+    checkpoint = fresh()
+    coarse = Checkpoint(replace(checkpoint.plan, spacing_mm=(3.0, 3.0, 3.0)), checkpoint.weights)
+    draft = np.zeros_like(rough(0))
+    draft[4:16, 4:16, 4:12] = 1
+    draft[20, 1, 1] = 2
+
+    found = Refiner(coarse).refine(drawn(0)[0], draft)
+
+    assert found.stages[0][20, 1, 1] in (1, 2) and 2 in found.stages[0]
 
 
 def test_a_model_that_sees_no_mask_is_no_refiner():

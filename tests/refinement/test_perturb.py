@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from lib.metrics.overlap import dice
-from lib.refinement.perturb import STRONGEST, Perturbation, perturbed, random_perturbations, slice_axis, strength_for
+from lib.refinement.perturb import STRONGEST, Perturbation, perturbed, random_perturbations, strength_for
 from tests.drawn import drawn
 
 FLAT_MM = (1.0, 1.0, 1.0)
@@ -129,14 +130,6 @@ def test_a_structure_that_is_not_named_stays():
     assert perturbed(both, FLAT_MM, {1: Perturbation(growth_mm=-1.0)}).sum() == 2
 
 
-def test_slices_run_across_the_single_voxel_or_the_longest_ones():
-    assert [slice_axis(*grid) for grid in (((9, 1, 9), (1, 1, 5)), ((9, 9, 9), (5, 1, 1)), ((9, 9, 9), (1, 1, 1)))] == [
-        1,
-        0,
-        2,
-    ]
-
-
 def test_an_empty_mask_stays_empty():
     empty = np.zeros((4, 4, 2), np.uint8)
 
@@ -158,3 +151,53 @@ def test_the_strength_for_a_wanted_dice_gives_masks_with_that_mean_dice(wanted):
 @pytest.mark.parametrize(("wanted", "strength"), [(1.0, 0.0), (0.0, STRONGEST)])
 def test_a_dice_out_of_reach_gives_the_mildest_or_the_roughest(wanted, strength):
     assert strength_for([(ball(), VOLUME_MM)], wanted) == pytest.approx(strength, abs=0.04)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_rest_of_the_image_does_not_matter(seed):
+    around = ((20, 90), (60, 20), (0, 3))
+    wide = np.pad(ball(), around)
+    plans = [random_perturbations(mask, VOLUME_MM, seed) for mask in (ball(), wide)]
+
+    small, large = (perturbed(mask, VOLUME_MM, how) for mask, how in zip((ball(), wide), plans, strict=True))
+
+    assert plans[0] == plans[1] and np.array_equal(np.pad(small, around), large)
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many voxels the distances are computed of, call by call."""
+    sizes: list[int] = []
+    distances = ndimage.distance_transform_edt
+    monkeypatch.setattr(
+        ndimage, "distance_transform_edt", lambda mask, *more: sizes.append(mask.size) or distances(mask, *more)
+    )
+    return sizes
+
+
+def test_of_a_large_image_only_the_surroundings_of_the_structures_are_computed(computed):
+    mask = np.zeros((300, 300, 40), np.uint8)
+    mask[100:148, 200:248, 10:26] = ball()
+
+    perturbed(mask, VOLUME_MM, random_perturbations(mask, VOLUME_MM, 1))
+
+    assert 0 < max(computed) < mask.size / 20
+
+
+def test_a_strength_for_large_structures_is_found_in_steps(computed, monkeypatch):
+    monkeypatch.setattr("lib.refinement.perturb.LARGEST_BOX", 1200)
+    coarse = strength_for([(ball(), VOLUME_MM)] * 12, 0.75)
+    most = max(computed)
+    monkeypatch.setattr("lib.refinement.perturb.LARGEST_BOX", ball().size)
+
+    assert coarse == pytest.approx(strength_for([(ball(), VOLUME_MM)] * 12, 0.75), abs=0.15)
+    assert most < max(computed) / 4
+
+
+def test_a_structure_of_one_voxel_is_made_rough_too():
+    speck = np.zeros((9, 9, 3), np.uint8)
+    speck[4, 4, 1] = 1
+
+    rough = [perturbed(speck, VOLUME_MM, random_perturbations(speck, VOLUME_MM, seed, STRONGEST)) for seed in range(9)]
+
+    assert len({mask.tobytes() for mask in rough}) > 1

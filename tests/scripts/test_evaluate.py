@@ -17,7 +17,7 @@ from lib.volume import Volume, write_volume
 from scripts.evaluate import main
 from scripts.evaluation.cases import Case, compare, read_case
 from scripts.evaluation.folders import Pair, matched
-from scripts.evaluation.overlays import worst_slice
+from scripts.evaluation.overlays import grey_window, worst_slice
 from scripts.evaluation.structures import Wanted, declared, declared_by_app, found_in, looked_at_in
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -408,3 +408,8 @@ def test_an_image_of_one_slice_is_shown_whole():
     shown = worst_slice(case_of(truth, truth), None)
 
     assert shown.axis == 2 and shown.truth.shape == (12, 8)
+
+
+@pytest.mark.parametrize(("highest", "brightest"), [(0.01, 0.0099), (1000.0, 990.0), (0.0, 1.0)])
+def test_a_slice_of_whatever_scale_is_shown_from_its_darkest_to_its_brightest_voxels(highest, brightest):
+    assert grey_window(np.linspace(0, highest, 101)) == pytest.approx((highest / 100, brightest))

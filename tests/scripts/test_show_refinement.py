@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,8 +74,9 @@ class Chosen:
     def __init__(self, *_: Any) -> None:
         """Needs no weights."""
 
-    def refine(self, _volume: Volume, draft: Array, stages: int) -> Refinement:
-        return Refinement(draft, (drawn(0)[1],) * stages, self.kept)
+    def refine(self, _volume: Volume, draft: Array, stages: int, looked_at: Sequence[int]) -> Refinement:
+        found = drawn(0)[1]
+        return Refinement(draft, (np.where(np.isin(found, looked_at), found, 0),) * stages, self.kept)
 
 
 class Drawn:
@@ -115,12 +116,13 @@ def shown(monkeypatch: pytest.MonkeyPatch, record: Record, *more: str) -> list[R
     return asked
 
 
-def test_the_draft_that_the_expert_started_from_is_shown_with_every_stage(
+def test_the_last_draft_before_the_experts_version_is_shown_with_every_stage(
     record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    add(record, "ct_017", Role.ANNOTATOR, "lee")
-    add(record, "ct_017", Role.EXPERT, "kim")
-    add(record, "ct_017", Role.ANNOTATOR, "lee")
+    both = ("anterior", "posterior")
+    add(record, "ct_017", Role.ANNOTATOR, "lee", looked_at=both)
+    add(record, "ct_017", Role.EXPERT, "kim", looked_at=both)
+    add(record, "ct_017", Role.ANNOTATOR, "lee", looked_at=both)
 
     out = tmp_path / "out.png"
     (row,) = shown(monkeypatch, record, "--image", "ct_017", "--stages", "2", "--out", str(out))
@@ -129,17 +131,36 @@ def test_the_draft_that_the_expert_started_from_is_shown_with_every_stage(
     np.testing.assert_array_equal(row.masks["draft v1, lee"], rough(1))
     np.testing.assert_array_equal(row.truth, drawn(0)[1])
     assert out.read_bytes() == b"picture"
-    assert capsys.readouterr().out == f"Wrote {out}: 1 images by version 3 of the refiner.\n"
+    assert capsys.readouterr().out == f"Wrote {out}: 1 image by version 3 of the refiner.\n"
 
 
 def test_a_stage_that_is_not_used_says_why(record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     add(record, "ct_017", Role.ANNOTATOR, "lee")
     monkeypatch.setattr(Chosen, "kept", "dark: nothing would be left of it")
 
-    (row,) = shown(monkeypatch, record, "--image", "ct_017", "--stages", "1", "--out", str(tmp_path / "out.png"))
+    # As many stages as the server does, which is one.
+    (row,) = shown(monkeypatch, record, "--image", "ct_017", "--out", str(tmp_path / "out.png"))
 
     assert list(row.masks)[-1] == "stage 1, not used:\ndark: nothing would be left of it"
     assert row.truth is None
+
+
+def test_only_structures_that_the_drafts_author_looked_at_are_shown(
+    record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    add(record, "ct_017", Role.ANNOTATOR, "lee", looked_at=("anterior",))
+    add(record, "ct_017", Role.EXPERT, "kim", looked_at=("anterior", "posterior"))
+
+    (row,) = shown(monkeypatch, record, "--image", "ct_017", "--out", str(tmp_path / "out.png"))
+
+    assert {1} == set(np.unique(row.masks["stage 1"])) - {0} == set(np.unique(row.truth)) - {0}
+
+
+def test_no_stage_is_nothing_to_show(record: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        show_refinement.main(["--image", "ct_017", "--stages", "0"])
+
+    assert "--stages is a number from 1 on, found 0" in capsys.readouterr().err
 
 
 def test_an_image_without_a_draft_is_refused(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:

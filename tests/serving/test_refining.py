@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from lib.errors import ComputationInterrupted, RecordAway
+from lib.serving import refine_jobs
 from lib.stages import Role
 from lib.volume import Volume, nifti_bytes
 from tests.refinement.pairs import rough
@@ -148,6 +153,52 @@ def test_a_mask_on_another_grid_is_refused_with_both(ready: Here) -> None:
     assert ready.client.get("/datastore/").json()["quarantined"] == 0
 
 
+def test_either_a_version_is_named_or_a_mask_is_sent(ready: Here) -> None:
+    label = {"label": ("rough.nii.gz", rough_bytes(0))}
+
+    reply = ready.client.post(REFINE, params={"image": "case_00"}, data={"params": '{"version": 1}'}, files=label)
+
+    assert reply.status_code == 422
+    assert "version=1 names a mask in the record, but an image or a mask came along" in reply.json()["detail"]
+
+
+def temporary_files(here: Here) -> list[str]:
+    return [path.name for path in here.app.temporary.iterdir()]
+
+
+def test_what_was_sent_is_deleted_when_the_next_part_is_refused(ready: Here) -> None:
+    ready.app.settings = replace(ready.app.settings, max_upload_mib=1)
+    files = {"file": ("new.nii.gz", image_bytes(3)), "label": ("rough.nii", bytes(2**20 + 1))}
+
+    reply = ready.client.post(REFINE, files=files)
+
+    assert (reply.status_code, temporary_files(ready)) == (413, [])
+
+
+@pytest.mark.parametrize("write", ["write_volume", "shutil.copyfile"])
+def test_a_mask_that_cannot_be_written_leaves_no_file_behind(
+    ready: Here, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    put_label(ready.client, "case_00", rough_bytes(0))
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"lib.serving.infer.{write}", full)
+    reply = ready.client.post(REFINE, params={"image": "case_00"}, data={"params": '{"result_extension": ".nrrd"}'})
+
+    assert (reply.status_code, temporary_files(ready)) == (507, [])
+
+
+def test_a_refined_mask_that_was_lost_is_made_again(ready: Here) -> None:
+    put_label(ready.client, "case_00", rough_bytes(0))
+    refined(ready)
+    lost = ready.app.record.masks.path(ready.app.record.annotations.get("case_00", 2).mask or "")
+    lost.unlink()
+
+    assert refined(ready)["annotation_version"] == 2 and lost.is_file()
+
+
 def test_every_stage_is_told_and_sent_on_request(ready: Here) -> None:
     put_label(ready.client, "case_00", rough_bytes(0))
 
@@ -238,6 +289,89 @@ def test_a_refining_that_fails_leaves_the_juniors_mask_in_the_queue(
     assert job["status"] == "ERROR"
     assert "No refiner serves yet" in job["result"]["error"]
     assert [case["image"] for case in here.client.get("/queue").json()["cases"]] == ["case_00"]
+
+
+@pytest.fixture
+def juniors(open_app: Callable[..., Here], refiner_weights: bytes) -> Here:
+    """A server with a refiner at which an annotator works."""
+    here = open_app(role="annotator")
+    here.put_refiner(refiner_weights)
+    return here
+
+
+def interrupted(here: Here, times: int, before: Callable[[], None] = lambda: None) -> None:
+    """Lets the process that computes die over the next orders."""
+    compute, left = here.app.refining.compute, [None] * times
+
+    def died(order: Any) -> Any:
+        if not left:
+            return compute(order)
+        left.pop()
+        before()
+        raise ComputationInterrupted("The inference process stopped.")
+
+    here.app.refining.compute = died
+
+
+@pytest.mark.parametrize(("times", "status"), [(1, "DONE"), (2, "ERROR")])
+def test_a_refining_over_which_the_process_dies_is_tried_once_more(juniors: Here, times: int, status: str) -> None:
+    job_id = put_label(juniors.client, "case_00", rough_bytes(0), client_id="lee")["refining"]
+    interrupted(juniors, times)
+
+    juniors.work()
+
+    job = juniors.client.get(f"/jobs/{job_id}").json()
+    assert (job["status"], len(history(juniors))) == (status, 3 - times)
+    assert job["details"][1] == "The worker stopped in attempt 1 of 2."
+
+
+def test_a_refining_that_the_end_of_the_server_interrupts_waits_for_the_next_start(juniors: Here) -> None:
+    job_id = put_label(juniors.client, "case_00", rough_bytes(0), client_id="lee")["refining"]
+    interrupted(juniors, 1, before=juniors.app.refine_jobs.stop)
+
+    juniors.work()
+    juniors.app.refine_jobs.join()
+
+    job = juniors.client.get(f"/jobs/{job_id}").json()
+    assert job["status"] == "SUBMITTED"
+    assert job["details"][-1] == "The server stopped; the job goes on after its next start."
+
+
+def test_a_record_that_was_away_does_not_end_the_refining(juniors: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_again = threading.Event()
+    jobs, claims = juniors.app.record.jobs, iter([RecordAway("The database does not answer.")])
+
+    def claim(*_: Any) -> None:
+        if (error := next(claims, None)) is not None:
+            raise error
+        looked_again.set()
+
+    monkeypatch.setattr(jobs, "claim", claim)
+    monkeypatch.setattr(refine_jobs, "RETRY_SECONDS", 0.01)
+    juniors.app.refine_jobs.start()
+
+    assert looked_again.wait(10)
+    juniors.app.refine_jobs.stop()
+    juniors.app.refine_jobs.join()
+
+
+@pytest.mark.parametrize("what", ["replaced", "taken back", "corrected"])
+def test_a_mask_that_counts_no_more_when_its_turn_comes_is_not_refined(juniors: Here, what: str) -> None:
+    job_id = put_label(juniors.client, "case_00", rough_bytes(0), client_id="lee")["refining"]
+    role = Role.ANNOTATOR if what == "replaced" else Role.EXPERT
+    juniors.app.settings = replace(juniors.app.settings, role=role)
+    if what == "taken back":
+        juniors.client.delete("/datastore/label?id=case_00&tag=version_1")
+    else:
+        put_label(juniors.client, "case_00", rough_bytes(1))
+
+    juniors.work()
+
+    job = juniors.client.get(f"/jobs/{job_id}").json()
+    assert (job["status"], job["result"]) == ("DONE", {"image": "case_00", "parent": 1, "version": None})
+    assert job["details"][-1] == "Version 1 of 'case_00' is not refined: it was taken back or replaced meanwhile."
+    refined = [one["parent"] for one in history(juniors) if one["stage"] == "refined"]
+    assert refined == ([2] if what == "replaced" else [])
 
 
 def test_weights_are_taken_by_the_model_of_their_kind_only(

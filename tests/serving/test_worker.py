@@ -5,10 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+
+from lib.errors import RecordAway
 from lib.serving.settings import Settings
-from lib.serving.worker import Workplace, _work
+from lib.serving.worker import Diary, Workplace, _work
 from lib.task import Task, numbered
 
 
@@ -21,3 +28,21 @@ def test_a_worker_whose_server_died_before_it_was_ready_ends_without_touching_th
     _work(workplace, "worker", server=dead.pid)
 
     assert not (tmp_path / "data").exists()
+
+
+def test_a_record_that_is_away_for_a_moment_does_not_end_the_renewal_of_a_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("lib.serving.worker.LEASE", timedelta(seconds=0.04))
+    renewed, away = threading.Event(), iter([RecordAway("The database does not answer.")])
+
+    def report(*_: Any) -> None:
+        if (error := next(away, None)) is not None:
+            raise error
+        renewed.set()
+
+    record: Any = SimpleNamespace(jobs=SimpleNamespace(report=report))
+    job: Any = SimpleNamespace(id="train-1")
+
+    with Diary(record, job, lambda: None).keeping_lease():
+        assert renewed.wait(10)
