@@ -98,7 +98,15 @@ class UnreadableImage(UnacceptableFile):
 
 
 class NoImage(UnreadableImage):
-    """The file is sound for all one can tell, but no image of the task: notes, a report, another modality."""
+    """The file is sound for all one can tell, but no image of the task: notes, a report, another modality.
+
+    Attributes:
+        modality: of an image that is left out for that, and only then.
+    """
+
+    def __init__(self, message: str, modality: str = "") -> None:
+        super().__init__(message)
+        self.modality = modality
 
 
 class UnreadableMask(UnacceptableFile):

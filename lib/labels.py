@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from lib.errors import InvalidRequest, UnknownStructure, UnreadableImage
+from lib.errors import GridMismatch, InvalidRequest, UnknownStructure, UnreadableImage
 from lib.task import BACKGROUND, MAX_STRUCTURES, Structure, Task, listed
 from lib.volume import (
     Array,
@@ -27,6 +27,9 @@ from lib.volume import (
 
 MASK_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".bin")
 """File names under which a mask is accepted."""
+
+CONVERSION, REFERENCE = "Segmentation_ConversionParameters", "Reference image geometry"
+"""The header's key and the parameter in it by which 3D Slicer tells on which image it was drawn."""
 
 
 @dataclass(frozen=True)
@@ -45,18 +48,28 @@ class MaskFile:
         volume: on its own grid.
         named: the segments that a Slicer segmentation names itself.
         may_be_part: it is a Slicer segmentation, which ends where its segments end.
+        drawn_on: the grid of the image on which it was drawn, where a Slicer segmentation tells it.
     """
 
     volume: Volume
     named: tuple[NamedValue, ...] = ()
     may_be_part: bool = False
+    drawn_on: Grid | None = None
 
     def on(self, grid: Grid, name: str) -> Array:
         """The voxels on the grid of the image called ``name``.
 
         Raises:
-            GridMismatch: as ``onto_grid``.
+            GridMismatch: as ``onto_grid``, and if a part of another image comes. What covers the whole grid needs no
+                word on it: programs that copy a header from case to case leave the words of another case in it.
         """
+        is_part = self.volume.voxels.size < np.prod(grid.shape)
+        if is_part and self.drawn_on is not None and not self.drawn_on.has_the_voxels_of(grid):
+            raise GridMismatch(
+                f"The segmentation of {name} was drawn on another image: its header tells of {self.drawn_on} from "
+                f"{_corner(self.drawn_on)} on, this image is {grid} from {_corner(grid)} on. Send it to the image that "
+                "it was drawn on, or draw on this one and export with it as reference volume."
+            )
         return onto_grid(self.volume, grid, name, may_be_part=self.may_be_part)
 
 
@@ -216,9 +229,10 @@ def _slicer_segmentation(path: Path) -> MaskFile:
     segments = [_segment(fields, number, layers, path.name) for number in numbers]
     # The header tells, not the file's name: an empty segmentation has no segments, but speaks of itself.
     is_segmentation = any(key.startswith(("Segment0_", "Segmentation_")) for key in fields)
+    drawn_on = _reference(fields.get(CONVERSION, ""))
     if layers == 1:
         named = tuple(NamedValue(name, value) for name, value, _ in segments if name)
-        return MaskFile(volume_of_sitk(image, path.name), named, is_segmentation)
+        return MaskFile(volume_of_sitk(image, path.name), named, is_segmentation, drawn_on)
     if not segments:
         raise UnreadableImage(f"{path.name} has {layers} layers and names no segments. Export it as a label map.")
     # Overlapping segments lie on layers of their own, each numbered from 1: give every segment its own number.
@@ -227,7 +241,7 @@ def _slicer_segmentation(path: Path) -> MaskFile:
     for position, (_, value, layer) in enumerate(segments, start=1):
         merged[volume_of_sitk(sitk.VectorIndexSelectionCast(image, layer), path.name).voxels == value] = position
     named = tuple(NamedValue(name, position) for position, (name, _, _) in enumerate(segments, start=1))
-    return MaskFile(Volume(merged, first.affine), named, is_segmentation)
+    return MaskFile(Volume(merged, first.affine), named, is_segmentation, drawn_on)
 
 
 def _segment(fields: Mapping[str, str], number: int, layers: int, name: str) -> tuple[str, int, int]:
@@ -241,6 +255,38 @@ def _segment(fields: Mapping[str, str], number: int, layers: int, name: str) -> 
     return fields.get(f"{prefix}Name", ""), int(value), int(layer)
 
 
+def _reference(parameters: str) -> Grid | None:
+    """The grid in 3D Slicer's conversion parameters; ``None`` if they tell of none.
+
+    Each parameter is ``name|value|description&``. The value is a matrix from voxel indices to RAS millimetres, whatever
+    the space of the file, row by row, then the first and last index along I, J and K (vtkSegmentationConverter).
+    """
+    by_name = dict(parameter.split("|")[:2] for parameter in parameters.split("&") if "|" in parameter)
+    try:
+        numbers = np.array([float(number) for number in by_name.get(REFERENCE, "").rstrip(";").split(";")])
+    except ValueError:
+        return None
+    if numbers.size != 22 or not np.isfinite(numbers).all():
+        return None
+    affine, first, last = numbers[:16].reshape(4, 4), numbers[16::2], numbers[17::2]
+    if (last < first).any() or abs(np.linalg.det(affine)) < 1e-12:
+        return None
+    affine[:3, 3] += affine[:3, :3] @ first
+    i, j, k = (last - first + 1).astype(int)
+    return Grid((int(i), int(j), int(k)), affine)
+
+
+def _reference_text(grid: Grid) -> str:
+    """A grid as 3D Slicer's conversion parameter."""
+    numbers = [*(f"{number:.17g}" for number in grid.affine.ravel()), *(f"0;{size - 1}" for size in grid.shape)]
+    return f"{REFERENCE}|{';'.join(numbers)};|&"
+
+
+def _corner(grid: Grid) -> str:
+    """The place of the first voxel, for messages."""
+    return f"({', '.join(f'{place:.1f}' for place in grid.affine[:3, 3])})"
+
+
 def write_segments(path: Path, mask: Volume, structures: Sequence[Structure]) -> None:
     """Writes a mask as 3D Slicer's segmentation (``.seg.nrrd``): a label map that names and colours its segments.
 
@@ -251,6 +297,7 @@ def write_segments(path: Path, mask: Volume, structures: Sequence[Structure]) ->
     """
     image = sitk_of_volume(mask)
     fields = {"Segmentation_MasterRepresentation": "Binary labelmap",
+              CONVERSION: _reference_text(mask.grid),
               "Segmentation_ReferenceImageExtentOffset": "0 0 0"}  # fmt: skip
     extent = " ".join(f"0 {size - 1}" for size in mask.voxels.shape)
     for number, structure in enumerate(structures):

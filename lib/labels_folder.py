@@ -98,12 +98,12 @@ class Placed:
     Attributes:
         mask: uint8 (I, J, K) of the task's label values.
         looked_at: names of the structures that its files speak about.
-        overlaps: sentences about voxels that several structures claim.
+        notes: sentences for people, as about voxels that several structures claim.
     """
 
     mask: Array
     looked_at: tuple[str, ...]
-    overlaps: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def find_masks(paths: Iterable[Path], names: Mapping[str, str], task: Task, meaning: Meaning) -> Finding:
@@ -145,7 +145,7 @@ def place(masks: Masks, folder: Path, grid: Grid, task: Task, meaning: Meaning) 
 
     A file of all structures speaks about all of the task's; if its numbers are mapped, about those only. Files of one
     structure each speak about their structures. Where two of them claim a voxel, the larger label value has it, as a
-    lesion has it that is drawn inside an organ; ``overlaps`` says so.
+    lesion has it that is drawn inside an organ; ``notes`` says so.
 
     Args:
         masks: paths relative to ``folder``.

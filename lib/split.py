@@ -39,7 +39,7 @@ def split_warning(images: int, patients: int, most: int) -> str:
     return (
         f"{images} images, {patients} patient{'' if patients == 1 else 's'}: {why}. Patients are told by PatientID, or "
         "by the first-level folder. If those are no persons, start with --conf patient REGEX or a patients.csv beside "
-        "the images, and a new --data; see README."
+        "the images; see README."
     )
 
 

@@ -24,7 +24,8 @@ def refuse_other_modality(name: str, modality: str, task: Task) -> None:
     if modality and task.modalities and modality not in task.modalities:
         raise NoImage(
             f"{name} is {modality}, the task {task.name} works on {' or '.join(task.modalities)}. Keep it elsewhere, "
-            "or serve it with another app."
+            "or serve it with another app.",
+            modality,
         )
 
 

@@ -83,6 +83,12 @@ class Grid:
             np.abs(_corners(self.affine, self.shape) - _corners(other.affine, other.shape)).max() <= GRID_TOLERANCE_MM
         )
 
+    def has_the_voxels_of(self, other: Grid) -> bool:
+        """Whether both begin and end at the same voxels, to the nearest one, in whatever order their axes run."""
+        corners = np.rint(_indices(other.affine, _corners(self.affine, self.shape)))
+        wanted = _corners(np.eye(4), other.shape)
+        return sorted(self.shape) == sorted(other.shape) and set(map(tuple, corners)) == set(map(tuple, wanted))
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -270,6 +276,11 @@ def _corners(affine: Array, shape: tuple[int, ...]) -> Array:
     """Float (8, 3): the outermost voxel centres in millimetres."""
     indices = np.array(list(itertools.product(*((0, size - 1) for size in shape))))
     return np.asarray(indices @ affine[:3, :3].T + affine[:3, 3])
+
+
+def _indices(affine: Array, places_mm: Array) -> Array:
+    """Float (N, 3): where places in millimetres, (N, 3), lie among the voxels."""
+    return np.asarray(np.linalg.solve(affine[:3, :3], (places_mm - affine[:3, 3]).T).T)
 
 
 def _three_axes(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:

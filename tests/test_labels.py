@@ -18,6 +18,7 @@ from lib.labels import (
     voxels_per_structure,
     write_segments,
 )
+from lib.phantoms.scanner import oriented_grid
 from lib.task import Task, numbered
 from lib.volume import Grid, Volume, nrrd_fields, sitk_of_volume, write_volume
 from tests.drawn import drawn
@@ -395,6 +396,147 @@ def test_a_segmentation_may_not_name_another_file_of_this_machine(tmp_path):
         mask_on_image(path, GRID, (), TASK, "ct_017")
 
 
+# --- the image on which 3D Slicer drew -------------------------------------------------------------------------------
+
+
+def conversion(affine, extent):
+    """``Segmentation_ConversionParameters`` as 3D Slicer 5 writes it, some of its other parameters included."""
+    numbers = [*(repr(float(number)) for number in affine.ravel()), *map(str, extent)]
+    return (
+        "Collapse labelmaps|1|Merge the labelmaps into as few shared labelmaps as possible.&"
+        "Decimation factor|0.0|0.0 (no decimation) to 1.0.&"
+        f"Reference image geometry|{';'.join(numbers)};|Image geometry description string.&"
+        "Smoothing factor|0.5|Range: 0.0 (no smoothing) to 1.0 (strong smoothing).&"
+    )
+
+
+def drawn_in_slicer(path, mask, affine, parameters, offset="0 0 0"):
+    """A cropped segmentation as 3D Slicer 5 saves it; SimpleITK writes its space, as 3D Slicer, in LPS."""
+    image = sitk_of_volume(Volume(mask, affine))
+    fields = {"Segment0_ID": "Segment_1", "Segment0_Name": "anterior", "Segment0_LabelValue": "1",
+              "Segment0_Layer": "0", "Segment0_Extent": "0 0 0 1 0 0", "Segmentation_ConversionParameters": parameters,
+              "Segmentation_ContainedRepresentationNames": "Binary labelmap|Closed surface|",
+              "Segmentation_MasterRepresentation": "Binary labelmap",
+              "Segmentation_ReferenceImageExtentOffset": offset}  # fmt: skip
+    for key, value in fields.items():
+        image.SetMetaData(key, value)
+    sitk.WriteImage(image, str(path), useCompression=True)
+    return path
+
+
+def from_voxel(affine, *voxel):
+    """The affine of a part that begins at a voxel."""
+    part = affine.copy()
+    part[:3, 3] += affine[:3, :3] @ voxel
+    return part
+
+
+COLUMN = np.ones((1, 2, 1), np.uint8)
+"""Two voxels along J."""
+
+
+@pytest.mark.parametrize("tilt_deg", [(0, 0, 0), (8, -5, 11)], ids=["straight", "oblique"])
+@pytest.mark.parametrize("orientation", ["LPS", "RAS", "PIR"])
+def test_a_part_of_this_image_is_taken_by_the_geometry_in_its_header(tmp_path, orientation, tilt_deg):
+    grid = Grid(*oriented_grid(orientation, (4, 5, 6), (0.7, 1.3, 5.0), (12.0, -34.0, 567.8), tilt_deg))
+    i, j, k = (size - 1 for size in grid.shape)
+    part = from_voxel(grid.affine, 1, 2, 3)
+    path = drawn_in_slicer(
+        tmp_path / "m.seg.nrrd", COLUMN, part, conversion(grid.affine, (0, i, 0, j, 0, k)), offset="1 2 3"
+    )
+
+    found = mask_on_image(path, grid, (), TASK, "ct_017")
+
+    assert np.argwhere(found).tolist() == [[1, 2, 3], [1, 3, 3]]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "extent"),
+    [
+        (np.eye(4), (0, 1, 0, 2, 0, 1)),
+        (np.eye(4), (0, 1, 0, 1, 0, 0)),
+        (from_voxel(np.eye(4), 0, 0, -1), (0, 1, 0, 2, 0, 0)),
+        (np.eye(4), (0, 1, 1, 3, 0, 0)),
+        (np.diag([1.0, 0.5, 1.0, 1.0]), (0, 1, 0, 4, 0, 0)),
+    ],
+    ids=["one slice more", "one column less", "a slice below", "begins a column later", "half the spacing"],
+)
+def test_a_part_of_another_image_on_the_same_lattice_is_refused_with_both_grids(tmp_path, matrix, extent):
+    path = drawn_in_slicer(tmp_path / "m.seg.nrrd", COLUMN, np.eye(4), conversion(matrix, extent))
+
+    with pytest.raises(
+        GridMismatch,
+        match=r"of ct_017 was drawn on another image: its header tells of \dx\dx\d voxels at .* from \(.*\) on, "
+        r"this image is 2x3x1 voxels at 1\.00x1\.00x1\.00 mm, RAS from \(0\.0, 0\.0, 0\.0\) on\. Send it to the image",
+    ):
+        mask_on_image(path, GRID, (), TASK, "ct_017")
+
+
+def test_an_image_whose_extent_begins_elsewhere_is_the_same_one(tmp_path):
+    """3D Slicer counts from the first index that the extent names."""
+    earlier = from_voxel(np.eye(4), -10, -20, -30)
+    path = drawn_in_slicer(tmp_path / "m.seg.nrrd", COLUMN, np.eye(4), conversion(earlier, (10, 11, 20, 22, 30, 30)))
+
+    assert np.argwhere(mask_on_image(path, GRID, (), TASK, "ct_017")).tolist() == [[0, 0, 0], [0, 1, 0]]
+
+
+def test_the_same_image_with_its_axes_in_another_order_and_direction_is_the_same_one(tmp_path):
+    """K, J backwards and I of the image are I, J and K of the reference."""
+    turned = np.array([[0.0, 0, 1, 0], [0, -1, 0, 2], [1, 0, 0, 0], [0, 0, 0, 1]])
+    path = drawn_in_slicer(tmp_path / "m.seg.nrrd", COLUMN, np.eye(4), conversion(turned, (0, 0, 0, 2, 0, 1)))
+
+    assert np.argwhere(mask_on_image(path, GRID, (), TASK, "ct_017")).tolist() == [[0, 0, 0], [0, 1, 0]]
+
+
+def test_a_reference_a_little_beside_the_image_is_the_same_one(tmp_path):
+    """3D Slicer may take the spacing of a long series from its first slices."""
+    grid = Grid((2, 3, 200), np.eye(4))
+    path = drawn_in_slicer(
+        tmp_path / "m.seg.nrrd", COLUMN, np.eye(4), conversion(np.diag([1, 1, 1.001, 1]), (0, 1, 0, 2, 0, 199))
+    )
+
+    assert mask_on_image(path, grid, (), TASK, "ct_017").sum() == 2
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "",
+        "Smoothing factor|0.5|Range: 0.0 to 1.0.&",
+        "Reference image geometry||Image geometry description string.&",
+        "Reference image geometry|1;0;0;0;|Cut off.&",
+        "Reference image geometry|one;0;|No number.&",
+        conversion(np.zeros((4, 4)), (0, 1, 0, 2, 0, 1)),
+        conversion(np.full((4, 4), np.nan), (0, 1, 0, 2, 0, 1)),
+        conversion(np.eye(4), (0, -1, 0, -1, 0, -1)),
+    ],
+    ids=["nothing", "others only", "empty", "cut off", "no number", "no matrix", "not finite", "no voxels"],
+)
+def test_a_part_whose_header_tells_of_no_image_is_placed_by_its_lattice(tmp_path, parameters):
+    path = drawn_in_slicer(tmp_path / "m.seg.nrrd", COLUMN, np.eye(4), parameters)
+
+    assert np.argwhere(mask_on_image(path, GRID, (), TASK, "ct_017")).tolist() == [[0, 0, 0], [0, 1, 0]]
+
+
+def test_a_segmentation_of_the_whole_image_needs_no_word_on_it(tmp_path):
+    """Programs that copy a header from case to case leave another case's geometry in it."""
+    stale = conversion(np.eye(4), (0, 511, 0, 511, 0, 130))
+    path = drawn_in_slicer(tmp_path / "m.seg.nrrd", FIRST, np.eye(4), stale)
+
+    np.testing.assert_array_equal(mask_on_image(path, GRID, (), TASK, "ct_017"), FIRST)
+
+
+def test_layers_tell_of_their_image_too(tmp_path):
+    larger = Grid((2, 5, 1), np.eye(4))
+    layers = [in_layer(SECOND), in_layer(FIRST)]
+    path = write_segmentation(tmp_path / "m.seg.nrrd", layers, [("posterior", 1, 0), ("anterior", 1, 1)])
+    pair = f"Segmentation_ConversionParameters:={conversion(np.eye(4), (0, 1, 0, 2, 0, 0))}"
+    path.write_bytes(path.read_bytes().replace(b"\n\n", f"\n{pair}\n\n".encode(), 1))
+
+    with pytest.raises(GridMismatch, match=r"drawn on another image: its header tells of 2x3x1 voxels"):
+        mask_on_image(path, larger, (), TASK, "ct_017")
+
+
 # --- 3D Slicer's segmentation ----------------------------------------------------------------------------------------
 
 
@@ -419,3 +561,15 @@ def test_a_segmentation_for_slicer_comes_back_whatever_the_numbers_of_the_task(t
 
     np.testing.assert_array_equal(found == 2, BOTH == 1)
     np.testing.assert_array_equal(found == 1, BOTH == 2)
+
+
+def test_a_segmentation_for_slicer_tells_the_image_so_that_a_part_of_it_comes_back(tmp_path):
+    """3D Slicer keeps the geometry when it saves the edited segmentation, cropped."""
+    grid = Grid((2, 3, 4), oriented_grid("LPS", (2, 3, 4), (0.7, 1.3, 5.0), (12.0, -34.0, 567.8), (8, -5, 11))[1])
+    write_segments(tmp_path / "ours.seg.nrrd", Volume(np.zeros(grid.shape, np.uint8), grid.affine), TASK.structures)
+    kept = nrrd_fields(tmp_path / "ours.seg.nrrd")[0]["Segmentation_ConversionParameters"]
+    path = drawn_in_slicer(tmp_path / "m.seg.nrrd", COLUMN, grid.affine, kept)
+
+    assert mask_on_image(path, grid, (), TASK, "ct_017").sum() == 2
+    with pytest.raises(GridMismatch, match=r"drawn on another image: its header tells of 2x3x4 voxels"):
+        mask_on_image(path, Grid((2, 3, 5), grid.affine), (), TASK, "ct_017")

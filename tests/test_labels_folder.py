@@ -173,7 +173,7 @@ def test_where_two_structures_overlap_the_larger_value_wins_and_it_is_told(tmp_p
         . . 2
     """)
     np.testing.assert_array_equal(found.mask, expected)
-    assert found.overlaps == ("1 voxels of liver are spleen too, and became that",)
+    assert found.notes == ("1 voxels of liver are spleen too, and became that",)
 
 
 def test_two_files_of_one_structure_are_joined(tmp_path):
@@ -182,7 +182,7 @@ def test_two_files_of_one_structure_are_joined(tmp_path):
     )
 
     np.testing.assert_array_equal(found.mask, UPPER | RIGHT)
-    assert (found.looked_at, found.overlaps) == (("liver",), ())
+    assert (found.looked_at, found.notes) == (("liver",), ())
 
 
 def test_a_file_of_one_structure_with_two_values_is_refused(tmp_path):

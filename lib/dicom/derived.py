@@ -96,6 +96,11 @@ class DerivedSeries:
         i, j, k = (self.grid.shape[axis] for axis in order)
         return Grid((i, j, k), self.grid.affine @ inv_ornt_aff(turned, self.grid.shape))
 
+    @property
+    def orientation(self) -> Array:
+        """ImageOrientationPatient (0020,0037): unit vectors along I and J of ``shown`` in LPS, six numbers."""
+        return self._directions()[:, :2].T.ravel()
+
     def instance_uid(self, k: int) -> str:
         """SOPInstanceUID of one slice."""
         return self._uid(f"slice {k}")
@@ -164,10 +169,10 @@ class DerivedSeries:
             one.save_as(folder / f"{k:04d}.dcm", enforce_file_format=True)
 
     def _describe_pixels(self, shared: Dataset) -> None:
-        directions, edges_mm = self._directions(), self.shown.spacing_mm
+        edges_mm = self.shown.spacing_mm
         shared.SOPClassUID = STORAGE.get(shared.Modality, SecondaryCaptureImageStorage)
         shared.ImageType = ["DERIVED", "SECONDARY", "AXIAL"] if shared.Modality == "CT" else ["DERIVED", "SECONDARY"]
-        shared.ImageOrientationPatient = [_decimal(cosine) for cosine in directions[:, :2].T.ravel()]
+        shared.ImageOrientationPatient = [_decimal(cosine) for cosine in self.orientation]
         shared.PixelSpacing = [_decimal(edges_mm[1]), _decimal(edges_mm[0])]
         shared.SliceThickness = _decimal(edges_mm[2])
         shared.Columns, shared.Rows = self.shown.shape[:2]

@@ -21,6 +21,9 @@ STRUCTURE_SETS = (RTStructureSetStorage,)
 DRAWN = (*SEGMENTATIONS, *STRUCTURE_SETS)
 """SOP classes that are read here."""
 
+UNNAMED = "unknown"
+"""What a program without a name is called."""
+
 
 def read_drawn(
     source: Dataset | Path | bytes, series: SourceSeries, task: Task, leave_out: Collection[str] = ()
@@ -70,6 +73,30 @@ def referenced_images(source: Dataset | Path | bytes) -> dict[str, set[str]]:
 def names_in(dataset: Dataset) -> list[str]:
     """The names of its segments or regions."""
     return [str(item.get(keyword) or "") for item, keyword in _named(dataset)]
+
+
+def program_of(dataset: Dataset) -> str | None:
+    """The name of the program that drew all of it by itself; ``None`` if a person drew some of it, or went over it.
+
+    Programs tell by SegmentAlgorithmType of each segment, ROIGenerationAlgorithm of each region. One without a name is
+    called by the equipment that wrote the object.
+    """
+    items = [item for item, _ in _named(dataset)]
+    kinds = {str(item.get("SegmentAlgorithmType") or item.get("ROIGenerationAlgorithm") or "") for item in items}
+    if kinds != {"AUTOMATIC"}:
+        return None
+    names = [str(item.get("SegmentAlgorithmName") or "") for item in items]
+    names += [str(dataset.get(keyword) or "") for keyword in ("ManufacturerModelName", "Manufacturer")]
+    return next((name.strip() for name in names if name.strip()), UNNAMED)
+
+
+def orientation_of(dataset: Dataset) -> tuple[float, ...] | None:
+    """ImageOrientationPatient that all frames of a segmentation share; ``None`` if they share none."""
+    for group in dataset.get("SharedFunctionalGroupsSequence") or ():
+        for place in group.get("PlaneOrientationSequence") or ():
+            if cosines := place.get("ImageOrientationPatient"):
+                return tuple(float(cosine) for cosine in cosines)
+    return None
 
 
 def rename(dataset: Dataset, names: Mapping[str, str]) -> None:

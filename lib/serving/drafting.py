@@ -116,8 +116,13 @@ class Drafting:
             return StoredDraft(self._store(image, source, drafted), drafted.seconds)
 
     def lacks_draft(self, image_id: str, source: Source) -> bool:
-        """Whether an image has no draft by a source; one that somebody took back is not wanted again."""
+        """Whether an image lacks a draft by a source.
+
+        One that somebody took back is not wanted again, nor that of a rule where another program's model drew one.
+        """
         history = self.record.annotations.history(image_id)
+        if source.model is None and any(one.role is Role.MODEL for one in in_force(history)):
+            return False
         made = [one for one in history if one.author == source.author and one.role in PROGRAMS]
         if made and made[-1] not in in_force(history):
             return False

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydicom.multival import MultiValue
 
+from lib.dicom.drawn import UNNAMED, program_of
 from lib.errors import LabelRefineryError, NotFound, RecordAway, StorageFull, StudiesAway, StudiesRefused
 from lib.serving.annotator import Annotator
 from lib.serving.dicomweb import Json, value_of
@@ -18,6 +19,7 @@ from lib.serving.relay import Relay
 from lib.serving.settings import Settings
 from lib.serving.stow import Received, Refused, Storing, received_object
 from lib.serving.studies import SEG, STRUCTURE_SET
+from lib.stages import Role
 from lib.store.annotations import Annotation
 from lib.store.images import ImageKind, ImageState, NewImage
 from lib.store.schema import LONGEST_NAME
@@ -124,9 +126,15 @@ class ForeignDrawings:
         return True
 
     def _author(self, received: Received) -> Annotator:
-        """Who drew it, as far as it says."""
-        found = (received.dataset.get(keyword) for keyword in ("ContentCreatorName", "OperatorsName"))
+        """Who drew it, as far as it says; what a program drew by itself is a draft, whoever sent it there."""
+        dataset, client = received.dataset, self.remote.address[:LONGEST_NAME]
+        program = program_of(dataset)
+        if program is not None:
+            return Annotator(
+                f"model:{program if program.isprintable() else UNNAMED}"[:LONGEST_NAME], Role.MODEL, client
+            )
+        found = (dataset.get(keyword) for keyword in ("ContentCreatorName", "OperatorsName"))
         names = (name[0] if isinstance(name, MultiValue) and name else name for name in found)
         plain = (" ".join(str(name or "").replace("^", " ").split()) for name in names)
         name = next((name for name in plain if name and name.isprintable()), self.settings.studies_author)
-        return Annotator(name[:LONGEST_NAME], self.settings.role, self.remote.address[:LONGEST_NAME])
+        return Annotator(name[:LONGEST_NAME], self.settings.role, client)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 
-from lib.errors import InvalidRequest, StageConflict, UnreadableImage
+from lib.errors import InvalidRequest, NoImage, StageConflict, UnreadableImage
 from lib.patients import PATIENTS_FILE
+from lib.series import NO_IMAGES
+from lib.serving.annotator import system_user
 from lib.serving.folder import SEGMENTATION_SUFFIX, STUDIES, FolderReader
 from lib.serving.library import Library
 from lib.serving.polling import Polling
@@ -17,7 +20,11 @@ from lib.store.folder import Skipped
 from lib.store.images import Image, ImageKind, ImageState
 from lib.store.indexer import Indexer
 from lib.store.layout import UPLOADS
+from lib.store.patients import renew_patients
+from lib.suitability import refuse_other_modality
 from lib.volume import IMAGE_SUFFIXES, suffix_of
+
+LOG = logging.getLogger(__name__)
 
 LONGEST_PART, LONGEST_ID = 200, 1000
 """Bytes in UTF-8 of one part of an uploaded image's id, and of all of it; file systems end at 255 and 4096."""
@@ -28,7 +35,9 @@ class Intake:
 
     def __init__(self, library: Library, reader: FolderReader, ignored: tuple[str, ...] = ()) -> None:
         self.images = library.record.images
+        self.library = library
         self.reader = reader
+        self._is_by_settings = False
         library.folders[UPLOADS].mkdir(parents=True, exist_ok=True)
         skipped = Skipped(frozenset((TASK_FILE, PATIENTS_FILE)), ignored)
         self.studies = (
@@ -39,9 +48,45 @@ class Intake:
         self.uploads = Indexer(self.images, UPLOADS, library.folders[UPLOADS], reader)
 
     def look(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Brings the record in step with the studies and the folder of uploads."""
+        """Brings the record in step with the studies and the folder of uploads, and at first with the settings.
+
+        Raises:
+            SetupError: if by that rule a patient would be learned from and measured on.
+            StudiesAway, StudiesRefused: if the server of the studies does not tell what it has.
+        """
+        if not self._is_by_settings:
+            self._renew_patients()
+            self._sort_by_modality()
+            self._is_by_settings = True
         self.studies.look(report)
         self.uploads.look()
+
+    def _renew_patients(self) -> None:
+        """The rule is read once, at the start; images that came under another one get their patients by it."""
+        renewed = renew_patients(self.library.record, self.library.data, self.reader.patient_of, system_user())
+        if renewed.images:
+            LOG.warning(
+                "By the present rule %d images are of other patients, %d in all.", renewed.images, renewed.patients
+            )
+
+    def _sort_by_modality(self) -> None:
+        """Leaves out known series of modalities that the task no longer works on; has those read that it works on now.
+
+        NO_IMAGES are read as such whatever the task.
+        """
+        task, left_out = self.reader.task, 0
+        if task.modalities:
+            for image_id, modality in self.images.series_in(ImageState.OK, task.modalities, others=True):
+                try:
+                    refuse_other_modality(f"Series {image_id}", modality, task)
+                except NoImage as error:
+                    self.images.set_state(image_id, ImageState.NO_IMAGE, str(error))
+                    left_out += 1
+        wanted, others = (task.modalities, False) if task.modalities else (tuple(NO_IMAGES), True)
+        for image_id, _ in self.images.series_in(ImageState.NO_IMAGE, wanted, others=others):
+            self.images.forget_files(image_id)
+        if left_out:
+            LOG.warning("By the present settings %d known series are of another modality and left out.", left_out)
 
     def look_at(self, paths: Collection[str]) -> None:
         """Does so for some files and folders of the studies, where they are a folder."""

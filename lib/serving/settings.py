@@ -27,7 +27,7 @@ class Settings:
     Attributes:
         data: folder for everything that the server writes.
         labels: structure names separated by commas, numbered from 1; or ``name=value`` each.
-        modality: DICOM modality of images whose files name none.
+        modality: DICOM modality that the task works on, and that of files that name none.
         window: lower and upper HU for CT, as ``-160,240``; ``none`` for per-image normalisation.
         spacing: voxel edges in mm that the network works at, as ``1,1,3``; ``none``: median of the images.
         encoder: encoder of the network for images of one slice: ``small``, learned with the rest, or ``sam_vit_b`` or
@@ -259,11 +259,12 @@ def configured(task: Task, settings: Settings, studies: Path | None) -> Task:
     Raises:
         InvalidSetting: if the task has no structures after all, or a value is not accepted.
     """
-    declared = studies / TASK_FILE if studies else None
+    declared, made_for = studies / TASK_FILE if studies else None, task.modalities
     if declared is not None and declared.is_file():
         task = _from_file(task, declared)
     if settings.modality:
-        task = _with_modality(task, settings.modality)
+        # What the file says is replaced, not what the app was made for.
+        task = _with_modality(replace(task, modalities=made_for), settings.modality)
     task = _with_encoder(_as_asked(task, settings), settings)
     if not task.structures:
         raise InvalidSetting(
@@ -310,11 +311,11 @@ CT_WINDOW_HU = (-160.0, 240.0)
 
 
 def _with_modality(task: Task, modality: str) -> Task:
-    """The task for images of a modality; one that was made for certain modalities keeps its own window."""
+    """The task for images of one modality; one that was made for certain modalities keeps these and its window."""
     modality = modality.upper()
     if not task.modalities:
         window = CT_WINDOW_HU if modality == "CT" else None
-        return replace(task, modality=modality, window_hu=window)
+        return replace(task, modality=modality, modalities=(modality,), window_hu=window)
     if modality not in task.modalities:
         raise InvalidSetting(f"The task {task.name} works on {' or '.join(task.modalities)}, found {modality!r}.")
     return replace(task, modality=modality)

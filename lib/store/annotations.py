@@ -230,8 +230,8 @@ class Annotations:
         """The version that a tag of MONAI Label's protocol stands for.
 
         ``final`` is the current expert annotation, else the current human one; ``original`` the newest draft of a
-        model or rule; ``refined`` the newest refined one; ``version_N`` version N; any other tag the newest version
-        stored under it. An empty tag is the current annotation.
+        model or rule; ``refined`` what the refiner made of the newest mask; ``version_N`` version N; any other tag the
+        newest version stored under it. An empty tag is the current annotation.
 
         Raises:
             UnknownAnnotation: if the image has none.

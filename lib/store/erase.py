@@ -82,8 +82,7 @@ def erase_patient(record: Record, data: Path, keys: Sequence[str]) -> Erased:
         connection.execute(delete(schema.comparison).where(compared))
         deleted_masks += record.segmentations.delete_unused(contents)
         kept = [data / root / path for root, path in files if root in (layout.UPLOADS, layout.FETCHED)]
-        kept += [path for image_id in ids for path in (data / layout.CACHE).glob(f"{glob.escape(image_id)}-*")]
-        deleted_files = _delete(kept)
+        deleted_files = delete_paths([*kept, *cached(data, ids)])
     record.database.empty_log()
     models = [
         kind.author(model.version)
@@ -95,7 +94,12 @@ def erase_patient(record: Record, data: Path, keys: Sequence[str]) -> Erased:
     return Erased(ids, deleted_masks, deleted_files, models, studies)
 
 
-def _delete(paths: Sequence[Path]) -> int:
+def cached(data: Path, ids: Sequence[str]) -> list[Path]:
+    """Files and folders that were written for viewers of these images, or made from them otherwise."""
+    return [path for image_id in ids for path in (data / layout.CACHE).glob(f"{glob.escape(image_id)}-*")]
+
+
+def delete_paths(paths: Sequence[Path]) -> int:
     """Deletes those that are there, and tells how many."""
     there = [path for path in paths if path.exists()]
     for path in there:

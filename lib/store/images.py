@@ -278,6 +278,21 @@ class Images:
         with self.database.transaction() as connection, self.tallied(connection, self.is_one(image_id)):
             connection.execute(self._update(image_id).values(state=state, reason=reason))
 
+    def series_in(self, state: ImageState, modalities: Collection[str], *, others: bool) -> list[tuple[str, str]]:
+        """Id and modality of the DICOM images in a state that have one of these modalities, or another one."""
+        image = schema.image.c
+        is_one = image.modality.in_(modalities)
+        query = select(image.id, image.modality).where(self._is_mine, image.kind == ImageKind.SERIES)
+        query = query.where(image.state == state, image.modality != "", ~is_one if others else is_one)
+        with self.database.reading() as connection:
+            return [(row.id, row.modality) for row in connection.execute(query.order_by(image.id))]
+
+    def forget_files(self, image_id: str) -> None:
+        """Lets the next look take the files of an image for new ones."""
+        file = schema.file.c
+        with self.database.transaction() as connection:
+            connection.execute(delete(schema.file).where(file.task == self.task, file.image == image_id))
+
     def forget_unread(self, image_id: str) -> bool:
         """Deletes an image that was never more than a file nobody could read; tells whether it was one."""
         column, image = schema.image.c, self.is_one(image_id)

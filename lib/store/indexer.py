@@ -420,8 +420,9 @@ class Indexer:
         try:
             found = self.reader.describe_series([self.folder / path for path in paths])
         except (UnreadableImage, OSError) as error:
+            modality = error.modality if isinstance(error, NoImage) else ""
             is_image = not isinstance(error, NoImage)
-            return NewImage(uid, ImageKind.SERIES, source, None, "", uid, str(error), is_image)
+            return NewImage(uid, ImageKind.SERIES, source, None, modality, uid, str(error), is_image)
         return NewImage(uid, ImageKind.SERIES, source, found.grid, found.modality, found.patient)
 
     def _paths_of(self, image_id: str) -> set[str]:

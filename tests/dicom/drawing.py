@@ -11,11 +11,13 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from lib.dicom.derived import DerivedSeries
 from lib.dicom.provenance import Algorithm, Provenance
 from lib.dicom.source import SourceSeries, read_source
 from lib.phantoms.dicom_series import write_dicom_series, write_enhanced_series
 from lib.phantoms.scanner import oriented_grid
 from lib.task import Structure, Task
+from lib.volume import Grid
 
 SHAPE = (7, 5, 4)
 """35 pixels a slice, so that frames of single bits begin within bytes."""
@@ -37,6 +39,15 @@ DRAFT = Provenance(
     "ct_017 v1",
     Algorithm("segmentation", "v3"),
 )
+
+
+class Unturned(DerivedSeries):
+    """A derived series as it was before slices were turned for readers: rows and columns as the file has them."""
+
+    @property
+    def shown(self) -> Grid:  # type: ignore[override]
+        """The grid of the file."""
+        return self.grid
 
 
 def stack(

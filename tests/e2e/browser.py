@@ -41,6 +41,12 @@ SHOWN = """() => {
 """The viewport in which is drawn, as OHIF lets scripts have it."""
 
 
+TO_PATIENT = f"""points => {{
+    const viewport = ({SHOWN})();
+    return points.map(point => Array.from(viewport.canvasToWorld(point)));
+}}"""
+"""The places of points of the viewport, LPS in mm."""
+
 NOTE_DRAWING = """() => {
     const { segmentationService } = window.services;
     window.drawn = new Promise(done => {
@@ -140,8 +146,17 @@ class Viewer:
 
     def pixels_of(self, colour: tuple[int, int, int]) -> int:
         """How many pixels of the viewport have about a colour, as the outline of a structure has."""
+        return len(self._points_of(colour))
+
+    def places_of(self, colour: tuple[int, int, int]) -> Array:
+        """Where in the patient these pixels lie: (N, 3), RAS in mm."""
+        points = [[float(x), float(y)] for y, x in self._points_of(colour)]
+        return np.asarray(self.page.evaluate(TO_PATIENT, points)) * (-1, -1, 1)
+
+    def _points_of(self, colour: tuple[int, int, int]) -> Array:
+        """Row and column of each such pixel: (N, 2)."""
         picture = Image.open(io.BytesIO(self.page.locator(".cornerstone-canvas").screenshot())).convert("RGB")
-        return int((np.abs(np.asarray(picture).astype(int) - colour).max(axis=-1) <= 16).sum())
+        return np.argwhere(np.abs(np.asarray(picture).astype(int) - colour).max(axis=-1) <= 16)
 
     def keep_picture(self, name: str, otherwise: Path) -> None:
         """Keeps a picture of the page: in the folder that SCREENSHOTS names, else in another one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 from playwright.sync_api import expect
+from scipy.ndimage import distance_transform_edt
 
-from lib.dicom.segmentation import read_segmentation
+from lib.dicom.provenance import Provenance
+from lib.dicom.segmentation import read_segmentation, write_segmentation
 from lib.dicom.source import read_source
 from lib.phantoms.dicom_series import write_dicom_series
 from lib.phantoms.head import HeadParameters, draw_head
+from lib.phantoms.scanner import Phantom
 from lib.serving.tokens import TokenFile
 from lib.stages import Role
 from lib.store import layout
-from lib.volume import Array
+from lib.volume import Array, Volume, view_on, write_volume
 from scripts.benchmarks.common import task_of
+from tests.dicom.drawing import Unturned, ohif, stored
 from tests.e2e.browser import BRUSH_MM, PATIENCE_MS, Viewer, inside_brush, viewer
 from tests.e2e.orthanc import NAME, PASSWORD, orthanc
 from tests.serving.places import Server, affine, app_server, put_label, until, voxels
@@ -27,6 +32,11 @@ from tests.serving.places import Server, affine, app_server, put_label, until, v
 SAMPLES = Path(__file__).resolve().parents[2] / "sample-data"
 
 CONF = {"rescan": "0", "train_seconds": "1"}
+
+NOON = dt.datetime(2026, 1, 2, 12, 0, tzinfo=dt.UTC)
+
+IPH = (216, 101, 79)
+"""Its colour."""
 
 
 @dataclass
@@ -102,7 +112,7 @@ def test_a_bleed_is_corrected_in_the_viewer_and_the_model_learns_from_it(tmp_pat
 
         screen.choose("IPH")
         place_mm = screen.brush(0.45, 0.5)
-        until(lambda: screen.pixels_of((216, 101, 79)) >= 100, what="the trace of the brush")
+        until(lambda: screen.pixels_of(IPH) >= 100, what="the trace of the brush")
         screen.keep_picture("viewer-case", tmp_path)
         screen.press("save")
         screen.says("message", "Saved as version 2.")
@@ -200,6 +210,51 @@ def test_a_ct_at_orthanc_is_corrected_and_the_segmentation_stored_there(
         (paths, *_) = heads.values()
         mask, _ = read_segmentation(segmentation, read_source(paths), task_of("hemorrhage"))
         np.testing.assert_array_equal(mask, stored)
+
+
+def drawn_before(image_id: str, head: Phantom, folder: Path) -> bytes:
+    """The true bleeds as somebody drew and stored them in OHIF, on the series of an image as it was before."""
+    task = task_of("hemorrhage")
+    volume = Volume(head.image, head.affine)
+    Unturned(image_id, image_id, "CT", volume.grid, NOON).write(folder, volume)
+    source = read_source(sorted(folder.iterdir()))
+    mask = view_on(Volume(head.mask, head.affine), source.grid, image_id)
+    drawn = write_segmentation(mask, task, source, Provenance("x", "kim", NOON, "before"), looked_at=("IPH",))
+    return stored(ohif(drawn))
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("orientation", ["RAS", "ARS"], ids=["flipped", "exchanged"])
+def test_what_was_drawn_before_series_were_turned_is_shown_in_its_place(tmp_path: Path, orientation: str) -> None:
+    head = draw_head(HeadParameters(4, ("IPH",), orientation=orientation))
+    for name in ("studies", "before"):
+        (tmp_path / name).mkdir()
+    write_volume(tmp_path / "studies" / "head.nii.gz", Volume(head.image, head.affine))
+    before = drawn_before("head", head, tmp_path / "before")
+    conf = {**CONF, "train_after": "0", "ahead": "0"}
+    with (
+        app_server("hemorrhage", tmp_path / "studies", tmp_path / "data", conf) as server,
+        viewer(server.address) as screen,
+    ):
+        body = b"--xx\r\nContent-Type: application/dicom\r\n\r\n" + before + b"\r\n--xx--\r\n"
+        kind = 'multipart/related; type="application/dicom"; boundary="xx"'
+        reply = server.client.post("/dicomweb/studies", content=body, headers={"Content-Type": kind})
+        assert reply.status_code == 200, reply.text
+        screen.go("/open", image="head")
+        screen.says("case", "hemorrhage · head · EXPERT")
+        screen.lists("IPH", "EDH", "IVH", "SAH", "SDH")
+        until(lambda: screen.pixels_of(IPH) >= 50, what="the outline of the bleed")
+
+        places = screen.places_of(IPH)
+        i, j, k = np.rint(np.linalg.solve(head.affine[:3, :3], (places - head.affine[:3, 3]).T)).astype(int)
+        assert len(set(k)) == 1
+        from_bleed = distance_transform_edt(head.mask[:, :, k[0]] == 0)
+        assert from_bleed[i, j].max() <= 2, "voxels"
+
+        screen.press("save")
+        screen.says("message", "Saved as version 2.")
+        np.testing.assert_array_equal(mask_of(server, "head", 2)[0], head.mask)
+        assert screen.problems == []
 
 
 @dataclass

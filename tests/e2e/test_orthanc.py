@@ -34,7 +34,7 @@ from lib.serving.log import log_file
 from lib.serving.loop import LabelingLoop
 from lib.serving.parts import PartFiles, boundary_of
 from lib.serving.server import create_server, load_app
-from lib.stages import Stage
+from lib.stages import Stage, Standing
 from lib.store.erase import erase_patient
 from lib.store.images import Image, ImageState
 from tests.dicom.drawing import ohif, reread, stored
@@ -79,7 +79,7 @@ class Here:
         return found.listing.study_uid
 
     def source(self, image_id: str) -> SourceSeries:
-        return self.app.dicom.source(self.app.record.images.get(image_id))
+        return self.app.dicom.files.source(self.app.record.images.get(image_id))
 
     def draft(self, image_id: str) -> None:
         response = self.client.post(f"/infer/{self.app.record.task.name}", params={"image": image_id})
@@ -393,7 +393,7 @@ def test_of_a_study_as_a_whole_comes_what_a_search_tells(
     assert [uid(one, "SOP") for one in metadata] == [str(one.SOPInstanceUID) for one in instances]
     assert {uid(one, "SOP") for one in metadata} == wanted
     (draft,) = here.app.record.annotations.history(image_id)
-    assert parts.paths[0].read_bytes() == here.app.dicom.segmentation_file(draft).read_bytes()
+    assert parts.paths[0].read_bytes() == here.app.dicom.files.segmentation(draft).read_bytes()
 
 
 def test_what_the_server_warns_of_is_passed_on(pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path) -> None:
@@ -540,6 +540,78 @@ def test_what_another_program_stores_there_becomes_an_annotation_by_its_author(
     assert here.app.record.annotations.history(image_id)[0].voxels["IPH"] == 3 * 3 * 2
 
 
+def automatic(dataset: Dataset, program: str = "OrganNet") -> Dataset:
+    """The same, drawn by a program alone."""
+    dataset.Manufacturer = program
+    for segment in dataset.get("SegmentSequence") or ():
+        segment.SegmentAlgorithmType, segment.SegmentAlgorithmName = "AUTOMATIC", program
+    for region in dataset.get("StructureSetROISequence") or ():
+        region.ROIGenerationAlgorithm = "AUTOMATIC"
+    if "ManufacturerModelName" in dataset:
+        del dataset.ManufacturerModelName
+    return dataset
+
+
+@pytest.mark.parametrize("draw", [drawing, contours])
+def test_what_a_program_drew_by_itself_is_a_draft_and_never_learned_from(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path, draw: Callable[..., Dataset]
+) -> None:
+    here, image_id = with_one_ct(pacs, open_here, tmp_path)
+    drawn = automatic(draw(here.source(image_id), here.app))
+    drawn.OperatorsName = "Kim^Hana"
+    put_objects(pacs, tmp_path, drawn)
+
+    here.app.look()
+    here.app.look()
+
+    assert here.history(image_id) == [("draft", "model:OrganNet")]
+    assert here.app.record.annotations.newest_expert_id() == 0
+    image = here.app.record.images.get(image_id)
+    assert (image.standing, image.split) == (Standing.DRAFTED, None), "anybody may be offered it"
+    (case,) = here.client.get("/cases/", params={"study": here.study_of(image_id)}).json()["cases"]
+    assert case["current"]["description"] == "DRAFT model OrganNet"
+
+
+def test_a_programs_object_that_a_person_stores_through_this_server_is_that_persons_correction(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    here, image_id = with_one_ct(pacs, open_here, tmp_path)
+    stored_here = automatic(drawing(here.source(image_id), here.app))
+
+    assert here.store(stored_here).status_code == 200
+    here.app.look()
+
+    assert here.history(image_id) == [("expert", "dr.kim")]
+
+
+def test_going_over_a_programs_draft_and_storing_it_elsewhere_is_a_correction_of_it(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    here, image_id = with_one_ct(pacs, open_here, tmp_path)
+    source = here.source(image_id)
+    first, second = automatic(drawing(source, here.app, "one")), automatic(drawing(source, here.app, "two", "SDH"))
+    second.SegmentSequence[0].SegmentAlgorithmType = "SEMIAUTOMATIC"
+    second.OperatorsName, second.ContentCreatorName = "Kim^Hana", ""
+    for one in (first, second):
+        put_objects(pacs, tmp_path, one)
+        here.app.look()
+
+    assert here.history(image_id) == [("draft", "model:OrganNet"), ("expert", "Kim Hana")]
+    assert here.app.record.annotations.history(image_id)[1].parent == 1
+
+
+def test_no_rule_drafts_ahead_over_what_a_programs_model_drew(
+    pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
+) -> None:
+    here, image_id = with_one_ct(pacs, open_here, tmp_path, ahead="1")
+    put_objects(pacs, tmp_path, automatic(drawing(here.source(image_id), here.app)))
+    here.app.look()
+
+    assert not here.app.ahead.draft_next()
+
+    assert here.history(image_id) == [("draft", "model:OrganNet")]
+
+
 def test_contours_that_another_program_stores_there_become_an_annotation_once(
     pacs: Orthanc, open_here: Callable[..., Here], tmp_path: Path
 ) -> None:
@@ -625,7 +697,7 @@ def test_our_own_draft_in_the_servers_hands_is_not_taken_for_a_correction(
     (image_id,) = here.images
     here.draft(image_id)
     (draft,) = here.app.record.annotations.history(image_id)
-    pacs.put([here.app.dicom.segmentation_file(draft), here.app.dicom.structure_set_file(draft)])
+    pacs.put([here.app.dicom.files.segmentation(draft), here.app.dicom.files.structure_set(draft)])
 
     here.app.look()
 

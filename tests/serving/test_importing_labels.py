@@ -185,9 +185,9 @@ def test_a_full_disk_ends_the_import_and_keeps_what_is_stored(record, folder, mo
 # --- DICOM segmentations and structure sets --------------------------------------------------------------------------
 
 
-def imported_here(here: Here, folder, label_map="", leave_out=(), **more):
+def imported_here(here: Here, folder, label_map="", leave_out=(), role=Role.EXPERT, **more):
     meaning = Meaning.read(label_map, here.app.record.task)
-    source = LabelFolder(folder, Annotator("dr.kim", Role.EXPERT, "tests"), meaning, leave_out)
+    source = LabelFolder(folder, Annotator("dr.kim", role, "tests"), meaning, leave_out)
     return [(each.name, each.fate, each.note) for each in import_labels(here.app.dicom, source, **more)]
 
 
@@ -253,6 +253,25 @@ def test_where_two_objects_disagree_the_larger_value_wins_and_the_report_says_so
         "19 voxels are claimed by two structures, and became the one with the larger value",
     )
     assert here.app.record.annotations.history(uid)[0].voxels == {"Anterior": 0, "Posterior": 19}
+
+
+@pytest.mark.parametrize(
+    ("role", "stage", "note"),
+    [
+        (Role.EXPERT, Stage.EXPERT, "drawn by OrganNet alone; with --stage draft an expert would look at it first"),
+        (Role.ANNOTATOR, Stage.DRAFT, ""),
+    ],
+)
+def test_of_what_a_program_drew_the_stage_that_the_person_names_counts(here, folder, role, stage, note):
+    uid = put_series(here)
+    made = pydicom.dcmread(BytesIO(segments(source_of(here, uid))))
+    for segment in made.SegmentSequence:
+        segment.SegmentAlgorithmType, segment.SegmentAlgorithmName = "AUTOMATIC", "OrganNet"
+    placed(folder, "label.dcm", stored(made))
+
+    assert imported_here(here, folder, role=role) == [(uid, Fate.IMPORTED, note)]
+
+    assert Outside(here.app.record).versions(uid) == [(1, stage, "dr.kim")]
 
 
 @pytest.mark.parametrize("drawing", [segments, contours])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,22 @@ def test_a_task_without_structures_is_refused() -> None:
 def test_ct_brings_a_window_and_another_modality_takes_it_away() -> None:
     assert task_of(labels="liver", modality="ct").window_hu == (-160.0, 240.0)
     assert task_of(ORGANS, modality="MR").window_hu is None
+
+
+def test_a_task_that_is_given_a_modality_works_on_no_other(tmp_path: Path) -> None:
+    assert task_of(labels="liver").modalities == ()
+    assert task_of(labels="liver", modality="pt").modalities == ("PT",)
+    (tmp_path / TASK_FILE).write_text('modality = "CT"\n')
+    assert task_of(folder=tmp_path, labels="liver").modalities == ("CT",)
+    assert task_of(folder=tmp_path, labels="liver", modality="MR").modalities == ("MR",)
+
+
+def test_an_app_that_was_made_for_some_modalities_keeps_them() -> None:
+    films = replace(ORGANS, modality="MG", modalities=("MG", "CR"))
+
+    assert task_of(films, modality="CR").modalities == ("MG", "CR")
+    with pytest.raises(InvalidSetting, match="The task organs works on MG or CR, found 'CT'"):
+        task_of(films, modality="CT")
 
 
 def test_a_window_and_a_spacing_replace_those_of_the_app() -> None:

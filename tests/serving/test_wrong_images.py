@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,12 +25,12 @@ AFFINE = np.diag([-2.0, -2.0, 5.0, 1.0])
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Callable[[str], TestClient]]:
-    """Opens an app on ``studies`` in the process of the test; drafts are made here, too."""
+def opened(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
+    """Opens an app on ``studies`` in the process of the test; drafts are made here, too. Keywords are settings."""
     apps: list[LabelingLoop] = []
 
-    def open_it(name: str) -> TestClient:
-        app = load_app(APPS / name, str(tmp_path / "studies"), {"data": str(tmp_path / "data")})
+    def open_it(name: str, **conf: str) -> TestClient:
+        app = load_app(APPS / name, str(tmp_path / "studies"), {"data": str(tmp_path / "data"), **conf})
         app.drafting.compute = Draftsman().draft
         app.look()
         apps.append(app)
@@ -114,6 +115,54 @@ def test_a_series_of_another_modality_is_no_image_of_the_task_and_says_so(opened
     assert reply.status_code == 422
     assert "is MR, the task hemorrhage works on CT. Keep it elsewhere, or" in reply.json()["detail"]
     assert sent.status_code == 409
+
+
+def of_three_modalities(folder: Path) -> None:
+    """A series of CT, MR and PET each."""
+    series(folder / "ct")
+    series(folder / "mr", "MR", np.abs(HEAD))
+    for number, path in enumerate(series(folder / "pt", "MR", np.abs(HEAD)), start=1):
+        change(path, Modality="PT", SeriesInstanceUID="1.2.3", SOPInstanceUID=f"1.2.3.{number}")
+
+
+def modalities(client: TestClient) -> tuple[list[str], list[str]]:
+    """Of the images that are offered, and of those that are none of the task."""
+    listing = client.get("/datastore/?output=all").json()
+    left_out = [re.findall(r" is (\w+), the task", entry["reason"])[0] for entry in listing["no_image"].values()]
+    return sorted(client.get(f"/datastore/image/info?image={one}").json()["modality"] for one in listing["objects"]), (
+        sorted(left_out)
+    )
+
+
+def test_a_task_without_a_modality_offers_series_of_all_and_with_one_only_its_own(opened, tmp_path):
+    of_three_modalities(tmp_path / "studies")
+
+    assert modalities(opened("segmentation", labels="liver")) == (["CT", "MR", "PT"], [])
+    assert modalities(opened("segmentation", labels="liver", data=str(tmp_path / "other"), modality="CT")) == (
+        ["CT"],
+        ["MR", "PT"],
+    )
+
+
+def test_a_modality_that_is_set_later_reaches_known_series_and_can_be_taken_back(opened, tmp_path, caplog):
+    of_three_modalities(tmp_path / "studies")
+    first = opened("segmentation", labels="liver")
+    ids = list(first.get("/datastore/?output=all").json()["objects"])
+    for one in ids:
+        first.post(f"/cases/no-finding?image={one}")
+
+    narrowed = opened("segmentation", labels="liver", modality="CT")
+
+    assert modalities(narrowed) == (["CT"], ["MR", "PT"])
+    assert narrowed.get("/datastore/").json()["completed"] == 1
+    told = "By the present settings 2 known series are of another modality and left out."
+    assert caplog.messages.count(told) == 1
+
+    again = opened("segmentation", labels="liver")
+
+    assert modalities(again) == (["CT", "MR", "PT"], [])
+    assert again.get("/datastore/").json()["completed"] == 3
+    assert caplog.messages.count(told) == 1
 
 
 def test_values_that_are_no_hu_are_told_when_a_draft_is_wanted(opened, tmp_path):

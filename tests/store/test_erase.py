@@ -186,9 +186,9 @@ def test_what_was_interrupted_between_files_and_rows_is_completed_by_a_second_ca
         delete(paths[:1])
         raise Crash
 
-    delete = erase._delete
+    delete = erase.delete_paths
     with monkeypatch.context() as patch, pytest.raises(Crash):
-        patch.setattr(erase, "_delete", crash)
+        patch.setattr(erase, "delete_paths", crash)
         erase_patient(labelled, data_of(labelled), ["ann"])
 
     assert Outside(labelled).images.get("ann_1").state is ImageState.OK
