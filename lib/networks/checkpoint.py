@@ -48,6 +48,7 @@ class NetworkPlan:
             windows of exactly ``patch`` voxels.
         ignored: channels of such a network that stand for structures the task does not have; they count as background.
         draft_votes: votes that a draft has in each voxel beside the one of the refiner.
+        least_quality: estimated Dice (``refinement.keep``) below which a refiner is less sure than it usually was.
         neighbours: slices on each side that a refiner of slices sees of image and mask beside the one it answers for.
     """
 
@@ -67,6 +68,7 @@ class NetworkPlan:
     arguments: dict[str, Any] = field(default_factory=dict)
     ignored: tuple[int, ...] = ()
     draft_votes: float = MOST_DRAFT_VOTES
+    least_quality: float = 0.0
     neighbours: int = 0
 
     @property
@@ -120,8 +122,9 @@ class NetworkPlan:
             window_out=_entry(content, "window_out", _window),
             arguments=_entry(content, "arguments", _arguments),
             ignored=_entry(content, "ignored", _ignored),
-            # Plans from before there was a choice do not say these two.
+            # Plans from before there was a choice do not say these.
             draft_votes=_entry({"draft_votes": MOST_DRAFT_VOTES, **content}, "draft_votes", _votes),
+            least_quality=_entry({"least_quality": 0.0, **content}, "least_quality", _share),
             neighbours=_entry({"neighbours": 0, **content}, "neighbours", _neighbours),
             encoder=_entry(content, "encoder", _text),
             encoder_sha256=_entry(content, "encoder_sha256", _text),
@@ -189,6 +192,7 @@ WANTED = {
     "arguments": "an object of plain values by name",
     "ignored": "a list of whole numbers above 0",
     "draft_votes": "a number from 0",
+    "least_quality": "a number from 0 to 1",
     "neighbours": "a whole number from 0",
     "encoder": "the path of a weight file, or an empty text",
     "encoder_sha256": "hexadecimal digits, or an empty text",
@@ -282,6 +286,11 @@ def _ignored(value: Any) -> tuple[int, ...]:
 
 def _votes(value: Any) -> float:
     _require(float(value) >= 0)
+    return float(value)
+
+
+def _share(value: Any) -> float:
+    _require(0 <= float(value) <= 1)
     return float(value)
 
 

@@ -22,6 +22,12 @@ LEAST_AGREEMENT = 0.4
 LEAST_SETTLED = 0.7
 """Dice of the last two stages. A refiner that still changes so much has found no mask that it agrees with."""
 
+RARELY = 0.01
+"""In so many of the masks of its training a refiner was less sure than it must be for the draft to be replaced."""
+
+FAINT = 0.05
+"""Voxels less probable than this do not count in an estimate: there are very many of them around a small structure."""
+
 LARGEST_JUMP = 2.5
 """Factor by which the volume may grow or shrink, where drafts have all votes. Of the same 672 outlines 9 miss the
 expert's area by more."""
@@ -50,7 +56,38 @@ def with_draft(probabilities: Tensor, draft: Tensor, votes: float) -> Tensor:
     return probabilities.scatter_add(0, draft.long()[None], torch.full_like(probabilities[:1], votes)) / (1 + votes)
 
 
-def reason_to_keep(masks: Sequence[Array], structures: Sequence[str], votes: float = MOST_DRAFT_VOTES) -> str:
+def estimated_dice(probabilities: Tensor, mask: Tensor) -> list[float]:
+    """Dice with the truth that each structure of a mask should have by the refiner's own probabilities.
+
+    Networks are too sure of themselves, so it is too high: it compares masks of one refiner with each other.
+
+    Args:
+        probabilities: float (C, I, J, K), background first.
+        mask: integer (I, J, K) of channel numbers.
+
+    Returns:
+        2 sum(p m) / (sum p + sum m) for each channel after the background; 0.0 where nothing is found.
+    """
+    found = []
+    for channel, probability in enumerate(probabilities[1:], start=1):
+        marked, probable = mask == channel, probability >= FAINT
+        together = float(probability[probable].sum()) + float(marked.sum())
+        found.append(2 * float(probability[marked & probable].sum()) / together if together else 0.0)
+    return found
+
+
+def least_quality(estimates: Sequence[float]) -> float:
+    """The estimated Dice that only ``RARELY`` masks of a training fall below; 0.0 if there were none."""
+    return float(np.quantile(estimates, RARELY)) if estimates else 0.0
+
+
+def reason_to_keep(
+    masks: Sequence[Array],
+    structures: Sequence[str],
+    votes: float = MOST_DRAFT_VOTES,
+    estimates: Sequence[float] = (),
+    least: float = 0.0,
+) -> str:
     """Why the draft should stay as it is, or nothing if the last stage may take its place.
 
     A structure that is not in the draft may appear.
@@ -58,13 +95,19 @@ def reason_to_keep(masks: Sequence[Array], structures: Sequence[str], votes: flo
     Args:
         masks: uint8 (I, J, K) of channel numbers: the draft, then the mask of each stage, at least one.
         structures: names of the channels after the background.
-        votes: that drafts have; the fewer, the larger a change may be.
+        votes: that drafts have; the fewer, the larger a change may be, and the less sure the refiner.
+        estimates: estimated Dice of each structure of the last mask, if known.
+        least: as which they must be, where drafts have all votes.
     """
     trust = votes / MOST_DRAFT_VOTES
     for channel, name in enumerate(structures, start=1):
         draft, *stages = (mask == channel for mask in masks)
-        if draft.any() and (reason := _implausible(draft, stages, trust)):
+        if not draft.any():
+            continue
+        if reason := _implausible(draft, stages, trust):
             return f"{name}: {reason}"
+        if estimates and (estimate := estimates[channel - 1]) < trust * least:
+            return f"{name}: the refiner is less sure of it than it nearly always was ({estimate:.2f}, {least:.2f})"
     return ""
 
 

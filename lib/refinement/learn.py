@@ -14,12 +14,15 @@ from lib.losses.discrepancy import DICE_SHARE, DiscrepancyLoss
 from lib.metrics.overlap import dice_over_structures
 from lib.networks.checkpoint import Checkpoint, NetworkPlan
 from lib.networks.refiner import as_channels
-from lib.refinement.keep import votes_for
+from lib.refinement.keep import estimated_dice, least_quality, votes_for
 from lib.refinement.plan import Depth, refiner_plan
 from lib.task import Task
 from lib.training.cases import TrainingCase, body_grids
 from lib.training.finetune import PLANNED_FROM, FinetuneOptions, Progress, Run, Stopped
 from lib.training.patches import Batch
+
+ESTIMATED_FROM = 0.8
+"""From this share of a training on, when its masks are nearly those of its end, it is noted how sure they are."""
 
 
 class Feedback(StrEnum):
@@ -139,7 +142,8 @@ def learn_to_refine(
     )
     refining = _Refining(pairs, start, plan, options, check)
     learned = refining.train(report)
-    return replace(learned, plan=replace(plan, draft_votes=votes_for(refining.agreements)))
+    votes, least = votes_for(refining.agreements), least_quality(refining.estimates)
+    return replace(learned, plan=replace(plan, draft_votes=votes, least_quality=least))
 
 
 class _Refining(Run):
@@ -159,6 +163,8 @@ class _Refining(Run):
         self._blind = options.blind if start is None else 0.0
         self.agreements: list[float] = []
         """Dice of drafts and expert masks in the patches of each batch that shows a structure."""
+        self.estimates: list[float] = []
+        """Estimated Dice of the structures in the masks of the training's last part."""
 
     def _learn(self, batch: Batch, fraction: float) -> tuple[Tensor, Tensor]:
         image, looked_at = batch.image.to(self._device), batch.looked_at.to(self._device)
@@ -180,7 +186,15 @@ class _Refining(Run):
                 summed = summed + self._how.weight_of(stage) * loss
         if self._how.steps is Steps.SUMMED:
             self._step(summed)
+        if fraction >= ESTIMATED_FROM:
+            self._estimate(logits.detach())
         return loss, dice
+
+    def _estimate(self, logits: Tensor) -> None:
+        """Notes how sure the network is of the masks (B, C, I, J, K) that it just made."""
+        for probabilities in logits.float().softmax(dim=1):
+            mask = probabilities.argmax(dim=0)
+            self.estimates += [one for one in estimated_dice(probabilities, mask) if one > 0]
 
     def _fed_back(self, logits: Tensor) -> Tensor:
         """What the next stage sees, (B, C - 1, I, J, K)."""

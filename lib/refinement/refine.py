@@ -16,7 +16,7 @@ from lib.networks.precision import Precision
 from lib.networks.refiner import as_channels
 from lib.predictor import Predictor
 from lib.preprocessing import Frame, mask_on_image, prepared, prepared_mask
-from lib.refinement.keep import reason_to_keep, with_draft
+from lib.refinement.keep import estimated_dice, reason_to_keep, with_draft
 from lib.volume import Array, Volume
 
 STAGES = 1
@@ -103,18 +103,19 @@ class Refiner:
             # The same as argmax, which takes six times as long on a CPU.
             seen.append(probabilities[-1].max(dim=0).indices.to(torch.uint8))
         unseen = ~np.isin(draft, self._values_in(current))
-        masks = tuple(
-            self._on_image(with_draft(each, current, votes), image.frame, np.where(unseen, draft, 0))
-            for each in probabilities
-        )
+        voted = [with_draft(each, current, votes) for each in probabilities]
+        masks = tuple(self._on_image(each, image.frame, np.where(unseen, draft, 0)) for each in voted)
         if looked_at is not None:
             masks = tuple(np.where(np.isin(mask, [0, *looked_at]), mask, draft) for mask in masks)
-        kept = self._reason_to_keep(seen) if probabilities else ""
+        kept = self._reason_to_keep(seen, probabilities[-1], voted[-1]) if probabilities else ""
         seconds = {"network": round(network_s, 4), "all": round(time.perf_counter() - started, 4)}
         return Refinement(draft, masks, kept, seconds)
 
-    def _reason_to_keep(self, seen: Sequence[Tensor]) -> str:
-        return reason_to_keep([mask.numpy() for mask in seen], list(self.plan.structures), self.plan.draft_votes)
+    def _reason_to_keep(self, seen: Sequence[Tensor], own: Tensor, voted: Tensor) -> str:
+        """For the draft and the mask of each stage, the last stage's probabilities, and those with the draft's vote."""
+        estimates = estimated_dice(own, voted.max(dim=0).indices)
+        masks, plan = [mask.numpy() for mask in seen], self.plan
+        return reason_to_keep(masks, list(plan.structures), plan.draft_votes, estimates, plan.least_quality)
 
     def _probabilities(self, image: Tensor, mask: Tensor) -> Tensor:
         """Of one stage, float32 (C, I, J, K).

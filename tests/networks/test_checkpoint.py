@@ -54,7 +54,8 @@ def test_the_order_of_structures_survives_json():
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in PLAN.to_json() if name not in ("window_hu", "neighbours", "draft_votes")]
+    "name",
+    [name for name in PLAN.to_json() if name not in ("window_hu", "neighbours", "draft_votes", "least_quality")],
 )
 def test_a_missing_entry_is_named(name):
     content = PLAN.to_json()
@@ -64,13 +65,13 @@ def test_a_missing_entry_is_named(name):
         NetworkPlan.from_json(content)
 
 
-def test_a_plan_from_before_there_was_a_choice_has_no_neighbours_and_all_votes():
+def test_a_plan_from_before_there_was_a_choice_has_no_neighbours_no_limit_and_all_votes():
     content = PLAN.to_json()
-    del content["neighbours"], content["draft_votes"]
+    del content["neighbours"], content["draft_votes"], content["least_quality"]
 
     found = NetworkPlan.from_json(content)
 
-    assert (found.neighbours, found.draft_votes) == (0, MOST_DRAFT_VOTES)
+    assert (found.neighbours, found.least_quality, found.draft_votes) == (0, 0.0, MOST_DRAFT_VOTES)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lib.networks.checkpoint import MOST_DRAFT_VOTES
-from lib.refinement.keep import reason_to_keep, votes_for, with_draft
+from lib.refinement.keep import estimated_dice, least_quality, reason_to_keep, votes_for, with_draft
 
 CELL = ["cell"]
 
@@ -56,6 +56,44 @@ def test_drafts_with_half_of_the_votes_may_change_twice_as_much():
 
 def test_a_structure_never_vanishes_however_poor_drafts_are():
     assert reason_to_keep([square(10), square(0)], CELL, votes=0.0) == "cell: nothing would be left of it"
+
+
+@pytest.mark.parametrize(("votes", "is_kept"), [(0.6, True), (0.3, False), (0.0, False)])
+def test_a_mask_that_the_refiner_is_unusually_unsure_of_is_refused_unless_drafts_are_poor(votes, is_kept):
+    reason = reason_to_keep([square(10), square(9)], CELL, votes, estimates=[0.80], least=0.92)
+
+    assert reason == is_kept * "cell: the refiner is less sure of it than it nearly always was (0.80, 0.92)"
+
+
+def test_a_mask_that_the_refiner_is_as_sure_of_as_usual_takes_the_place_of_the_draft():
+    assert reason_to_keep([square(10), square(9)], CELL, estimates=[0.93], least=0.92) == ""
+
+
+def test_the_estimate_of_a_structure_that_the_draft_lacks_does_not_matter():
+    masks = [square(5), square(5) + square(5, at=20, value=2)]
+
+    assert reason_to_keep(masks, ["liver", "spleen"], estimates=[0.95, 0.10], least=0.92) == ""
+
+
+def test_the_estimated_dice_is_that_of_the_mask_with_the_probabilities():
+    # 4 pixels of liver at 0.9, 2 of them marked; 2 of spleen at 0.5, marked with 1 more; a haze that does not count.
+    liver = torch.tensor([0.9, 0.9, 0.9, 0.9, 0.0, 0.0, 0.0, 0.04])
+    spleen = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.5, 0.5, 0.0, 0.04])
+    probabilities = torch.stack([1 - liver - spleen, liver, spleen])[:, :, None, None]
+    mask = torch.tensor([1, 1, 0, 0, 2, 2, 2, 0])[:, None, None]
+
+    assert estimated_dice(probabilities, mask) == pytest.approx([2 * 1.8 / (3.6 + 2), 2 * 1.0 / (1.0 + 3)])
+
+
+def test_the_estimated_dice_of_what_is_not_there_is_zero():
+    nothing = torch.stack([torch.ones(4), torch.zeros(4)])[:, :, None, None]
+
+    assert estimated_dice(nothing, torch.zeros((4, 1, 1))) == [0.0]
+
+
+def test_a_hundredth_of_the_masks_of_a_training_falls_below_the_limit():
+    assert least_quality([one / 100 for one in range(101)]) == pytest.approx(0.01)
+    assert least_quality([]) == 0.0
 
 
 def test_the_structure_that_went_wrong_is_named():

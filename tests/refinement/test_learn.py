@@ -119,6 +119,12 @@ def test_drafts_have_the_more_votes_the_better_they_were(strength, votes):
     assert found.plan.draft_votes == pytest.approx(votes)
 
 
+def test_a_refiner_knows_how_sure_it_was_at_the_end_of_its_training():
+    found = learned([pair(0)], replace(QUICK, max_epochs=10))
+
+    assert 0 < found.plan.least_quality < 1
+
+
 def test_progress_tells_batches_loss_and_dice():
     reports: list[Progress] = []
 
