@@ -202,10 +202,18 @@ class Studies:
     def _fitting_series(self, search: Search, skipped: int = 0) -> Iterator[Json]:
         for images in self._narrowed(search, skipped):
             study = self._told_study(images)
-            for series in self._shown_series(images):
+            for series in self._found_series(images, search):
                 told = study | self._told_series(series)
                 if search.fits(told):
                     yield told
+
+    def _found_series(self, images: list[Listed], search: Search) -> Iterator[Series]:
+        """The series of one study that are shown, and the past masks that a search within it names by their UIDs."""
+        shown = list(self._shown_series(images))
+        yield from shown
+        if search.texts("StudyInstanceUID"):
+            for uid in set(search.texts("SeriesInstanceUID")) - {one.series_uid for one in shown}:
+                yield from filter(None, (self.mask(one.listing, uid) for one in images))
 
     def search_instances(self, search: Search) -> Iterator[Json]:
         """The instances that fit."""

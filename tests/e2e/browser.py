@@ -47,6 +47,24 @@ TO_PATIENT = f"""points => {{
 }}"""
 """The places of points of the viewport, LPS in mm."""
 
+MARKS = """() => {
+    const { segmentationService, viewportGridService } = window.services;
+    const found = {};
+    const id = viewportGridService.getActiveViewportId();
+    for (const { segmentationId, segments } of segmentationService.getSegmentationRepresentations(id)) {
+        const mask = segmentationService.getSegmentation(segmentationId);
+        for (const { segmentIndex } of Object.values(segments).filter(one => one.visible)) {
+            const name = mask.segments[segmentIndex].label;
+            for (const image of mask.representationData.Labelmap.imageIds) {
+                const values = window.cornerstone.cache.getImage(image).voxelManager.getScalarData();
+                found[name] = (found[name] ?? 0) + values.filter(value => value === segmentIndex).length;
+            }
+        }
+    }
+    return found;
+}"""
+"""The voxels of each structure in all masks that are shown."""
+
 NOTE_DRAWING = """() => {
     const { segmentationService } = window.services;
     window.drawn = new Promise(done => {
@@ -143,6 +161,11 @@ class Viewer:
         self.page.evaluate("() => window.drawn")
         place = self.page.evaluate(f"place => ({SHOWN})().canvasToWorld(place)", [x, y])
         return np.asarray(place) * (-1, -1, 1)
+
+    def marks(self) -> dict[str, int]:
+        """How many voxels of each structure the viewer shows, in whatever slice."""
+        found: dict[str, int] = self.page.evaluate(MARKS)
+        return found
 
     def pixels_of(self, colour: tuple[int, int, int]) -> int:
         """How many pixels of the viewport have about a colour, as the outline of a structure has."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import expect
 
 from lib.serving.tokens import TokenFile
 from lib.stages import Role
@@ -15,7 +16,7 @@ from lib.store import layout
 from lib.volume import Volume, nifti_bytes
 from tests.e2e.browser import viewer
 from tests.refinement.pairs import rough
-from tests.serving.places import ENDED, Server, put_images, server, until, voxels
+from tests.serving.places import ENDED, STRUCTURES, Server, put_images, server, until, voxels
 from tests.training.shapes import drawn
 
 REFINER = "segmentation_refine"
@@ -45,6 +46,11 @@ class People:
         headers = {"Authorization": f"Bearer {self.tokens['kim']}"}
         query = {"image": image_id, "tag": f"version_{version}"}
         return voxels(self.server.client.get("/datastore/label", params=query, headers=headers).content)
+
+    def marks(self, image_id: str, version: int) -> dict[str, int]:
+        """How many voxels of each structure a stored mask has."""
+        mask = self.mask(image_id, version)
+        return {name: np.count_nonzero(mask == value) for value, name in enumerate(STRUCTURES, start=1)}
 
     def train(self, model: str, max_epochs: int) -> None:
         """Trains for a number of epochs, which gives the same weights however busy the machine is."""
@@ -166,3 +172,54 @@ def test_the_bar_refines_a_juniors_mask_and_trains(people: People) -> None:
         screen.press("draft")
         screen.says("case", f"DRAFT model segmentation v{2 if new['state'] == 'serving' else 1} (v1)")
         assert screen.foreign == []
+
+
+@pytest.mark.e2e
+def test_an_expert_looks_at_the_mask_before_refinement_and_loses_nothing_by_it(people: People) -> None:
+    image_id = "case_07"
+    saved = people.save("lee", image_id, rough(7))
+    refined = people.ended(saved["refining"])["result"]["version"]
+    junior_marks, refined_marks = (people.marks(image_id, version) for version in (saved["version"], refined))
+    assert junior_marks != refined_marks
+
+    with viewer(people.server.address) as screen:
+        screen.open_as(people.tokens["kim"], image=image_id)
+        screen.says("case", f"segmentation · {image_id} · REFINED (v{refined})")
+        screen.lists(*STRUCTURES)
+        screen.is_done()
+        assert screen.marks() == refined_marks
+        screen.choose(STRUCTURES[0])
+        screen.brush(0.5, 0.5)
+        drawn_marks = screen.marks()
+        assert drawn_marks[STRUCTURES[0]] > refined_marks[STRUCTURES[0]]
+
+        before = screen.page.locator("[data-action=before]")
+        screen.press("before")
+        screen.says("message", f"Version {saved['version']} is shown, DRAFT lee: what version {refined} was made from.")
+        expect(before).to_have_attribute("aria-pressed", "true")
+        for action in ("draft", "refine", "accept", "save", "no-finding"):
+            expect(screen.page.locator(f"[data-action={action}]")).to_be_disabled()
+        assert screen.marks() == junior_marks
+        screen.page.locator(".cornerstone-canvas").click()
+        screen.says("message", "What was before cannot be changed.")
+        assert screen.marks() == junior_marks
+
+        screen.press("before")
+        screen.is_done()
+        expect(before).to_have_attribute("aria-pressed", "false")
+        assert screen.marks() == drawn_marks
+        screen.press("next")
+        screen.says("message", "Your drawing is not saved.")
+        screen.press("save")
+        screen.says("message", f"Saved as version {refined + 1}.")
+
+        assert people.marks(image_id, refined + 1) == drawn_marks
+        earlier, stored = (people.mask(image_id, version) for version in (refined, refined + 1))
+        changed = stored != earlier
+        assert len(np.unique(np.nonzero(changed)[2])) == 1, "slice that the brush touched"
+        assert set(np.unique(stored[changed])) == {1}
+        screen.press("before")
+        screen.says("message", f"Version {refined} is what is open and was drawn on; open the case anew first.")
+        assert screen.marks() == drawn_marks
+        # The form to sign in comes with status 401.
+        assert [problem for problem in screen.problems if "401" not in problem] == []

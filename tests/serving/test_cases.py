@@ -65,6 +65,31 @@ def test_the_current_annotation_is_told_with_the_series_that_shows_it(place: Ser
     assert current["series_uid"] != case["series_uid"]
 
 
+def test_the_mask_that_an_annotation_was_made_from_is_told_with_a_series_that_is_found_by_its_uid(
+    place: Server,
+) -> None:
+    place.submit("case_00", 0)
+    place.submit("case_00", 1, parent=1)
+
+    case = case_of(place, "case_00")
+    before = case["current"]["before"]
+    assert (before["version"], before["stage"], before["description"]) == (1, "expert", "EXPERT dr.kim")
+    series = f"/dicomweb/studies/{case['study_uid']}/series"
+    (found,) = place.get(series, SeriesInstanceUID=before["series_uid"])
+    assert found["0020000E"]["Value"] == [before["series_uid"]]
+    assert before["series_uid"] not in [one["0020000E"]["Value"][0] for one in place.get(series)]
+
+
+def test_an_annotation_from_scratch_and_an_accepted_one_look_as_nothing_else_did_before(place: Server) -> None:
+    place.submit("case_01", 1)
+    assert case_of(place, "case_01")["current"]["before"] is None
+
+    place.submit("case_01", 1, client="dr.lee", parent=1)
+
+    current = case_of(place, "case_01")["current"]
+    assert (current["author"], current["parent"], current["before"]) == ("dr.lee", 1, None)
+
+
 def test_radiographs_of_one_series_are_told_apart_by_their_instances(place: Server) -> None:
     cases = place.get("/cases/", study=study_of(place, "p"))["cases"]
 

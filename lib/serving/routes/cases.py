@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter
 
+from lib.dicom.segmentation import uids_of
 from lib.serving.datastore import annotation_info
-from lib.serving.dicom_files import description_of
+from lib.serving.dicom_files import description_of, seed_of
 from lib.serving.dicomweb import value_of
 from lib.serving.requests import Submission
 from lib.serving.routes.common import App, Who, told_saved
 from lib.serving.saving import save_mask
 from lib.serving.studies import Series
-from lib.store.annotations import TAG_FINAL
+from lib.store.annotations import TAG_FINAL, Annotation
 from lib.store.listings import Listing
 from lib.task import Task
 
@@ -26,7 +27,7 @@ router = APIRouter(prefix="/cases", tags=["Cases"])
 def cases(app: App, study: str) -> dict[str, Any]:
     """The task, and the images of a study (its StudyInstanceUID), each with its current annotation."""
     task, series = app.record.task, app.dicom.series_of(study)
-    current = {one.images[0].image: _told_annotation(one, task) for one in series if one.annotation is not None}
+    current = {one.images[0].image: _told_current(app, one) for one in series if one.annotation is not None}
     return {
         "task": _told_task(task),
         "cases": [
@@ -59,11 +60,24 @@ def _told_task(task: Task) -> dict[str, Any]:
     return {"name": task.name, "structures": structures, "window_hu": task.window_hu}
 
 
-def _told_annotation(series: Series, task: Task) -> dict[str, Any]:
+def _told_current(app: App, series: Series) -> dict[str, Any]:
+    """What is known of a current annotation, and of the one with another mask that it was made from (``before``)."""
+    annotation = series.annotation
+    assert annotation is not None
+    before = None
+    if annotation.parent is not None:
+        parent = app.record.annotations.get(annotation.image, annotation.parent)
+        # The mask of a draft may have been pruned; who accepts a mask leaves it as it is.
+        if parent.mask not in (None, annotation.mask):
+            uid = uids_of(series.images[0].source_name, seed_of(parent))[0]
+            before = _told_annotation(parent, uid, app.record.task)
+    return {**_told_annotation(annotation, series.series_uid, app.record.task), "before": before}
+
+
+def _told_annotation(annotation: Annotation, series_uid: str, task: Task) -> dict[str, Any]:
     """What is known of an annotation, and as which series viewers find it."""
-    assert series.annotation is not None
-    told = annotation_info(series.annotation)
-    return {**told, "series_uid": series.series_uid, "description": description_of(series.annotation, task)}
+    described = {"series_uid": series_uid, "description": description_of(annotation, task)}
+    return {**annotation_info(annotation), **described}
 
 
 @router.post("/no-finding")

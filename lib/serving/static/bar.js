@@ -30,6 +30,7 @@
       background: transparent; color: #fff; font: inherit; cursor: pointer; }
     #case-bar button:hover:enabled, #case-bar button:focus-visible { background: #0d3b82; }
     #case-bar button[data-action=save]:enabled { background: #2b6cd4; }
+    #case-bar button[data-action][aria-pressed=true] { background: #b6d4ff; color: #041c4a; }
     #case-bar button:disabled { opacity: .45; cursor: default; }
     div:has(> #viewerLayoutResizablePanelGroup) { height: calc(100vh - 52px - ${HEIGHT_PX}px) !important; }
     body:has(#case-bar) #root > div { padding-bottom: ${HEIGHT_PX}px; box-sizing: border-box; }
@@ -40,6 +41,9 @@
 
   // What an image that has come into view still lacks: OHIF sets a window and a slice of its own once it is loaded.
   const settling = { window: false, middle: false };
+
+  // While the mask before the current one is shown: the viewport, and what it showed otherwise.
+  let looking = null;
 
   // Whether somebody drew: OHIF also reports changes while it opens a mask, before anybody touched it.
   const drawing = { isTouched: false, isChanged: false };
@@ -113,15 +117,15 @@
     const before = segmentationService.getSegmentationRepresentations(viewportId);
     before.forEach(one => segmentationService.remove(one.segmentationId));
     Object.assign(drawing, { isTouched: false, isChanged: false });
-    const segmentationId = entry.current ? await load(entry) : await start();
+    const segmentationId = entry.current ? await load(entry, entry.current) : await start();
     await segmentationService.addSegmentationRepresentation(viewportId, { segmentationId, type: LABELMAP });
     nameAll(segmentationId, viewportId);
     forgetMiddles(segmentationId, entry.current?.voxels ?? {});
     choose(segmentationId, viewportId, entry.current?.voxels ?? {});
   }
 
-  async function load({ study_uid: studyUid, current }) {
-    const displaySet = await displaySetOf(studyUid, current.series_uid);
+  async function load({ study_uid: studyUid }, { series_uid: seriesUid }) {
+    const displaySet = await displaySetOf(studyUid, seriesUid);
     await displaySet.load({ headers: authorization() });
     return displaySet.displaySetInstanceUID;
   }
@@ -210,11 +214,79 @@
     }
   }
 
+  // The mask before the current one.
+
+  const toggleBefore = () => (looking ? showCurrent() : showBefore());
+
+  // It is shown in place of all that is open, which is only hidden: what is drawn and not saved stays.
+  async function showBefore() {
+    const { segmentationService } = window.services;
+    const { study_uid: studyUid, current } = state.entry;
+    const viewportId = activeViewport();
+    const displaySet = await displaySetOf(studyUid, current.before.series_uid);
+    // OHIF holds a mask once: what was drawn on it and saved as the current one would pass for the one before.
+    if (segmentationService.getSegmentation(displaySet.displaySetInstanceUID)) {
+      throw new Error(`Version ${current.before.version} is what is open and was drawn on; open the case anew first.`);
+    }
+    looking = { viewportId, activeId: openMask().segmentationId, segments: visibleSegments(viewportId) };
+    try {
+      looking.segmentationId = await load(state.entry, current.before);
+    } catch (error) {
+      looking = null;
+      throw error;
+    }
+    const { segmentationId } = looking;
+    setVisible(looking, false);
+    await segmentationService.addSegmentationRepresentation(viewportId, { segmentationId, type: LABELMAP });
+    nameAll(segmentationId, viewportId);
+    const marks = isDrawn(current.before) ? '' : ', which marks nothing';
+    return `Version ${current.before.version} is shown, ${current.before.description}${marks}: ` +
+      `what version ${current.version} was made from. Press Before again for version ${current.version}.`;
+  }
+
+  function showCurrent() {
+    const { segmentationService } = window.services;
+    const { viewportId, activeId, segmentationId } = looking;
+    try {
+      setVisible(looking, true);
+      segmentationService.setActiveSegmentation(viewportId, activeId);
+      segmentationService.remove(segmentationId);
+    } finally {
+      looking = null;
+    }
+    return '';
+  }
+
+  const visibleSegments = viewportId =>
+    window.services.segmentationService.getSegmentationRepresentations(viewportId).flatMap(
+      ({ segmentationId, segments }) =>
+        Object.values(segments).filter(one => one.visible).map(one => [segmentationId, one.segmentIndex])
+    );
+
+  function setVisible({ viewportId, segments }, isVisible) {
+    for (const [segmentationId, segmentIndex] of segments) {
+      window.services.segmentationService.setSegmentVisibility(
+        viewportId, segmentationId, segmentIndex, isVisible, LABELMAP
+      );
+    }
+  }
+
+  // What is past is looked at and not changed: the button and the finger that draw do not reach the image.
+  function keepFromDrawing(event) {
+    const { cornerstoneViewportService } = window.services;
+    const element = looking && cornerstoneViewportService.getCornerstoneViewport(looking.viewportId)?.element;
+    if (element?.contains(event.target) && !event.button) {
+      event.stopPropagation();
+      tell('What was before cannot be changed. Press Before again to go on drawing.', 'error');
+    }
+  }
+
   // What the buttons do; a text that comes back is shown.
 
   const ACTIONS = {
     draft: () => infer(state.task.name),
     refine: () => infer(`${state.task.name}_refine`),
+    before: toggleBefore,
     save,
     accept: async () => {
       const { image, current } = state.entry;
@@ -337,6 +409,7 @@
   const BUTTONS = [
     ['draft', 'Draft', 'Have a draft made and open it'],
     ['refine', 'Refine', REFINE],
+    ['before', 'Before', 'Show the mask that the current one was made from, until pressed again'],
     ['accept', 'Accept', 'Store the current annotation as it is'],
     ['save', 'Save', 'Store what is drawn as a new version'],
     ['no-finding', 'No finding', 'Store that none of the structures is there'],
@@ -390,13 +463,16 @@
     parts.case.title = entry ? `${entry.name}\n${entry.image}` : '';
     const refiner = info && task && info.models[`${task.name}_refine`];
     const isReady = Boolean(refiner?.config.ready);
+    const isOffered = { refine: refiner, accept: refiner, before: entry?.current?.before };
     for (const [action] of BUTTONS) {
-      const isOffered = !['refine', 'accept'].includes(action) || Boolean(refiner);
       const needsCase = action !== 'next';
       const needsMask = ['refine', 'accept'].includes(action);
-      parts[action].hidden = !isOffered;
-      parts[action].disabled = state.isBusy || !info || (needsCase && !entry) || (needsMask && !entry?.current);
+      const isKept = looking && !['before', 'next', 'train'].includes(action);
+      parts[action].hidden = action in isOffered && !isOffered[action];
+      parts[action].disabled =
+        state.isBusy || !info || (needsCase && !entry) || (needsMask && !entry?.current) || Boolean(isKept);
     }
+    parts.before.setAttribute('aria-pressed', String(Boolean(looking)));
     parts.refine.disabled ||= !isReady;
     parts.refine.title = isReady ? REFINE : NO_REFINER;
   }
@@ -444,6 +520,7 @@
     }
     state.shown = key;
     state.entry = null;
+    looking = null;
     delete bar.dataset.warned;
     show();
     if (image) {
@@ -512,10 +589,13 @@
     const { segmentationService } = window.services;
     build();
     segmentationService.subscribe(segmentationService.EVENTS.SEGMENTATION_DATA_MODIFIED, () => {
-      drawing.isChanged ||= drawing.isTouched;
+      drawing.isChanged ||= drawing.isTouched && !looking;
     });
     for (const event of ['pointerdown', 'keydown']) {
       document.addEventListener(event, touched, true);
+    }
+    for (const event of ['mousedown', 'touchstart']) {
+      document.addEventListener(event, keepFromDrawing, true);
     }
     document.addEventListener('CORNERSTONE_IMAGE_RENDERED', settle, true);
     await work('', async () => {
