@@ -73,7 +73,7 @@ class Refining:
         known = self._known(rough, refiner)
         if known is not None and not wants_stages:
             return StoredRefinement(known, None)
-        mask = RoughMask(self.record.masks.path(rough.mask or ""), rough.looked_at, wants_stages=wants_stages)
+        mask = RoughMask(self._mask_of(rough), rough.looked_at, wants_stages=wants_stages)
         with self.library.reading(image) as paths:
             drafted = self.compute(self._order(image.id, image.kind, paths, refiner, mask, asker))
         return StoredRefinement(known or self._store(image, rough, refiner, drafted), drafted)
@@ -106,9 +106,15 @@ class Refining:
             raise UnknownAnnotation(
                 f"{image_id!r} has no version {version} to refine; it has {[each.version for each in there] or 'none'}."
             )
-        if found.mask is None:
-            raise UnknownAnnotation(f"The mask of version {version} of {image_id!r} is no longer kept; its row is.")
         return found
+
+    def _mask_of(self, rough: Annotation) -> Path:
+        path = self.record.masks.path(rough.mask or "")
+        if rough.mask is None or not path.is_file():
+            raise UnknownAnnotation(
+                f"The mask of version {rough.version} of {rough.image!r} is no longer kept; its row is."
+            )
+        return path
 
     def _known(self, rough: Annotation, refiner: Model) -> Annotation | None:
         """What the refiner made of it already, if its mask is still there."""

@@ -199,6 +199,16 @@ def test_a_refined_mask_that_was_lost_is_made_again(ready: Here) -> None:
     assert refined(ready)["annotation_version"] == 2 and lost.is_file()
 
 
+def test_a_lost_mask_cannot_be_refined(ready: Here) -> None:
+    put_label(ready.client, "case_00", rough_bytes(0))
+    ready.app.record.masks.path(ready.app.record.annotations.get("case_00", 1).mask or "").unlink()
+
+    reply = ready.client.post(REFINE, params={"image": "case_00"})
+
+    assert reply.status_code == 404
+    assert "The mask of version 1 of 'case_00' is no longer kept; its row is." in reply.json()["detail"]
+
+
 def test_every_stage_is_told_and_sent_on_request(ready: Here) -> None:
     put_label(ready.client, "case_00", rough_bytes(0))
 

@@ -55,6 +55,9 @@ WRITES = {
     "images.set_state": Write(lambda record, _: record.images.set_state("ct_017", ImageState.HIDDEN, "removed")),
     "images.note": Write(lambda record, _: record.images.note("ct_017", {"remark": "blurred"})),
     "images.offer": Write(lambda record, _: record.images.offer("ct_017")),
+    "images.forget_files": Write(
+        lambda record, _: record.images.forget_files("ct_017"), lambda record: put_file(record, "ct_017")
+    ),
     "images.forget_unread": Write(
         lambda record, _: record.images.forget_unread("notes"), lambda record: put_image(record, "notes", reason="text")
     ),
