@@ -32,6 +32,9 @@ AS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
 """How long a server may take to answer the call, and between two pieces of its reply."""
 
+IDLE_SECONDS = 0.5
+"""A connection that was idle for longer is not used again: Orthanc closes those that are idle for a second."""
+
 PAGE = 200
 """Results that are asked for at once."""
 
@@ -84,7 +87,7 @@ class Remote:
         self._client = httpx.Client(
             auth=Login(server.login) if server.login is not None else None,
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=IDLE_SECONDS),
             # What is passed on stays as it was sent.
             headers={"Accept-Encoding": "identity"},
         )
@@ -197,7 +200,11 @@ class Remote:
             "GET", f"{self.address}/{address}", params=list(query), headers={"Accept": accept}
         )
         with self._told():
-            reply = self._client.send(request, stream=True)
+            try:
+                reply = self._client.send(request, stream=True)
+            except httpx.RemoteProtocolError:
+                # The server closed a connection that was idle just as it was used again.
+                reply = self._client.send(request, stream=True)
         try:
             self._refuse_status(reply, address)
         except BaseException:
