@@ -97,7 +97,7 @@ def reason_to_keep(
         structures: names of the channels after the background.
         votes: that drafts have; the fewer, the larger a change may be, and the less sure the refiner.
         estimates: estimated Dice of each structure of the last mask, if known.
-        least: as which they must be, where drafts have all votes.
+        least: that an estimate must reach where drafts have all votes.
     """
     trust = votes / MOST_DRAFT_VOTES
     for channel, name in enumerate(structures, start=1):
@@ -106,8 +106,8 @@ def reason_to_keep(
             continue
         if reason := _implausible(draft, stages, trust):
             return f"{name}: {reason}"
-        if estimates and (estimate := estimates[channel - 1]) < trust * least:
-            return f"{name}: the refiner is less sure of it than it nearly always was ({estimate:.2f}, {least:.2f})"
+        if estimates and (estimate := estimates[channel - 1]) < (limit := trust * least):
+            return f"{name}: the refiner is less sure of it than it nearly always was ({estimate:.2f}, {limit:.2f})"
     return ""
 
 

@@ -41,17 +41,14 @@ def accept(
             raise UnknownAnnotation(f"{image_id!r} has no mask to accept yet.")
         if now_current is not None and _is_accepted(now_current, wanted, annotator):
             return now_current, False
-        if wanted.mask is None or not record.masks.path(wanted.mask).is_file():
-            raise UnknownAnnotation(
-                f"The mask of version {wanted.version} of {image_id!r} is no longer kept; its row is."
-            )
+        mask = record.kept_mask(wanted)
         record.assignments.finish(image_id, annotator.name)
         new = NewAnnotation(
             image=image_id,
             stage=Stage.EXPERT,
             author=annotator.name,
             role=annotator.role,
-            mask=wanted.mask,
+            mask=mask,
             looked_at=wanted.looked_at,
             voxels=wanted.voxels,
             parent=wanted.version,

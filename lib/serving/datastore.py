@@ -128,12 +128,7 @@ class RecordDatastore(Datastore):
         """Path of the mask file."""
         self.record.images.get(label_id)
         annotation = self.record.annotations.tagged(label_id, label_tag)
-        path = self.record.masks.path(annotation.mask or "")
-        if not path.is_file():
-            raise UnknownAnnotation(
-                f"The mask of version {annotation.version} of {label_id!r} is no longer kept; its row is."
-            )
-        return str(path)
+        return str(self.record.masks.path(self.record.kept_mask(annotation)))
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What is known of an image, and what clients noted about it."""

@@ -16,10 +16,10 @@ import pydicom
 from lib import __version__
 from lib.dicom.derived import DerivedSeries
 from lib.dicom.provenance import LONGEST_TEXT, Algorithm, Provenance
-from lib.dicom.segmentation import write_segmentation
+from lib.dicom.segmentation import uids_of, write_segmentation
 from lib.dicom.source import SourceSeries, read_source
 from lib.dicom.structure_set import write_structure_set
-from lib.errors import NotFound, UnreadableImage
+from lib.errors import UnreadableImage
 from lib.serving.library import Library
 from lib.stages import Role, Stage
 from lib.store import layout
@@ -66,7 +66,7 @@ class DicomFiles:
         """A mask as a DICOM segmentation, written once.
 
         Raises:
-            NotFound: if the mask is no longer kept.
+            UnknownAnnotation: if the mask is no longer kept.
         """
         return self._object_file(annotation, "", write_segmentation)
 
@@ -74,15 +74,14 @@ class DicomFiles:
         """A mask as contours, written once.
 
         Raises:
-            NotFound: if the mask is no longer kept.
+            UnknownAnnotation: if the mask is no longer kept.
             UnreadableImage: if the image is a radiograph, which has no place in the patient.
         """
         return self._object_file(annotation, "-rtstruct", write_structure_set)
 
     def _object_file(self, annotation: Annotation, kind: str, write: Callable[..., pydicom.Dataset]) -> Path:
-        if annotation.mask is None or not self.record.masks.path(annotation.mask).is_file():
-            raise NotFound(f"The mask of version {annotation.version} of {annotation.image!r} is no longer kept.")
-        path = self._cache / f"{annotation.image}-v{annotation.version}-{annotation.mask[:16]}{kind}-{FORM}.dcm"
+        digest = self.record.kept_mask(annotation)[:16]
+        path = self._cache / f"{annotation.image}-v{annotation.version}-{digest}{kind}-{FORM}.dcm"
         with self._making:
             _made_once(path, lambda unfinished: self._write_object(annotation, write, unfinished))
         return path
@@ -119,6 +118,16 @@ def on_grid(mask: Array, grid: Grid, wanted: Grid, name: str) -> Array:
 def seed_of(annotation: Annotation) -> str:
     """What names an annotation: equal version numbers of another record hold other masks."""
     return f"v{annotation.version} {annotation.mask}"
+
+
+def series_uid_of(source_name: str, annotation: Annotation) -> str:
+    """SeriesInstanceUID of the segmentation that is written of an annotation.
+
+    Args:
+        source_name: of the series that it refers to, see ``Listing``.
+        annotation: with a mask.
+    """
+    return uids_of(source_name, seed_of(annotation))[0]
 
 
 def description_of(annotation: Annotation, task: Task) -> str:

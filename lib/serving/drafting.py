@@ -140,8 +140,7 @@ class Drafting:
     def _kept_draft(self, image_id: str, source: Source) -> Annotation | None:
         """The draft in the record, unless its mask was pruned while another version served."""
         known = self.record.annotations.draft_of(image_id, source.author)
-        is_kept = known is not None and known.mask is not None and self.record.masks.path(known.mask).is_file()
-        return known if is_kept else None
+        return known if known is not None and self.record.has_mask(known) else None
 
     def _computed(self, image: Image, source: Source, asker: str | None) -> Drafted:
         with self.library.reading(image) as paths:

@@ -52,7 +52,7 @@ def annotation_file(studies: Studies, annotation: Annotation, wanted: str) -> An
     if write is None:
         raise InvalidRequest(f"format is one of {', '.join(FORMATS)}; found {wanted[:40]!r}.")
     name = f"{Path(annotation.image).name}_v{annotation.version}"
-    if annotation.mask is None or not studies.record.masks.path(annotation.mask).is_file():
+    if not studies.record.has_mask(annotation):
         raise NotFound(
             f"Version {annotation.version} of {annotation.image!r} has no mask: it is a withdrawal, or its mask is no "
             "longer kept. GET /datastore/label/history lists all versions."

@@ -143,10 +143,7 @@ def _recorded(
     drafts = [
         draft
         for draft in in_force(record.annotations.history(truth.image))
-        if draft.stage in stages
-        and draft.version < truth.version
-        and draft.mask is not None
-        and record.masks.path(draft.mask).is_file()
+        if draft.stage in stages and draft.version < truth.version and record.has_mask(draft)
     ]
     pairs = [_pair(record, library, truth, draft) for draft in drafts[-MOST_DRAFTS:]]
     return [pair for pair in pairs if pair.case.looked_at]

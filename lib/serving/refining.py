@@ -73,7 +73,9 @@ class Refining:
         known = self._known(rough, refiner)
         if known is not None and not wants_stages:
             return StoredRefinement(known, None)
-        mask = RoughMask(self._mask_of(rough), rough.looked_at, wants_stages=wants_stages)
+        mask = RoughMask(
+            self.record.masks.path(self.record.kept_mask(rough)), rough.looked_at, wants_stages=wants_stages
+        )
         with self.library.reading(image) as paths:
             drafted = self.compute(self._order(image.id, image.kind, paths, refiner, mask, asker))
         return StoredRefinement(known or self._store(image, rough, refiner, drafted), drafted)
@@ -108,19 +110,10 @@ class Refining:
             )
         return found
 
-    def _mask_of(self, rough: Annotation) -> Path:
-        path = self.record.masks.path(rough.mask or "")
-        if rough.mask is None or not path.is_file():
-            raise UnknownAnnotation(
-                f"The mask of version {rough.version} of {rough.image!r} is no longer kept; its row is."
-            )
-        return path
-
     def _known(self, rough: Annotation, refiner: Model) -> Annotation | None:
         """What the refiner made of it already, if its mask is still there."""
         known = self.record.annotations.refinement_of(rough.image, rough.version, refiner.version)
-        is_kept = known is not None and known.mask is not None and self.record.masks.path(known.mask).is_file()
-        return known if is_kept else None
+        return known if known is not None and self.record.has_mask(known) else None
 
     def _store(self, image: Image, rough: Annotation, refiner: Model, drafted: Drafted) -> Annotation:
         refiners = self.record.refiners

@@ -195,7 +195,7 @@ class Remote:
             reply.close()
 
     def open(self, address: str, accept: str, query: Iterable[tuple[str, str]] = ()) -> httpx.Response:
-        """The same for whoever closes it."""
+        """The same for whoever closes it; a question may be asked twice, what is stored is sent once."""
         request = self._client.build_request(
             "GET", f"{self.address}/{address}", params=list(query), headers={"Accept": accept}
         )

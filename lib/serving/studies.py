@@ -27,7 +27,7 @@ from lib.dicom.segmentation import SERIES_NUMBER, uids_of
 from lib.dicom.structure_set import structure_set_uids
 from lib.errors import NotFound, UnacceptableFile, UnknownImage, UnreadableImage
 from lib.series import PROJECTIONS
-from lib.serving.dicom_files import DicomFiles, derived_series, description_of, seed_of
+from lib.serving.dicom_files import DicomFiles, derived_series, description_of, seed_of, series_uid_of
 from lib.serving.dicomweb import (
     INSTANCE,
     SERIES,
@@ -253,7 +253,7 @@ class Studies:
                     yield Series(one.listing.study_uid, stored.series_uid, (one.listing,), annotation, stored)
                 # Contours cannot be gone over with a brush: they are offered as a segmentation too.
                 if stored is None or self._is_structure_set(stored):
-                    uid = uids_of(one.listing.source_name, seed_of(annotation))[0]
+                    uid = series_uid_of(one.listing.source_name, annotation)
                     yield Series(one.listing.study_uid, uid, (one.listing,), annotation)
 
     def _stored_now(self, one: Listed) -> StoredSegmentation | None:
@@ -371,7 +371,7 @@ class Studies:
         for annotation in self.record.annotations.history(listing.image):
             if series_uid in stored and stored[series_uid].version == annotation.version:
                 return Series(listing.study_uid, series_uid, (listing,), annotation, stored[series_uid])
-            if annotation.mask and uids_of(listing.source_name, seed_of(annotation))[0] == series_uid:
+            if annotation.mask and series_uid_of(listing.source_name, annotation) == series_uid:
                 return Series(listing.study_uid, series_uid, (listing,), annotation)
         return None
 

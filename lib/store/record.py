@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sqlalchemy import URL, exists, select
 
-from lib.errors import LabelRefineryError, SetupError
+from lib.errors import LabelRefineryError, SetupError, UnknownAnnotation
 from lib.store import layout, schema
-from lib.store.annotations import Annotations
+from lib.store.annotations import Annotation, Annotations
 from lib.store.assignments import Assignments
 from lib.store.audit import Audit
 from lib.store.comparisons import Comparisons
@@ -58,6 +58,22 @@ class Record:
     segmentations: Segmentations
     masks: FileStore
     weights: FileStore
+
+    def has_mask(self, annotation: Annotation) -> bool:
+        """Whether its mask is there; that of a draft may have been pruned, and a withdrawal has none."""
+        return annotation.mask is not None and self.masks.path(annotation.mask).is_file()
+
+    def kept_mask(self, annotation: Annotation) -> str:
+        """The digest of its mask, which is there.
+
+        Raises:
+            UnknownAnnotation: if that is no longer kept.
+        """
+        if annotation.mask is None or not self.has_mask(annotation):
+            raise UnknownAnnotation(
+                f"The mask of version {annotation.version} of {annotation.image!r} is no longer kept; its row is."
+            )
+        return annotation.mask
 
     @contextmanager
     def storing_mask(self, content: bytes) -> Iterator[str]:

@@ -24,7 +24,9 @@ CHROMIUM = "--headless=new --no-sandbox --disable-gpu --enable-unsafe-swiftshade
 """Drawn by the CPU; as root Chromium starts without its sandbox only."""
 
 WINDOW = {"width": 1180, "height": 720}
+
 PATIENCE_MS = 120_000
+"""A busy machine draws slowly."""
 
 ANOTHER_ROOT = """
 Object.defineProperty(window, 'config', {

@@ -112,7 +112,8 @@ def drawn_masses(seed: int, breasts: int) -> list[Pair]:
     """The surroundings of the mass on each drawn mammogram, with rough masks of it."""
     from lib.phantoms.breast import draw_mammogram, random_parameters
 
-    generator, found = np.random.default_rng(seed), list[Pair]()
+    generator = np.random.default_rng(seed)
+    found: list[Pair] = []
     for breast in range(breasts):
         phantom = draw_mammogram(replace(random_parameters(1000 * seed + breast), masses=("round",)))
         image, mask = phantom.image[:, :, 0], phantom.mask[:, :, 0] > 0

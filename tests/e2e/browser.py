@@ -18,18 +18,11 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from lib.serving.viewer import fetched
 from lib.volume import Array
+from scripts.benchmarks.bench_ohif import CHROMIUM, PATIENCE_MS, WINDOW
 from tests.postgresql import skip_or_fail
 
 NO_BROWSER = "Chromium is not installed, so the viewer is not tried in a browser: sudo apt-get install chromium"
 NO_VIEWER = "OHIF 3.12 is not fetched, so it is not tried: .venv/bin/python -m scripts.fetch_viewer"
-
-ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--use-gl=swiftshader")
-"""Drawn by the CPU; as root Chromium starts without its sandbox only."""
-
-WINDOW = {"width": 1180, "height": 720}
-
-PATIENCE_MS = 120_000
-"""A busy machine draws slowly."""
 
 BRUSH_MM = 25.0
 """Radius of OHIF's brush if nobody changes it."""
@@ -197,7 +190,7 @@ def viewer(address: str) -> Iterator[Viewer]:
     if fetched() is None:
         skip_or_fail(NO_VIEWER)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM)
         try:
             yield Viewer(browser.new_page(viewport=WINDOW), address.rstrip("/"))
         finally:

@@ -288,7 +288,7 @@ def test_an_upload_that_is_no_image_is_refused_and_nothing_is_kept(here: Here, n
 @pytest.mark.parametrize(
     "image_id",
     [
-        "../outside", "a/../../outside", "/tmp/outside", "a\0b", "x" * 5000, "a/" * 1000 + "b", "é" * 150,
+        "../outside", "a/../../outside", "/outside", "a\0b", "x" * 5000, "a/" * 1000 + "b", "é" * 150,
         "..", ".", "a//b", "a/",
         "..\\outside", "C:\\outside", ".hidden", "new\nline", "\u202eabc",
     ],
@@ -322,7 +322,7 @@ def test_an_odd_id_is_just_an_unknown_image_everywhere(here: Here, image_id: str
     assert [reply.status_code for reply in replies] == [404] * len(replies)
 
 
-@pytest.mark.parametrize("tag", ["../../x", "/tmp/x", "a\0b", "version_99", "version_x", "x" * 150])
+@pytest.mark.parametrize("tag", ["../../x", "/x", "a\0b", "version_99", "version_x", "x" * 150])
 def test_a_tag_is_a_word_and_never_a_path(here: Here, tag: str) -> None:
     before = listing(here.studies)
     label = {"label": ("a.nii.gz", mask_bytes(0))}
@@ -421,7 +421,7 @@ def open_session(here: Here, name: str, content: bytes, **query: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
-@pytest.mark.parametrize("member", ["../outside.nii.gz", "/tmp/outside.nii.gz", "a/../../outside.nii.gz"])
+@pytest.mark.parametrize("member", ["../outside.nii.gz", "/outside.nii.gz", "a/../../outside.nii.gz"])
 def test_an_archive_that_leads_out_of_its_folder_is_refused(here: Here, kind: str, member: str) -> None:
     response = open_session(here, f"a.{kind}", archive(kind, member), uncompress="true")
 

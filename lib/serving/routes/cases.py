@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter
 
-from lib.dicom.segmentation import uids_of
 from lib.serving.datastore import annotation_info
-from lib.serving.dicom_files import description_of, seed_of
+from lib.serving.dicom_files import description_of, series_uid_of
 from lib.serving.dicomweb import value_of
 from lib.serving.requests import Submission
 from lib.serving.routes.common import App, Who, told_saved
@@ -67,9 +66,9 @@ def _told_current(app: App, series: Series) -> dict[str, Any]:
     before = None
     if annotation.parent is not None:
         parent = app.record.annotations.get(annotation.image, annotation.parent)
-        # The mask of a draft may have been pruned; who accepts a mask leaves it as it is.
-        if parent.mask not in (None, annotation.mask):
-            uid = uids_of(series.images[0].source_name, seed_of(parent))[0]
+        # Who accepts a mask leaves it as it is.
+        if app.record.has_mask(parent) and parent.mask != annotation.mask:
+            uid = series_uid_of(series.images[0].source_name, parent)
             before = _told_annotation(parent, uid, app.record.task)
     return {**_told_annotation(annotation, series.series_uid, app.record.task), "before": before}
 
