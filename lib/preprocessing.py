@@ -212,6 +212,18 @@ def mask_on_image(probabilities: Tensor, frame: Frame, plan: NetworkPlan) -> Arr
     return np.ascontiguousarray(_turned_back(whole, frame.grid))
 
 
+def region_on_image(region: Tensor, frame: Frame) -> Array:
+    """Bool (I, J, K): the voxels of the image that lie within one voxel of a region of the network grid.
+
+    Args:
+        region: bool (I, J, K) on the network grid.
+        frame: of the image.
+    """
+    whole = np.zeros(_in_ras_order(frame.grid.shape, frame.grid), bool)
+    whole[frame.slices] = _resized(region.float(), frame.box_shape).numpy() > 0
+    return np.ascontiguousarray(_turned_back(whole, frame.grid))
+
+
 def plan_for(task: Task, grids: Sequence[Grid]) -> NetworkPlan:
     """The plan of a task's first network, from the lattices of the images it will learn from.
 

@@ -74,8 +74,7 @@ def refined(library: Library, refiner: Refiner, image_id: str, stages: int) -> R
     masks = {f"draft v{draft.version}, {draft.author}": found.draft}
     masks |= {f"stage {number}": mask for number, mask in enumerate(found.stages, start=1)}
     if found.kept:
-        *earlier, (last, mask) = masks.items()
-        masks = {**dict(earlier), f"{last}, not used:\n{found.kept}": mask}
+        masks[f"taken, as\n{found.kept}"] = found.mask
     truth = library.mask(expert) if expert is not None else None
     return Refined(image_id, volume, masks, truth if truth is None else truth * np.isin(truth, looked_at))
 

@@ -21,6 +21,7 @@ from lib.preprocessing import (
     plan_for,
     prepared,
     prepared_mask,
+    region_on_image,
 )
 from lib.task import Task, numbered
 from lib.volume import Grid, Volume
@@ -229,6 +230,20 @@ def test_probabilities_are_interpolated_so_that_edges_fall_between_voxels():
 
 
 TASK = Task("organs", "", numbered(["liver", "spleen"]))
+
+
+def test_a_region_reaches_those_voxels_of_the_image_that_lie_within_a_voxel_of_it():
+    image = Volume(np.full((12, 6, 1), 100.0, np.float32), affine_of("LPS", (1.0, 1.0, 1.0)))
+    frame = prepared(image, plan(spacing_mm=(2.0, 2.0, 1.0))).frame
+    region = torch.zeros(frame.shape, dtype=torch.bool)
+    region[5, 0] = True
+
+    found = region_on_image(region, frame)
+
+    # The last voxel towards the right is the first two along I; interpolation reaches one voxel of the image further.
+    assert frame.shape == (6, 3, 1)
+    assert np.argwhere(found[:, :, 0]).min(axis=0).tolist() == [0, 3]
+    assert found[:3, 3:, 0].all() and found.sum() == 9
 
 
 def test_a_plan_takes_the_median_spacing_whatever_the_orientation():

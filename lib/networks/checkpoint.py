@@ -49,6 +49,7 @@ class NetworkPlan:
         ignored: channels of such a network that stand for structures the task does not have; they count as background.
         draft_votes: votes that a draft has in each voxel beside the one of the refiner.
         least_quality: estimated Dice (``refinement.keep``) below which a refiner is less sure than it usually was.
+        cleared: structures of which experts have left nothing in some draft that a refiner learned from.
         neighbours: slices on each side that a refiner of slices sees of image and mask beside the one it answers for.
     """
 
@@ -69,6 +70,7 @@ class NetworkPlan:
     ignored: tuple[int, ...] = ()
     draft_votes: float = MOST_DRAFT_VOTES
     least_quality: float = 0.0
+    cleared: tuple[str, ...] = ()
     neighbours: int = 0
 
     @property
@@ -125,6 +127,7 @@ class NetworkPlan:
             # Plans from before there was a choice do not say these.
             draft_votes=_entry({"draft_votes": MOST_DRAFT_VOTES, **content}, "draft_votes", _votes),
             least_quality=_entry({"least_quality": 0.0, **content}, "least_quality", _share),
+            cleared=_entry({"cleared": (), **content}, "cleared", _names),
             neighbours=_entry({"neighbours": 0, **content}, "neighbours", _neighbours),
             encoder=_entry(content, "encoder", _text),
             encoder_sha256=_entry(content, "encoder_sha256", _text),
@@ -193,6 +196,7 @@ WANTED = {
     "ignored": "a list of whole numbers above 0",
     "draft_votes": "a number from 0",
     "least_quality": "a number from 0 to 1",
+    "cleared": "a list of texts",
     "neighbours": "a whole number from 0",
     "encoder": "the path of a weight file, or an empty text",
     "encoder_sha256": "hexadecimal digits, or an empty text",
@@ -292,6 +296,11 @@ def _votes(value: Any) -> float:
 def _share(value: Any) -> float:
     _require(0 <= float(value) <= 1)
     return float(value)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    _require(not isinstance(value, str))
+    return tuple(_text(name) for name in value)
 
 
 def _neighbours(value: Any) -> int:

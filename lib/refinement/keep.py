@@ -1,8 +1,8 @@
-"""When a refiner's own change is so implausible that the draft is the safer mask."""
+"""When a refiner's own change of a structure is so implausible that the draft is the safer mask."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ LEAST_SETTLED = 0.7
 
 RARELY = 0.01
 """In so many of the masks of its training a refiner was less sure than it must be for the draft to be replaced."""
+
+SURE_ENOUGH = 0.9
+"""No greater estimate is asked for, however sure a refiner was of the masks of its training."""
 
 FAINT = 0.05
 """Voxels less probable than this do not count in an estimate: there are very many of them around a small structure."""
@@ -77,20 +80,21 @@ def estimated_dice(probabilities: Tensor, mask: Tensor) -> list[float]:
 
 
 def least_quality(estimates: Sequence[float]) -> float:
-    """The estimated Dice that only ``RARELY`` masks of a training fall below; 0.0 if there were none."""
-    return float(np.quantile(estimates, RARELY)) if estimates else 0.0
+    """The estimated Dice that only ``RARELY`` masks of a training fall below, or ``SURE_ENOUGH``; 0.0 without masks."""
+    return min(float(np.quantile(estimates, RARELY)), SURE_ENOUGH) if estimates else 0.0
 
 
-def reason_to_keep(
+def reasons_to_keep(
     masks: Sequence[Array],
     structures: Sequence[str],
     votes: float = MOST_DRAFT_VOTES,
     estimates: Sequence[float] = (),
     least: float = 0.0,
-) -> str:
-    """Why the draft should stay as it is, or nothing if the last stage may take its place.
+    cleared: Collection[str] = (),
+) -> dict[str, str]:
+    """Why structures should stay as the draft has them, by name; the last stage may take the place of all others.
 
-    A structure that is not in the draft may appear.
+    A structure that is not in the draft appears only if the refiner is as sure of it as it nearly always was.
 
     Args:
         masks: uint8 (I, J, K) of channel numbers: the draft, then the mask of each stage, at least one.
@@ -98,24 +102,27 @@ def reason_to_keep(
         votes: that drafts have; the fewer, the larger a change may be, and the less sure the refiner.
         estimates: estimated Dice of each structure of the last mask, if known.
         least: that an estimate must reach where drafts have all votes.
+        cleared: structures of which experts have left nothing in some draft: these may vanish.
     """
     trust = votes / MOST_DRAFT_VOTES
+    reasons = {}
     for channel, name in enumerate(structures, start=1):
         draft, *stages = (mask == channel for mask in masks)
-        if not draft.any():
+        if not stages[-1].any():
+            if draft.any() and name not in cleared:
+                reasons[name] = "nothing would be left of it"
             continue
-        if reason := _implausible(draft, stages, trust):
-            return f"{name}: {reason}"
-        if estimates and (estimate := estimates[channel - 1]) < (limit := trust * least):
-            return f"{name}: the refiner is less sure of it than it nearly always was ({estimate:.2f}, {limit:.2f})"
-    return ""
+        limit = trust * least if draft.any() else least
+        if draft.any() and (reason := _implausible(draft, stages, trust)):
+            reasons[name] = reason
+        elif estimates and (estimate := estimates[channel - 1]) < limit:
+            reasons[name] = f"the refiner is less sure of it than it nearly always was ({estimate:.2f}, {limit:.2f})"
+    return reasons
 
 
 def _implausible(draft: Array, stages: Sequence[Array], trust: float) -> str:
     """What is wrong with the change of one structure, bool (I, J, K) each; ``trust`` in the draft is 0 to 1."""
     last = stages[-1]
-    if not last.any():
-        return "nothing would be left of it"
     growth = np.count_nonzero(last) / np.count_nonzero(draft)
     if not trust / LARGEST_JUMP <= growth <= LARGEST_JUMP / max(trust, 1e-6):
         return f"its volume would be {growth:.2f} times as large"

@@ -142,8 +142,13 @@ def learn_to_refine(
     )
     refining = _Refining(pairs, start, plan, options, check)
     learned = refining.train(report)
-    votes, least = votes_for(refining.agreements), least_quality(refining.estimates)
-    return replace(learned, plan=replace(plan, draft_votes=votes, least_quality=least))
+    noted = replace(
+        plan,
+        draft_votes=votes_for(refining.agreements),
+        least_quality=least_quality(refining.estimates),
+        cleared=tuple(name for name in plan.structures if name in {*plan.cleared, *refining.cleared()}),
+    )
+    return replace(learned, plan=noted)
 
 
 class _Refining(Run):
@@ -166,10 +171,19 @@ class _Refining(Run):
         self.estimates: list[float] = []
         """Estimated Dice of the structures in the masks of the training's last part."""
 
+    def cleared(self) -> set[str]:
+        """The structures of which an expert has left nothing in a draft."""
+        found = set()
+        for case in self._cases:
+            truth, draft = (set(mask.unique().tolist()) for mask in case.target)
+            found |= {channel for channel in draft - truth - {0} if case.looked_at[channel]}
+        return {list(self._plan.structures)[channel - 1] for channel in found}
+
     def _learn(self, batch: Batch, fraction: float) -> tuple[Tensor, Tensor]:
         image, looked_at = batch.image.to(self._device), batch.looked_at.to(self._device)
         target, draft = batch.target.to(self._device).split(1, dim=1)
-        if not math.isnan(agreement := dice_over_structures(batch.target[:, 0].numpy(), batch.target[:, 1].numpy())):
+        truth, rough = (_looked_at(batch.target[:, one], batch.looked_at).numpy() for one in (0, 1))
+        if not math.isnan(agreement := dice_over_structures(truth, rough)):
             self.agreements.append(agreement)
         previous = as_channels(draft, looked_at.shape[1] - 1) * (fraction >= self._blind)
         summed = torch.zeros((), device=self._device)
@@ -201,3 +215,8 @@ class _Refining(Run):
         if self._how.feedback is Feedback.SOFT:
             return logits.softmax(dim=1)[:, 1:]
         return as_channels(logits.argmax(dim=1, keepdim=True), logits.shape[1] - 1)
+
+
+def _looked_at(masks: Tensor, looked_at: Tensor) -> Tensor:
+    """Masks (B, I, J, K) of channel numbers without the structures that were not looked at; ``looked_at`` is (B, C)."""
+    return masks * looked_at.gather(1, masks.flatten(1)).view_as(masks)

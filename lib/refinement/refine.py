@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,8 +15,8 @@ from lib.networks.checkpoint import Checkpoint
 from lib.networks.precision import Precision
 from lib.networks.refiner import as_channels
 from lib.predictor import Predictor
-from lib.preprocessing import Frame, mask_on_image, prepared, prepared_mask
-from lib.refinement.keep import estimated_dice, reason_to_keep, with_draft
+from lib.preprocessing import Frame, mask_on_image, prepared, prepared_mask, region_on_image
+from lib.refinement.keep import estimated_dice, reasons_to_keep, with_draft
 from lib.volume import Array, Volume
 
 STAGES = 1
@@ -34,19 +34,27 @@ class Refinement:
         draft: uint8 (I, J, K) of label values.
         stages: the mask of every stage on the image's grid, the first one first; fewer than asked for if the mask
             settled, empty for zero stages.
-        kept: why the draft is kept; empty: the last stage takes its place.
+        reasons: why structures stay as in the draft, by label value; the last stage takes the place of all others.
         seconds: that the network took, and all together.
     """
 
     draft: Array
     stages: tuple[Array, ...] = ()
-    kept: str = ""
+    reasons: Mapping[int, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
+    def kept(self) -> str:
+        """Which structures stay as the draft has them, and why; empty: none."""
+        return "; ".join(self.reasons.values())
+
+    @property
     def mask(self) -> Array:
-        """The mask to go on with: that of the last stage, or the draft."""
-        return self.draft if self.kept or not self.stages else self.stages[-1]
+        """The mask to go on with: that of the last stage, but for the structures that stay."""
+        if not self.stages:
+            return self.draft
+        stays = np.isin(self.draft, list(self.reasons)) | np.isin(self.stages[-1], list(self.reasons))
+        return np.where(stays, self.draft, self.stages[-1])
 
 
 class Refiner:
@@ -102,20 +110,23 @@ class Refiner:
             network_s += time.perf_counter() - begin
             # The same as argmax, which takes six times as long on a CPU.
             seen.append(probabilities[-1].max(dim=0).indices.to(torch.uint8))
-        unseen = ~np.isin(draft, self._values_in(current))
         voted = [with_draft(each, current, votes) for each in probabilities]
-        masks = tuple(self._on_image(each, image.frame, np.where(unseen, draft, 0)) for each in voted)
+        masks = tuple(self._on_image(each, current, image.frame, draft) for each in voted)
+        reasons = self._reasons_to_keep(seen, probabilities[-1], voted[-1]) if probabilities else {}
         if looked_at is not None:
             masks = tuple(np.where(np.isin(mask, [0, *looked_at]), mask, draft) for mask in masks)
-        kept = self._reason_to_keep(seen, probabilities[-1], voted[-1]) if probabilities else ""
+            reasons = {value: reason for value, reason in reasons.items() if value in looked_at}
         seconds = {"network": round(network_s, 4), "all": round(time.perf_counter() - started, 4)}
-        return Refinement(draft, masks, kept, seconds)
+        return Refinement(draft, masks, reasons, seconds)
 
-    def _reason_to_keep(self, seen: Sequence[Tensor], own: Tensor, voted: Tensor) -> str:
+    def _reasons_to_keep(self, seen: Sequence[Tensor], own: Tensor, voted: Tensor) -> dict[int, str]:
         """For the draft and the mask of each stage, the last stage's probabilities, and those with the draft's vote."""
+        plan, masks = self.plan, [mask.numpy() for mask in seen]
         estimates = estimated_dice(own, voted.max(dim=0).indices)
-        masks, plan = [mask.numpy() for mask in seen], self.plan
-        return reason_to_keep(masks, list(plan.structures), plan.draft_votes, estimates, plan.least_quality)
+        reasons = reasons_to_keep(
+            masks, list(plan.structures), plan.draft_votes, estimates, plan.least_quality, plan.cleared
+        )
+        return {plan.structures[name]: f"{name}: {reason}" for name, reason in reasons.items()}
 
     def _probabilities(self, image: Tensor, mask: Tensor) -> Tensor:
         """Of one stage, float32 (C, I, J, K).
@@ -144,16 +155,24 @@ class Refiner:
         values = [0, *self.plan.structures.values()]
         return [0, *(values[channel] for channel in mask.unique().tolist())]
 
-    def _on_image(self, probabilities: Tensor, frame: Frame, unseen: Array) -> Array:
+    def _on_image(self, probabilities: Tensor, current: Tensor, frame: Frame, draft: Array) -> Array:
         """The mask of a stage, uint8 (I, J, K) of label values on the image's grid.
+
+        A draft may be finer than the network's grid. Its own voxels stay but for where the refiner changed it.
 
         Args:
             probabilities: of the stage.
+            current: uint8 (I, J, K) of channel numbers: the draft as the network sees it.
             frame: of the image.
-            unseen: uint8 (I, J, K) of label values: what stays where nothing is found.
+            draft: uint8 (I, J, K) of label values.
         """
+        changed = probabilities.max(dim=0).indices != current
+        if not changed.any():
+            return draft
         mask = mask_on_image(probabilities, frame, self.plan)
-        return np.where(mask == 0, unseen, mask)
+        unseen = ~np.isin(draft, self._values_in(current))
+        mask = np.where((mask == 0) & unseen, draft, mask)
+        return np.where(region_on_image(changed, frame), mask, draft)
 
 
 def _is_settled(earlier: Tensor, later: Tensor) -> bool:

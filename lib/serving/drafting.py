@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from lib.errors import NoModelYet
 from lib.serving.inference import Drafted, Order
 from lib.serving.library import Library
+from lib.serving.one_at_a_time import OneAtATime
 from lib.serving.turns import NOBODY
 from lib.stages import PROGRAMS, Role, Stage, in_force
 from lib.store.annotations import Annotation, NewAnnotation
@@ -71,8 +71,7 @@ class Drafting:
         self.compute = compute
         self.needed = needed
         self.hurry = hurry
-        self._guard = threading.Lock()
-        self._locks: dict[tuple[str, str], tuple[threading.Lock, int]] = {}
+        self._making = OneAtATime()
 
     def source(self) -> Source:
         """What makes drafts now.
@@ -108,7 +107,7 @@ class Drafting:
         """
         image = self.library.readable(image_id)
         source = self.source()
-        with self._only_one(image_id, source.author, asker):
+        with self._making.making((image_id, source.author), partial(self._hurry, image_id, asker)):
             known = self._kept_draft(image_id, source)
             if known is not None:
                 return StoredDraft(known, {})
@@ -132,6 +131,10 @@ class Drafting:
         """The draft of an image that is not in the record; nothing is stored."""
         source = self.source()
         return self.compute(self._order(paths[0].name, kind, paths, source, asker)), source
+
+    def _hurry(self, image_id: str, asker: str | None) -> None:
+        if asker is not NOBODY:
+            self.hurry(image_id, asker)
 
     def _order(self, name: str, kind: ImageKind, paths: list[Path], source: Source, asker: str | None) -> Order:
         weights = self.record.weights.path(source.model.weights) if source.model is not None else None
@@ -171,23 +174,3 @@ class Drafting:
                     },
                 )
             )
-
-    @contextmanager
-    def _only_one(self, image_id: str, author: str, asker: str | None) -> Iterator[None]:
-        """Lets several requests for one draft wait for the first of them."""
-        key = (image_id, author)
-        with self._guard:
-            lock, users = self._locks.get(key, (threading.Lock(), 0))
-            self._locks[key] = (lock, users + 1)
-        if users and asker is not NOBODY:
-            self.hurry(image_id, asker)
-        try:
-            with lock:
-                yield
-        finally:
-            with self._guard:
-                lock, users = self._locks[key]
-                if users == 1:
-                    del self._locks[key]
-                else:
-                    self._locks[key] = (lock, users - 1)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import zip_longest
 from statistics import fmean
 
 import numpy as np
@@ -33,7 +34,7 @@ MOST_DRAFTS = 3
 """Of one image, the newest ones: with more, a single image would count too much."""
 
 ENOUGH_PAIRS = 20
-"""With fewer pairs in the record, more are made from expert masks."""
+"""With fewer pairs in the record, more are made from expert masks, up to so many in all: preparing them takes time."""
 
 FEWEST_TO_TELL = 3
 """Pairs in the record that tell how rough drafts are; with fewer, made-up ones are as rough as readers' masks are."""
@@ -70,10 +71,14 @@ class Pair:
 def usual_strength(record: Record, library: Library) -> float:
     """The strength at which expert masks that are made rough are as far from their source as the drafts in the record.
 
-    1 if there are too few of these.
+    Drafts that experts accepted as they were do not count: a copy of the truth teaches nothing. 1 if there are too few
+    others.
     """
     recorded = [
-        pair for truth in record.annotations.expert_labels(Split.TRAINING) for pair in _recorded(record, library, truth)
+        _pair(record, library, truth, draft)
+        for truth in record.annotations.expert_labels(Split.TRAINING)
+        for draft in _rough_before(record, truth, (Stage.DRAFT,))
+        if draft.mask != truth.mask
     ]
     masks, agreement = {}, []
     for pair in recorded[-ENOUGH_PAIRS:]:
@@ -106,17 +111,20 @@ def _as_compared(pair: Pair) -> tuple[Array, Array]:
 def training_pairs(record: Record, library: Library, strength: float = 1.0) -> list[Pair]:
     """What a refiner learns from: all pairs in the record, and if these are few, more made from expert masks.
 
-    An expert mask with something in it is made rough once, by moving its outlines with this strength; and where its
-    image has no draft, what drafts now makes one. A draft of a case that the model learned from is better than others,
-    which is why drafts in the record come first.
+    Up to ``ENOUGH_PAIRS`` in all, of expert masks with something in them, in an order drawn by chance: in turn one is
+    made rough, by moving its outlines with this strength, and an image that has no draft gets one by what drafts now.
+    A draft of a case that the model learned from is better than others, which is why drafts in the record come first.
     """
     truths = record.annotations.expert_labels(Split.TRAINING)
     recorded = {truth.id: _recorded(record, library, truth) for truth in truths}
     pairs = [pair for each in recorded.values() for pair in each]
     if len(pairs) < ENOUGH_PAIRS:
-        shown = [truth for truth in truths if any(truth.voxels.values())]
-        made = [_perturbed(record, library, truth, strength) for truth in shown]
-        made += _drafted(record, library, [truth for truth in shown if not recorded[truth.id]])
+        present = [truth for truth in truths if any(truth.voxels.values())]
+        shown = [present[place] for place in np.random.default_rng(0).permutation(len(present))]
+        rough = [_perturbed(record, library, truth, strength) for truth in shown]
+        # From the other end, so that few images get both.
+        drafted = _drafted(record, library, [truth for truth in reversed(shown) if not recorded[truth.id]])
+        made = [pair for both in zip_longest(rough, drafted) for pair in both if pair is not None]
         pairs += made[: ENOUGH_PAIRS - len(pairs)]
     return pairs
 
@@ -140,13 +148,18 @@ def _recorded(
     record: Record, library: Library, truth: Annotation, stages: Sequence[Stage] = (Stage.DRAFT, Stage.REFINED)
 ) -> list[Pair]:
     """The pairs of an expert's annotation with what was there before it, oldest first."""
-    drafts = [
+    pairs = [_pair(record, library, truth, draft) for draft in _rough_before(record, truth, stages)]
+    return [pair for pair in pairs if pair.case.looked_at]
+
+
+def _rough_before(record: Record, truth: Annotation, stages: Sequence[Stage]) -> list[Annotation]:
+    """The newest versions of these stages from before an expert's, oldest first, whose masks are kept."""
+    found = [
         draft
         for draft in in_force(record.annotations.history(truth.image))
         if draft.stage in stages and draft.version < truth.version and record.has_mask(draft)
     ]
-    pairs = [_pair(record, library, truth, draft) for draft in drafts[-MOST_DRAFTS:]]
-    return [pair for pair in pairs if pair.case.looked_at]
+    return found[-MOST_DRAFTS:]
 
 
 def _pair(record: Record, library: Library, truth: Annotation, draft: Annotation) -> Pair:

@@ -9,7 +9,8 @@ from pathlib import Path
 from lib.errors import NoModelYet, UnknownAnnotation
 from lib.serving.drafting import Drafting
 from lib.serving.inference import Drafted, Order, RoughMask
-from lib.stages import Role, Stage, current, in_force
+from lib.serving.one_at_a_time import OneAtATime
+from lib.stages import PROGRAMS, Role, Stage, current, in_force
 from lib.store.annotations import Annotation, NewAnnotation
 from lib.store.images import Image, ImageKind
 from lib.store.models import Model
@@ -36,6 +37,7 @@ class Refining:
         self.library = drafting.library
         self.drafting = drafting
         self.compute = compute
+        self._making = OneAtATime()
 
     def refiner(self) -> Model:
         """What refines now.
@@ -59,8 +61,8 @@ class Refining:
 
         Args:
             image_id: of an image in the record.
-            version: of the annotation to refine; ``None``: the current one, else the current draft, which is made if
-                needed. What a refined version was made from is refined in its place.
+            version: of the annotation to refine; ``None``: the current one. What a refined version was made from is
+                refined in its place. Where there is none, or a draft whose mask is no longer kept, a draft is made.
             asker: who wants it.
             wants_stages: the mask of every stage, too, which is not stored.
 
@@ -70,15 +72,15 @@ class Refining:
         image = self.library.readable(image_id)
         refiner = self.refiner()
         rough = self._at_hand(image_id, asker) if version is None else self._version(image_id, version)
-        known = self._known(rough, refiner)
-        if known is not None and not wants_stages:
-            return StoredRefinement(known, None)
-        mask = RoughMask(
-            self.record.masks.path(self.record.kept_mask(rough)), rough.looked_at, wants_stages=wants_stages
-        )
-        with self.library.reading(image) as paths:
-            drafted = self.compute(self._order(image.id, image.kind, paths, refiner, mask, asker))
-        return StoredRefinement(known or self._store(image, rough, refiner, drafted), drafted)
+        with self._making.making((image_id, rough.version, refiner.version)):
+            known = self._known(rough, refiner)
+            if known is not None and not wants_stages:
+                return StoredRefinement(known, None)
+            path = self.record.masks.path(self.record.kept_mask(rough))
+            mask = RoughMask(path, rough.looked_at, wants_stages=wants_stages)
+            with self.library.reading(image) as paths:
+                drafted = self.compute(self._order(image.id, image.kind, paths, refiner, mask, asker))
+            return StoredRefinement(known or self._store(image, rough, refiner, drafted), drafted)
 
     def of_mask(
         self, name: str, kind: ImageKind, paths: Sequence[Path], mask: RoughMask, asker: str = ""
@@ -95,10 +97,10 @@ class Refining:
     def _at_hand(self, image_id: str, asker: str) -> Annotation:
         """The annotation that somebody who opens the image looks at, before any refining."""
         found = current(self.record.annotations.history(image_id))
-        if found is None or found.role in (Role.MODEL, Role.RULE):
+        if found is not None and found.stage is Stage.REFINED and found.parent is not None:
+            found = self._version(image_id, found.parent)
+        if found is None or (found.role in PROGRAMS and not self.record.has_mask(found)):
             return self.drafting.of_image(image_id, asker).annotation
-        if found.stage is Stage.REFINED and found.parent is not None:
-            return self._version(image_id, found.parent)
         return found
 
     def _version(self, image_id: str, version: int) -> Annotation:

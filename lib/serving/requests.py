@@ -58,6 +58,17 @@ def refuse_redirection(params: Mapping[str, Any]) -> None:
         raise InvalidRequest(f"params must not hold {', '.join(found)}: name the image in the address.")
 
 
+def refuse_mask_params(params: Mapping[str, Any]) -> None:
+    """Refuses ``params`` that belong to a mask where none is sent."""
+    found = [key for key in ("structures", "parent") if params.get(key) is not None]
+    if found:
+        raise InvalidRequest(
+            f"params holds {' and '.join(found)}, but a mask is accepted as it is, with what was looked at and what it "
+            "was made from. Store a correction by PUT /datastore/label to name others, or accept another version by "
+            "?version=N."
+        )
+
+
 @dataclass(frozen=True)
 class InferRequest:
     """A draft, or a refined mask, is wanted.
@@ -100,14 +111,14 @@ class InferRequest:
         suffix = request.get("result_extension") or RESULT_SUFFIXES[0]
         if suffix not in RESULT_SUFFIXES:
             raise InvalidRequest(f"result_extension is one of {', '.join(RESULT_SUFFIXES)}, found {suffix!r}.")
-        version, wants_stages = request.get("version"), bool(request.get("stages"))
+        version, wants_stages = request.get("version"), _flag("stages", request.get("stages"), unless_told=False)
         if wants_stages and suffix != RESULT_SUFFIXES[0]:
             raise InvalidRequest(f"stages=true gives a NIfTI file of four axes: leave out result_extension {suffix}.")
         return cls(
             image_id,
             files,
             suffix,
-            compressed=bool(request.get("result_compress", True)),
+            compressed=_flag("result_compress", request.get("result_compress"), unless_told=True),
             asker=str(request.get("asker") or ""),
             rough=request.get("rough"),
             label_info=read_label_info(request["label_info"]) if request.get("label_info") else (),
@@ -144,8 +155,27 @@ class TrainRequest:
 
 
 def _positive(key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+    if not _is_number(value) or not 0 < value < 1e9:
         raise InvalidRequest(f"{key} must be a number above 0, found {value!r}.")
+    return float(value)
+
+
+def _time_spent(key: str, value: Any) -> float:
+    """Of a timer that may count whole seconds, so that a quick look takes none."""
+    if not _is_number(value) or not 0 <= value < 1e9:
+        raise InvalidRequest(f"{key} must be a number from 0 on, found {value!r}.")
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _flag(key: str, value: Any, *, unless_told: bool) -> bool:
+    if value is None:
+        return unless_told
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{key} must be true or false, found {json.dumps(value)}.")
     return value
 
 
@@ -195,7 +225,7 @@ class Submission:
             label_info=read_label_info(params["label_info"]) if params.get("label_info") else (),
             looked_at=_looked_at(params.get("structures"), task),
             parent=int(_positive("parent", parent)) if parent is not None else None,
-            seconds=float(_positive("seconds", seconds)) if seconds is not None else None,
+            seconds=_time_spent("seconds", seconds) if seconds is not None else None,
             client_id=params.get("client_id"),
             info=dict(params),
         )

@@ -35,7 +35,8 @@ class NewAnnotation:
         looked_at: names of the structures that this author looked for; one that is looked at and absent is a true
             negative.
         voxels: voxels per structure that was looked at.
-        parent: version it was made from; ``None``: the newest draft or refined version, if a person stores.
+        parent: version it was made from; ``None``: the current expert's, else the newest draft or refined version, if
+            a person stores.
         tag: what the client called it.
         model_version: segmenter that drew it; ``None``: the one that drew its parent.
         refiner_version: refiner that changed it; ``None``: the one that changed its parent.
@@ -296,14 +297,18 @@ class Annotations:
 
         Args:
             annotation_id: counts all annotations of the record.
-            is_corrected: count only those that were made from another version.
+            is_corrected: count only those that were made from another version that was no expert's.
         """
         column = schema.annotation.c
-        query = select(func.count()).where(
+        query = select(func.count(column.id)).where(
             column.task == self.task, column.stage == Stage.EXPERT, column.id > annotation_id
         )
         if is_corrected:
-            query = query.where(column.parent.is_not(None))
+            origin = schema.annotation.alias("origin")
+            is_origin = and_(
+                origin.c.task == column.task, origin.c.image == column.image, origin.c.version == column.parent
+            )
+            query = query.join(origin, is_origin).where(origin.c.stage != Stage.EXPERT)
         with self.database.reading() as connection:
             return connection.scalar(query) or 0
 
@@ -350,7 +355,7 @@ def _by_tag(history: Sequence[Annotation], tag: str) -> Annotation | None:
 
 
 def _parent(new: NewAnnotation, history: Sequence[Annotation], is_from_scratch: bool) -> int | None:
-    """What the client names, else the newest draft or refined version that is in force."""
+    """What the client names, else the current expert's, else the newest draft or refined version in force."""
     versions = {annotation.version for annotation in in_force(history)}
     if new.parent is not None:
         if new.parent not in versions:
@@ -360,6 +365,9 @@ def _parent(new: NewAnnotation, history: Sequence[Annotation], is_from_scratch: 
         return new.parent
     if new.role not in PEOPLE or is_from_scratch:
         return None
+    now_current = current(history)
+    if now_current is not None and now_current.stage is Stage.EXPERT:
+        return now_current.version
     drafts = [a.version for a in in_force(history) if a.stage in (Stage.DRAFT, Stage.REFINED)]
     return drafts[-1] if drafts else None
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, select, update
@@ -28,7 +29,8 @@ class Pair:
     Attributes:
         earlier: by a model, rule, refiner or annotator.
         expert: by an expert.
-        is_ancestor: whether the expert's version was made from the earlier one, directly or by way of others.
+        is_ancestor: whether the expert's version was made from the earlier one, directly or by way of others that were
+            no expert's. So what experts change of each other's is never counted as a change of the draft.
         annotator: whose case this pair is in the report on annotators; ``None``: nobody's.
     """
 
@@ -198,6 +200,7 @@ class Comparisons:
             .join(schema.annotation, and_(image.task == annotation.task, image.id == annotation.image))
             .where(
                 image.task == self.task,
+                image.state != ImageState.HIDDEN,
                 image.uncompared.is_(True),
                 annotation.role == Role.ANNOTATOR,
                 annotation.stage != Stage.WITHDRAWN,
@@ -205,11 +208,14 @@ class Comparisons:
         )
 
     def totals(self) -> dict[Role, Corrected]:
-        """What experts made of the versions that models, rules, refiners and annotators had made."""
+        """What experts made of the versions that models, rules, refiners and annotators had made, removed images aside.
+
+        An expert's version that was made from another expert's is in no sum.
+        """
         column = schema.comparison.c
         query = (
             select(column.role, func.count(), func.sum(column.drawn_mm), func.sum(column.outline_mm))
-            .where(column.task == self.task, column.is_ancestor, column.reason == "")
+            .where(self._is_shown, column.is_ancestor, column.reason == "")
             .group_by(column.role)
         )
         with self.database.reading() as connection:
@@ -226,8 +232,9 @@ class Comparisons:
 def pairs_of(history: Sequence[Annotation]) -> list[Pair]:
     """The versions of an image that are to be compared; withdrawn ones are in no pair.
 
-    Each expert version with every version in its ancestry that was not an expert's; and the newest version of each
-    annotator with the newest expert version that was made from it, else with the current one.
+    Each expert version with every version in its ancestry back to the last expert's before it, which needed no work on
+    these any more; and the newest version of each annotator with the newest expert version that came of it, also by way
+    of an earlier expert's, else with the current one.
 
     Args:
         history: all versions of one image.
@@ -237,6 +244,7 @@ def pairs_of(history: Sequence[Annotation]) -> list[Pair]:
     if not experts:
         return []
     ancestry = {expert.version: _ancestry(expert, history) for expert in experts}
+    taken_over = {expert.version: _until_expert(ancestry[expert.version], experts) for expert in experts}
     newest = {annotation.author: annotation for annotation in valid if annotation.role is Role.ANNOTATOR}
     cases = {
         mine.version: next((e for e in reversed(experts) if mine.version in ancestry[e.version]), current(experts))
@@ -247,21 +255,27 @@ def pairs_of(history: Sequence[Annotation]) -> list[Pair]:
         for expert in experts
         for earlier in valid
         if earlier.stage is not Stage.EXPERT
-        for is_ancestor in [earlier.version in ancestry[expert.version]]
+        for is_ancestor in [earlier.version in taken_over[expert.version]]
         for is_case in [cases.get(earlier.version) == expert]
         if is_ancestor or is_case
     ]
 
 
-def _ancestry(annotation: Annotation, history: Sequence[Annotation]) -> set[int]:
-    """The versions that a version was made from, directly or by way of others."""
+def _ancestry(annotation: Annotation, history: Sequence[Annotation]) -> list[int]:
+    """The versions that a version was made from, directly or by way of others, newest first."""
     parents = {earlier.version: earlier.parent for earlier in history}
-    found: set[int] = set()
+    found: list[int] = []
     parent = annotation.parent
     while parent is not None:
-        found.add(parent)
+        found.append(parent)
         parent = parents[parent]
     return found
+
+
+def _until_expert(ancestry: Sequence[int], experts: Sequence[Annotation]) -> list[int]:
+    """What comes before the first expert's version in an ancestry, one that was withdrawn aside."""
+    ends = {expert.version for expert in experts}
+    return list(takewhile(lambda version: version not in ends, ancestry))
 
 
 def _sum(one: Comparison, figure: str) -> float:

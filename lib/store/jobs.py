@@ -299,14 +299,15 @@ class Jobs:
 
     def first_open(self, kind: JobKind, model: str = "") -> Job | None:
         """The job of a kind that runs, else the one that waits longest, if any; of one model if it is named."""
+        return next(iter(self.open(kind, model)), None)
+
+    def open(self, kind: JobKind, model: str = "") -> list[Job]:
+        """The jobs of a kind that run, then those that wait, longest first; of one model if it is named."""
+        column = schema.job.c
+        query = self._all(kind, model).where(column.state.in_([JobState.RUNNING, JobState.QUEUED]))
         with self.database.reading() as connection:
-            column = schema.job.c
-            rows = connection.execute(
-                self._all(kind, model)
-                .where(column.state.in_([JobState.RUNNING, JobState.QUEUED]))
-                .order_by(column.state.desc(), column.number)
-            ).all()
-        return _job(rows[0]) if rows else None
+            rows = connection.execute(query.order_by(column.state.desc(), column.number))
+            return [_job(row) for row in rows]
 
     def _all(self, kind: JobKind | None = None, model: str = "") -> Select[Any]:
         query = select(schema.job).where(schema.job.c.task == self.task)

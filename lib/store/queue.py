@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, exists, func, select
 
 from lib.split import Split
-from lib.stages import Standing
+from lib.stages import PEOPLE, Stage, Standing
 from lib.store import schema
 from lib.store.annotations import Annotation, Annotations
 from lib.store.database import Database
@@ -30,7 +30,8 @@ class Waiting:
     Attributes:
         image: its id.
         split: side of its patient, ``None`` before the first offer.
-        since: when its current annotation was stored, or the image was first seen, in UTC.
+        since: when its current annotation was stored, or a person's mask that this one was refined from; else when the
+            image was first seen; in UTC.
         current: version of the current annotation, ``None`` if there is none.
         versions: all that is there, oldest first.
     """
@@ -57,6 +58,34 @@ class Queue:
             images for place, images in counts.items() if place.state is ImageState.OK and place.standing in standings
         )
 
+    def unrefined(self) -> list[tuple[str, int]]:
+        """Image and version of each annotator's mask that waits for an expert and never was refined, oldest first."""
+        image, annotation, refined = schema.image.c, schema.annotation.c, schema.annotation.alias("refined").c
+        # Also what was withdrawn again: whoever did that does not want it.
+        is_refined = exists().where(
+            refined.task == annotation.task,
+            refined.image == annotation.image,
+            # Goes without saying, but else SQLite looks through all refined versions of the record for each mask.
+            refined.version > annotation.version,
+            refined.parent == annotation.version,
+            refined.stage == Stage.REFINED,
+        )
+        query = (
+            select(annotation.image, annotation.version)
+            .select_from(schema.image)
+            .join(schema.annotation, _is_current())
+            .where(
+                image.task == self.task,
+                image.state == ImageState.OK,
+                image.standing == Standing.WAITING,
+                annotation.role.in_(PEOPLE),
+                ~is_refined,
+            )
+            .order_by(annotation.id)
+        )
+        with self.database.reading() as connection:
+            return [(image_id, version) for image_id, version in connection.execute(query)]
+
     def page(self, standings: Sequence[Standing], skipped: int, most: int) -> list[Waiting]:
         """Some of these images, one standing after the other: what waits for an expert the longest first, else by id.
 
@@ -72,23 +101,39 @@ class Queue:
 
     def _standing(self, standing: Standing) -> Select[Any]:
         """The images that stand there, in their order."""
-        image, annotation = schema.image.c, schema.annotation.c
+        image = schema.image.c
         query = select(image.id, image.split, image.current, image.added).where(
             image.task == self.task, image.state == ImageState.OK, image.standing == standing
         )
         if standing is not Standing.WAITING:
-            return query.order_by(image.id)
-        of_current = and_(
-            annotation.task == image.task, annotation.image == image.id, annotation.version == image.current
+            return query.add_columns(image.current.label("stored")).order_by(image.id)
+        annotation, drawn = schema.annotation.c, schema.annotation.alias("drawn")
+        # What was refined anew waits since somebody drew it.
+        is_drawn = and_(
+            drawn.c.task == annotation.task,
+            drawn.c.image == annotation.image,
+            drawn.c.version == annotation.parent,
+            drawn.c.role.in_(PEOPLE),
+            annotation.stage == Stage.REFINED,
         )
-        return query.join(schema.annotation, of_current).order_by(annotation.id)
+        return (
+            query.add_columns(func.coalesce(drawn.c.version, annotation.version).label("stored"))
+            .join(schema.annotation, _is_current())
+            .outerjoin(drawn, is_drawn)
+            .order_by(func.coalesce(drawn.c.id, annotation.id))
+        )
 
     def _told(self, row: Row[Any]) -> Waiting:
         versions = self.annotations.history(row.id)
         return Waiting(
             image=row.id,
             split=Split(row.split) if row.split else None,
-            since=next((version.created for version in versions if version.version == row.current), row.added),
+            since=next((version.created for version in versions if version.version == row.stored), row.added),
             current=row.current,
             versions=versions,
         )
+
+
+def _is_current() -> ColumnElement[bool]:
+    image, annotation = schema.image.c, schema.annotation.c
+    return and_(annotation.task == image.task, annotation.image == image.id, annotation.version == image.current)

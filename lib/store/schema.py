@@ -240,7 +240,7 @@ comparison = Table(
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("expert_version", Integer, primary_key=True, autoincrement=False),
     Column("role", String(16), nullable=False),  # of who made the other one
-    Column("is_ancestor", Boolean, nullable=False),  # the expert's version was made from the other one
+    Column("is_ancestor", Boolean, nullable=False),  # the expert's was made from the other, not by way of an expert's
     Column("annotator", String(LONGEST_NAME)),  # whose case in the report on annotators; empty: nobody's
     Column("structures", JSON, nullable=False),  # figures by name of the structure
     Column("drawn_mm", Float, nullable=False),  # outlines drawn anew, of all structures

@@ -153,8 +153,8 @@ class Run(ABC):
         self._options = options
         self._check = check
         self._skipped: dict[str, str] = {}
-        ready = prepared_cases(cases, plan, np.random.default_rng(options.seed), self._skipped, check)
-        self._patches = Patches(ready, plan, options.batch_size, options.seed)
+        self._cases = prepared_cases(cases, plan, np.random.default_rng(options.seed), self._skipped, check)
+        self._patches = Patches(self._cases, plan, options.batch_size, options.seed)
         self._device = torch.device(options.device)
         network = seeded_network(plan, options.seed) if start is None else carried_over(start, plan, options.seed)
         self._network = network.to(self._device).train()

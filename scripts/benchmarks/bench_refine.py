@@ -1,17 +1,18 @@
 """What refining a rough mask gains: the draft, a U-Net on the image alone, on image and mask (K=1), and K=3 and 5.
 
-Each net learns for the same seconds. ``--dataset`` is a folder laid out like BU-BIL (``*/RawImages``, ``GoldStandard``,
-``CrowdsourcedAnnotations/*``) with masks that people drew, or one with NIfTI files in ``images`` and ``labels``, whose
-drafts are made from the labels; without one, drawn heads and breasts are refined. A third of the images, with all their
-masks, is for testing. ``share_worse`` is that of K=1, the default; ``centre`` is one mask for all images, and
-``unguarded`` a refiner's mask without the draft's vote. Dice is the mean over the structures.
+Each net learns for the same seconds. ``--dataset`` is a set laid out like BU-BIL (``RawImages``, ``GoldStandard``,
+``CrowdsourcedAnnotations/*``) with masks that people drew, a folder of such sets, or one with NIfTI files in ``images``
+and ``labels``, whose drafts are made from the labels; without one, drawn heads and breasts are refined. A third of the
+images, with all their masks, is for testing. ``share_worse`` is that of K=1, the default; ``centre`` is one mask for
+all images, and ``unguarded`` a refiner's mask without the draft's vote. Dice is the mean over the structures; ``sd`` is
+its spread over the test pairs of all seeds, ``sd_seeds`` that of the means of several seeds. What was not run is null.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from scripts.benchmarks.common import Rows, parser, plain
 
@@ -30,21 +31,31 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument("--seconds", type=float, default=120, metavar="S", help="of training of a net [%(default)s]")
     options.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each net [%(default)s]")
     options.add_argument("--shares", default="1.0", metavar="X,X", help="of the training images [%(default)s]")
-    options.add_argument("--nets", default="", metavar="X,X", help=f"only these of {', '.join(STAGES)}")
+    options.add_argument("--nets", type=_nets, metavar="X,X", help=f"only these of {', '.join(STAGES)}")
     options.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="of RefineOptions, such as emphasis=10"
+        "--option",
+        action="append",
+        default=[],
+        type=_option,
+        metavar="NAME=VALUE",
+        help="of RefineOptions, such as emphasis=10",
     )
     options.add_argument(
         "--drawn", type=int, default=60, metavar="N", help="of each kind, without --dataset [%(default)s]"
     )
     chosen = options.parse_args(argv)
+    chosen.option = dict(chosen.option)
     import torch
 
+    from lib.errors import LabelRefineryError
     from scripts.benchmarks.rough_pairs import pair_sets
 
     torch.set_num_threads(1)
     rows = Rows(chosen.out, "bench_refine")
-    sets = pair_sets(chosen.dataset, chosen.seed, chosen.drawn)
+    try:
+        sets = pair_sets(chosen.dataset, chosen.seed, chosen.drawn)
+    except LabelRefineryError as error:
+        raise SystemExit(str(error)) from error
     shares = [float(share) for share in chosen.shares.split(",")]
     found = [_summary(rows, chosen, name, pairs, share) for name, pairs in sets.items() for share in shares]
     print(
@@ -60,14 +71,15 @@ def _summary(rows: Rows, chosen: argparse.Namespace, name: str, pairs: PairSet, 
     from lib.metrics.cohort import spread
 
     seeds = range(chosen.seed, chosen.seed + (1 if chosen.quick else chosen.seeds))
-    summary: dict[str, Any] = {"set": name, "pairs_share": share}
-    for net in chosen.nets.split(",") if chosen.nets else QUICK if chosen.quick else STAGES:
+    figures = dict.fromkeys(["draft_dice", *(f"{net}_dice" for net in STAGES)])
+    summary: dict[str, Any] = {"set": name, "pairs_share": share, **figures}
+    for net in chosen.nets or (QUICK if chosen.quick else STAGES):
         found = [_row(rows, chosen, (name, share, net, seed), pairs) for seed in seeds]
         for figure in ("draft", "centre"):
-            if found[0][figure]:
-                summary |= _mean_and_sd(f"{figure}_dice", [value for row in found for value in row[figure]])
-        summary |= _mean_and_sd(f"{net}_dice", [value for row in found for value in row["refined"]])
-        summary |= _mean_and_sd(f"{net}_unguarded_dice", [value for row in found for value in row["unguarded"]])
+            if all(row[figure] for row in found):
+                summary |= _mean_and_sd(f"{figure}_dice", [row[figure] for row in found])
+        summary |= _mean_and_sd(f"{net}_dice", [row["refined"] for row in found])
+        summary |= _mean_and_sd(f"{net}_unguarded_dice", [row["unguarded"] for row in found])
         changes = [after - before for row in found for before, after in zip(row["draft"], row["refined"], strict=True)]
         summary[f"{net}_share_worse"] = round(sum(change < -WORSE for change in changes) / len(changes), 3)
         summary[f"{net}_gain_interval"] = spread(changes, chosen.seed).interval
@@ -76,40 +88,62 @@ def _summary(rows: Rows, chosen: argparse.Namespace, name: str, pairs: PairSet, 
     return {**summary, "share_worse": summary.get("k1_share_worse")}
 
 
-def _mean_and_sd(name: str, values: list[float]) -> dict[str, float]:
-    """A mean over pairs, and its standard deviation beside it."""
+def _mean_and_sd(name: str, of_seeds: list[list[float]]) -> dict[str, float]:
+    """A mean over the pairs of all seeds, and beside it the standard deviation of the pairs and of the seeds' means."""
     import numpy as np
 
-    return {name: round(float(np.mean(values)), 3), f"{name}_sd": round(float(np.std(values)), 3)}
+    pairs = np.concatenate(of_seeds)
+    told = {name: pairs.mean(), f"{name}_sd": pairs.std()}
+    if len(of_seeds) > 1:
+        told[f"{name}_sd_seeds"] = np.std([np.mean(seed) for seed in of_seeds], ddof=1)
+    return {figure: round(float(value), 3) for figure, value in told.items()}
 
 
 def _row(rows: Rows, chosen: argparse.Namespace, run: tuple[str, float, str, int], pairs: PairSet) -> dict[str, Any]:
     """The Dice of each test pair with one net, unless it was measured before."""
     name, share, net, seed = run
+    is_drawn = chosen.dataset is None
     key = {
+        "dataset": None if is_drawn else str(chosen.dataset.resolve()),
+        "drawn": chosen.drawn if is_drawn else None,
         "set": name,
         "pairs_share": share,
         "net": net,
+        "drafts_seed": chosen.seed,
         "seed": seed,
         "seconds": chosen.seconds,
         "options": chosen.option,
     }
     row = rows.find(**key)
     if row is None:
-        row = {**key, **_measured(pairs, run, chosen.seconds, _chosen(chosen.option))}
+        row = {**key, **_measured(pairs, run, chosen.seconds, chosen.option)}
         rows.add(row)
     return row
 
 
-def _chosen(given: list[str]) -> dict[str, Any]:
-    """Options of ``RefineOptions`` by name, each of the type of its default."""
+def _nets(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in STAGES]:
+        raise argparse.ArgumentTypeError(f"there is no net {unknown[0]!r}; there are {', '.join(STAGES)}")
+    return names
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """Name and value of one of ``RefineOptions``, of the type that it has there."""
     from lib.refinement.learn import RefineOptions
 
-    found = {}
-    for name, value in (option.split("=", 1) for option in given):
-        kind = type(getattr(RefineOptions(), name))
-        found[name] = value == "True" if kind is bool else kind(value)
-    return found
+    name, _, value = text.partition("=")
+    types = get_type_hints(RefineOptions)
+    if name not in types:
+        raise argparse.ArgumentTypeError(f"{text!r}: there is no option {name!r}; there are {', '.join(types)}")
+    # What may be left out as None has its own type before that.
+    kind, *_ = get_args(types[name]) or (types[name],)
+    try:
+        return name, {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+    except (KeyError, ValueError) as error:
+        accepted = ("true", "false") if kind is bool else getattr(kind, "__members__", {}).values()
+        wanted = ", ".join(accepted) or f"a value of type {kind.__name__}"
+        raise argparse.ArgumentTypeError(f"{text!r}: for {name} is accepted {wanted}") from error
 
 
 def _measured(
@@ -142,11 +176,13 @@ def _measured(
     for pair in testing:
         start = np.zeros_like(pair.truth) if from_image else pair.draft
         own = refiner.refine(pair.volume, start, options.stages, votes=0.0)
-        guarded = own if from_image else refiner.refine(pair.volume, start, options.stages)
-        masks = {"draft": pair.draft, "refined": guarded.mask, "unguarded": own.stages[-1]}
+        guarded = refiner.refine(pair.volume, start, options.stages)
+        # What is found without a draft cannot be held against one.
+        refined = own.stages[-1] if from_image else guarded.mask
+        masks = {"draft": pair.draft, "refined": refined, "unguarded": own.stages[-1]}
         for figure, mask in (masks if centre is None else {**masks, "centre": centre}).items():
             found[figure].append(round(dice_over_structures(pair.truth, mask), 4))
-        found["kept"] += bool(guarded.kept)
+        found["kept"] += bool(guarded.kept) and not from_image
     return {**found, "batches": batches[-1], "training_pairs": len(training)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,13 @@ JITTER = 0.1
 
 WANTED_DICE = 0.64
 """Mean Dice of made-up drafts: the middle of what the source had, 0.60 to 0.68."""
+
+BU_BIL = ("RawImages", "GoldStandard", "CrowdsourcedAnnotations")
+LABELLED = ("images", "labels")
+"""Folders of a set with masks that people drew, and of one whose drafts are made up."""
+
+NAMED = 5
+"""Of what a wrong folder holds so much is told."""
 
 HANDS = 3
 """Made-up drafts of each drawn image."""
@@ -68,28 +76,66 @@ def pair_sets(folder: Path | None, seed: int, drawn: int) -> dict[str, PairSet]:
     """Pairs by name of their set.
 
     Args:
-        folder: with sets laid out like BU-BIL, or with NIfTI files in ``images`` and, of the same names, in
-            ``labels``, whose drafts are made up; ``None``: drawn heads and breasts.
+        folder: a set laid out like BU-BIL, or with such sets, or with NIfTI files in ``images`` and, of the same
+            names, in ``labels``, whose drafts are made up; ``None``: drawn heads and breasts.
         seed: of everything random.
         drawn: how many heads, and how many breasts.
+
+    Raises:
+        InvalidRequest: if the folder holds none of these.
     """
     if folder is None:
         return {"drawn_bleeds": PairSet(drawn_bleeds(seed, drawn)), "drawn_masses": PairSet(drawn_masses(seed, drawn))}
-    if (folder / "images").is_dir():
-        return {folder.name: labelled_volumes(folder, seed)}
-    sets = sorted(gold.parent for gold in folder.glob("*/GoldStandard"))
+    name = folder.resolve().name
+    if all(any((folder / part).glob("*.nii*")) for part in LABELLED):
+        return {name: labelled_volumes(folder, seed)}
+    if _is_bu_bil(folder):
+        return {name: PairSet(bu_bil_pairs(folder, seed))}
+    sets = sorted(one for one in folder.glob("*/") if _is_bu_bil(one))
+    if not sets:
+        raise _no_pairs(folder)
     return {one.name: PairSet(bu_bil_pairs(one, seed)) for one in sets}
 
 
+def _is_bu_bil(folder: Path) -> bool:
+    return all((folder / part).is_dir() for part in BU_BIL) and any((folder / "GoldStandard").glob("seg_*.png"))
+
+
+def _no_pairs(folder: Path) -> Exception:
+    from lib.errors import InvalidRequest
+
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    more = f" and {len(there) - NAMED} more" if len(there) > NAMED else ""
+    found = f"holds {', '.join(there[:NAMED])}{more}" if there else "is empty" if folder.is_dir() else "is no folder"
+    return InvalidRequest(
+        f"There are no pairs in {folder}: it {found}. Wanted are {', '.join(BU_BIL)} in it or in the folders directly "
+        f"below it, with files such as GoldStandard/seg_A.png, or NIfTI files of the same names in "
+        f"{' and '.join(LABELLED)}. Name the folder that holds these."
+    )
+
+
 def labelled_volumes(folder: Path, seed: int) -> PairSet:
-    """One made-up draft of each labelled volume."""
+    """One made-up draft of each labelled volume; of an empty label none can be made, so it is left out.
+
+    Raises:
+        InvalidRequest: if all labels are empty.
+    """
+    from lib.errors import InvalidRequest
     from lib.volume import read_volume
 
+    files = sorted((folder / "images").glob("*.nii*"))
     found = []
-    for image_file in sorted((folder / "images").glob("*.nii*")):
-        image = read_volume(image_file)
+    for image_file in files:
         truth = read_volume(folder / "labels" / image_file.name).voxels.astype(np.uint8)
-        found.append(Pair(image_file.name, "", image.voxels.astype(np.float32), truth, truth, image.affine))
+        if truth.any():
+            image = read_volume(image_file)
+            found.append(Pair(image_file.name, "", image.voxels.astype(np.float32), truth, truth, image.affine))
+    if not found:
+        raise InvalidRequest(
+            f"All labels of the {len(files)} images in {folder} are empty; there is nothing to refine."
+        )
+    if len(found) < len(files):
+        print(f"Left out {len(files) - len(found)} of {len(files)} images, whose label is empty.", file=sys.stderr)
     values = range(1, max(int(pair.truth.max()) for pair in found) + 1)
     return PairSet(with_drafts(found, seed), tuple(f"structure {value}" for value in values))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from lib.serving.tokens import TokenFile
 from lib.stages import Role
@@ -20,6 +20,15 @@ from tests.serving.places import ENDED, STRUCTURES, Server, put_images, server, 
 from tests.training.shapes import drawn
 
 REFINER = "segmentation_refine"
+
+
+KEPT = "Anterior: nothing would be left of it; Posterior: its volume would be 3.00 times as large"
+
+
+def kept_by(route: Route) -> None:
+    """Passes on a reply to a refining as if two structures had been left as they were."""
+    reply = route.fetch()
+    route.fulfill(response=reply, json=reply.json() | {"kept": KEPT})
 
 
 class People:
@@ -133,20 +142,31 @@ def test_the_bar_refines_a_juniors_mask_and_trains(people: People) -> None:
         # The junior.
         screen.open_as(people.tokens["lee"], image="case_06")
         screen.says("case", "segmentation · case_06 · no draft yet")
+        accept = screen.page.locator("#case-bar [data-action=accept]")
         screen.press("draft")
         screen.says("case", "DRAFT model segmentation v1 (v1)")
         screen.press("refine")
         screen.says("case", "segmentation · case_06 · REFINED (v2)")
         screen.is_done()
+        expect(accept).to_be_disabled()
+        expect(accept).to_have_attribute("title", "Annotations are accepted by experts")
         screen.brush(0.5, 0.5)
         screen.press("save")
-        screen.says("message", "Saved as version")
+        screen.says("message", re.compile(r"Saved as version 3\. It is being refined \(job \S+\)\."))
+        screen.says("job", re.compile(r"refined: version 4\..* Press Refine to open it\."))
         screen.press("refine")
         screen.says("case", "segmentation · case_06 · REFINED (v4)")
+        screen.is_done()
+        expect(screen.page.locator("#case-bar [data-part=job]")).to_be_empty()
+        screen.page.route("**/infer/*_refine?*", kept_by)
+        screen.press("refine")
+        screen.says("message", f"Not changed: {KEPT}.")
 
         # The expert.
         screen.open_as(people.tokens["kim"], image="case_06")
         screen.says("case", "segmentation · case_06 · REFINED (v4)")
+        screen.is_done()
+        expect(accept).to_be_enabled()
         screen.press("save")
         screen.says("message", "Saved as version 5.")
         history = people.call("kim", "GET", "/datastore/label/history", params={"image": "case_06"})

@@ -55,7 +55,11 @@ def test_the_order_of_structures_survives_json():
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in PLAN.to_json() if name not in ("window_hu", "neighbours", "draft_votes", "least_quality")],
+    [
+        name
+        for name in PLAN.to_json()
+        if name not in ("window_hu", "neighbours", "draft_votes", "least_quality", "cleared")
+    ],
 )
 def test_a_missing_entry_is_named(name):
     content = PLAN.to_json()
@@ -67,11 +71,11 @@ def test_a_missing_entry_is_named(name):
 
 def test_a_plan_from_before_there_was_a_choice_has_no_neighbours_no_limit_and_all_votes():
     content = PLAN.to_json()
-    del content["neighbours"], content["draft_votes"], content["least_quality"]
+    del content["neighbours"], content["draft_votes"], content["least_quality"], content["cleared"]
 
     found = NetworkPlan.from_json(content)
 
-    assert (found.neighbours, found.least_quality, found.draft_votes) == (0, 0.0, MOST_DRAFT_VOTES)
+    assert (found.neighbours, found.least_quality, found.draft_votes, found.cleared) == (0, 0.0, MOST_DRAFT_VOTES, ())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lib.networks.checkpoint import MOST_DRAFT_VOTES
-from lib.refinement.keep import estimated_dice, least_quality, reason_to_keep, votes_for, with_draft
+from lib.refinement.keep import estimated_dice, least_quality, reasons_to_keep, votes_for, with_draft
 
 CELL = ["cell"]
 
@@ -29,50 +29,59 @@ def test_better_drafts_have_more_votes(draft_dice, votes):
 
 
 def test_a_small_change_takes_the_place_of_the_draft():
-    assert reason_to_keep([square(10), square(9), square(9)], CELL) == ""
+    assert reasons_to_keep([square(10), square(9), square(9)], CELL) == {}
 
 
 @pytest.mark.parametrize(
     ("stages", "reason"),
-    [([square(0)], "cell: nothing would be left of it"),
-     ([square(16)], r"cell: its volume would be 2\.56 times as large"),
-     ([square(6)], r"cell: its volume would be 0\.36 times as large"),
-     ([square(10, at=11)], r"cell: the refined mask has a Dice of only 0\.16 with the draft"),
-     ([square(7), square(12)], r"cell: the last two stages have a Dice of only 0\.51 with each other")],
+    [([square(0)], "nothing would be left of it"),
+     ([square(16)], r"its volume would be 2\.56 times as large"),
+     ([square(6)], r"its volume would be 0\.36 times as large"),
+     ([square(10, at=11)], r"the refined mask has a Dice of only 0\.16 with the draft"),
+     ([square(7), square(12)], r"the last two stages have a Dice of only 0\.51 with each other")],
 )  # fmt: skip
 def test_an_implausible_change_is_refused_with_its_reason(stages, reason):
-    assert re.fullmatch(reason, reason_to_keep([square(10), *stages], CELL))
+    assert re.fullmatch(reason, reasons_to_keep([square(10), *stages], CELL)["cell"])
 
 
 @pytest.mark.parametrize("refined", [square(16), square(6), square(10, at=11)])
 def test_drafts_without_a_vote_may_change_however_much(refined):
-    assert reason_to_keep([square(10), refined], CELL, votes=0.0) == ""
+    assert reasons_to_keep([square(10), refined], CELL, votes=0.0) == {}
 
 
 def test_drafts_with_half_of_the_votes_may_change_twice_as_much():
-    assert reason_to_keep([square(10), square(22)], CELL, votes=0.3) == ""
-    assert reason_to_keep([square(10), square(23)], CELL, votes=0.3) == "cell: its volume would be 5.29 times as large"
+    assert reasons_to_keep([square(10), square(22)], CELL, votes=0.3) == {}
+    assert reasons_to_keep([square(10), square(23)], CELL, votes=0.3) == {
+        "cell": "its volume would be 5.29 times as large"
+    }
 
 
-def test_a_structure_never_vanishes_however_poor_drafts_are():
-    assert reason_to_keep([square(10), square(0)], CELL, votes=0.0) == "cell: nothing would be left of it"
+def test_a_structure_vanishes_only_if_experts_left_nothing_of_it_in_other_drafts():
+    assert reasons_to_keep([square(10), square(0)], CELL, cleared=["cell"]) == {}
+    assert reasons_to_keep([square(10), square(0)], CELL, votes=0.0) == {"cell": "nothing would be left of it"}
 
 
 @pytest.mark.parametrize(("votes", "is_kept"), [(0.6, True), (0.3, False), (0.0, False)])
 def test_a_mask_that_the_refiner_is_unusually_unsure_of_is_refused_unless_drafts_are_poor(votes, is_kept):
-    reason = reason_to_keep([square(10), square(9)], CELL, votes, estimates=[0.80], least=0.92)
+    reasons = reasons_to_keep([square(10), square(9)], CELL, votes, estimates=[0.80], least=0.92)
 
-    assert reason == is_kept * "cell: the refiner is less sure of it than it nearly always was (0.80, 0.92)"
+    assert reasons == (
+        {"cell": "the refiner is less sure of it than it nearly always was (0.80, 0.92)"} if is_kept else {}
+    )
 
 
 def test_a_mask_that_the_refiner_is_as_sure_of_as_usual_takes_the_place_of_the_draft():
-    assert reason_to_keep([square(10), square(9)], CELL, estimates=[0.93], least=0.92) == ""
+    assert reasons_to_keep([square(10), square(9)], CELL, estimates=[0.93], least=0.92) == {}
 
 
-def test_the_estimate_of_a_structure_that_the_draft_lacks_does_not_matter():
-    masks = [square(5), square(5) + square(5, at=20, value=2)]
+@pytest.mark.parametrize("votes", [0.6, 0.0])
+def test_what_the_draft_lacks_appears_only_if_the_refiner_is_as_sure_as_usual_however_poor_drafts_are(votes):
+    masks = [square(0), square(5)]
 
-    assert reason_to_keep(masks, ["liver", "spleen"], estimates=[0.95, 0.10], least=0.92) == ""
+    assert reasons_to_keep(masks, CELL, votes, estimates=[0.93], least=0.92) == {}
+    assert reasons_to_keep(masks, CELL, votes, estimates=[0.60], least=0.92) == {
+        "cell": "the refiner is less sure of it than it nearly always was (0.60, 0.92)"
+    }
 
 
 def test_the_estimated_dice_is_that_of_the_mask_with_the_probabilities():
@@ -96,14 +105,18 @@ def test_a_hundredth_of_the_masks_of_a_training_falls_below_the_limit():
     assert least_quality([]) == 0.0
 
 
-def test_the_structure_that_went_wrong_is_named():
+def test_on_easy_images_no_more_is_asked_for_than_ninety_percent():
+    assert least_quality([0.99, 0.98]) == 0.9
+
+
+def test_only_the_structure_that_went_wrong_is_named():
     draft, refined = square(5) + square(5, at=20, value=2), square(5)
 
-    assert reason_to_keep([draft, refined], ["liver", "spleen"]) == "spleen: nothing would be left of it"
+    assert reasons_to_keep([draft, refined], ["liver", "spleen"]) == {"spleen": "nothing would be left of it"}
 
 
 def test_a_structure_that_the_draft_lacks_may_appear():
-    assert reason_to_keep([square(5), square(5) + square(5, at=20, value=2)], ["liver", "spleen"]) == ""
+    assert reasons_to_keep([square(5), square(5) + square(5, at=20, value=2)], ["liver", "spleen"]) == {}
 
 
 @pytest.mark.parametrize(("probability", "is_marked"), [(0.75, False), (0.85, True)])

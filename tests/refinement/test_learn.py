@@ -16,12 +16,12 @@ from lib.metrics.overlap import dice
 from lib.networks.checkpoint import MOST_DRAFT_VOTES, Checkpoint
 from lib.networks.precision import Precision
 from lib.networks.segmenter import seeded_network
-from lib.preprocessing import plan_for
+from lib.preprocessing import mask_on_image, plan_for, prepared, prepared_mask
 from lib.refinement import refine
 from lib.refinement.learn import Feedback, RefineOptions, StageWeights, Steps, learn_to_refine
 from lib.refinement.perturb import perturbed, random_perturbations
 from lib.refinement.plan import SLAB, Depth, refiner_plan
-from lib.refinement.refine import Refiner
+from lib.refinement.refine import Refinement, Refiner
 from lib.task import numbered
 from lib.training.finetune import Progress, Stopped
 from lib.volume import Grid, Volume
@@ -214,12 +214,66 @@ def test_a_stage_that_changes_nothing_is_the_last(monkeypatch):
 
 
 def test_an_implausible_change_keeps_the_draft_and_says_why(monkeypatch):
-    monkeypatch.setattr(refine, "reason_to_keep", lambda *_: "dark: nothing would be left of it")
+    monkeypatch.setattr(refine, "reasons_to_keep", lambda *_: {"dark": "too large", "bright": "too small"})
 
     found = Refiner(fresh()).refine(drawn(0)[0], rough(0), stages=1)
 
-    assert found.kept == "dark: nothing would be left of it"
+    assert found.kept == "dark: too large; bright: too small"
     assert np.array_equal(found.mask, rough(0)) and len(found.stages) == 1
+
+
+def test_where_one_structure_stays_as_it_was_the_other_one_is_refined():
+    draft, refined = np.array([[[1, 1, 2, 2, 0, 0]]]), np.array([[[1, 2, 2, 0, 1, 2]]])
+
+    found = Refinement(draft, (refined,), reasons={2: "dark: too small"})
+
+    assert found.mask.tolist() == [[[1, 1, 2, 2, 1, 0]]]
+    assert found.kept == "dark: too small"
+
+
+def test_nothing_is_told_of_structures_that_the_author_did_not_look_at(monkeypatch):
+    monkeypatch.setattr(refine, "reasons_to_keep", lambda *_: {"dark": "too large", "bright": "too small"})
+
+    assert Refiner(fresh()).refine(drawn(0)[0], rough(0), looked_at=[1]).kept == "bright: too small"
+
+
+def test_where_the_refiner_agrees_a_draft_that_is_finer_than_its_grid_stays_voxel_by_voxel():
+    coarse = replace(fresh().plan, spacing_mm=(2.0, 2.0, 2.0))
+    refiner = Refiner(Checkpoint(coarse, fresh().weights))
+    draft = rough(0)
+    frame = prepared(drawn(0)[0], coarse).frame
+    seen = torch.from_numpy(prepared_mask(draft, frame, coarse))
+    agreeing = torch.nn.functional.one_hot(seen.long(), coarse.classes).permute(3, 0, 1, 2) * 0.8 + 0.1
+    changing = agreeing.clone()
+    changing[:, 0, 0, 0] = torch.tensor([0.0, 1.0, 0.0])
+
+    same, changed = (refiner._on_image(each, seen, frame, draft) for each in (agreeing, changing))
+
+    assert not np.array_equal(mask_on_image(agreeing, frame, coarse), draft)
+    assert np.array_equal(same, draft)
+    assert np.array_equal(changed[4:], draft[4:]) and (changed[:2, :2, :2] == 1).any()
+
+
+def test_structures_that_an_expert_cleared_away_are_noted_and_never_forgotten():
+    cleared = replace(pair(0), load_mask=lambda: np.where(drawn(0)[1] == 2, 0, drawn(0)[1]).astype(np.uint8))
+
+    once = learned([cleared, pair(1)], QUICK)
+
+    assert once.plan.cleared == ("dark",)
+    assert Checkpoint.from_bytes(once.to_bytes()).plan.cleared == ("dark",)
+    assert learned([pair(1)], QUICK, once).plan.cleared == ("dark",)
+    assert learned([replace(cleared, looked_at=frozenset({1}))], QUICK).plan.cleared == ()
+
+
+def test_only_what_both_looked_at_tells_how_good_drafts_are():
+    one_structure = [
+        replace(
+            case(seed), looked_at=frozenset({1}), load_draft=lambda seed=seed: drawn(seed)[1] * (drawn(seed)[1] == 1)
+        )
+        for seed in range(2)
+    ]
+
+    assert learned(one_structure, QUICK).plan.draft_votes == MOST_DRAFT_VOTES
 
 
 def test_structures_that_the_refiner_does_not_know_stay():

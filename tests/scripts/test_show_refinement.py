@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,14 +69,14 @@ def test_every_image_is_a_row() -> None:
 class Chosen:
     """A refiner that finds the true mask in every stage."""
 
-    kept = ""
+    reasons: Mapping[int, str] = {}
 
     def __init__(self, *_: Any) -> None:
         """Needs no weights."""
 
     def refine(self, _volume: Volume, draft: Array, stages: int, looked_at: Sequence[int]) -> Refinement:
         found = drawn(0)[1]
-        return Refinement(draft, (np.where(np.isin(found, looked_at), found, 0),) * stages, self.kept)
+        return Refinement(draft, (np.where(np.isin(found, looked_at), found, 0),) * stages, self.reasons)
 
 
 class Drawn:
@@ -134,14 +134,18 @@ def test_the_last_draft_before_the_experts_version_is_shown_with_every_stage(
     assert capsys.readouterr().out == f"Wrote {out}: 1 image by version 3 of the refiner.\n"
 
 
-def test_a_stage_that_is_not_used_says_why(record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_is_taken_is_shown_where_that_is_not_the_last_stage_and_says_why(
+    record: Record, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     add(record, "ct_017", Role.ANNOTATOR, "lee")
-    monkeypatch.setattr(Chosen, "kept", "dark: nothing would be left of it")
+    monkeypatch.setattr(Chosen, "reasons", {2: "dark: nothing would be left of it"})
 
     # As many stages as the server does, which is one.
     (row,) = shown(monkeypatch, record, "--image", "ct_017", "--out", str(tmp_path / "out.png"))
 
-    assert list(row.masks)[-1] == "stage 1, not used:\ndark: nothing would be left of it"
+    assert list(row.masks) == ["draft v1, lee", "stage 1", "taken, as\ndark: nothing would be left of it"]
+    taken = list(row.masks.values())[-1]
+    assert np.array_equal(taken == 2, rough(1) == 2) and not np.array_equal(taken, rough(1))
     assert row.truth is None
 
 

@@ -122,6 +122,16 @@ def test_a_mask_that_was_pruned_cannot_be_accepted(juniors: Here) -> None:
     assert "The mask of version 1 of 'case_00' is no longer kept; its row is." in reply.json()["detail"]
 
 
+@pytest.mark.parametrize("given", [{"structures": ["Anterior"]}, {"parent": 1}])
+def test_what_belongs_to_a_correction_is_refused_where_a_mask_is_accepted(juniors: Here, given: dict[str, Any]) -> None:
+    reply = juniors.client.post("/annotations/accept?image=case_00", data={"params": json.dumps(given)})
+
+    assert reply.status_code == 422
+    assert f"params holds {next(iter(given))}, but a mask is accepted as it is" in reply.json()["detail"]
+    assert "Store a correction by PUT /datastore/label" in reply.json()["detail"]
+    assert len(history(juniors)) == 1
+
+
 def test_accepting_counts_for_the_training_like_a_correction(open_app: Callable[..., Here]) -> None:
     here = open_app(images=2, train_after="2")
     here.client.post("/activelearning/first", json={"client_id": "kim"})

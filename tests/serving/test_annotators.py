@@ -10,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from lib.serving.annotator import Annotator
-from lib.serving.bias_plot import plot
+from lib.serving.bias_plot import COMPONENTS, PANELS, figure_of, plot
 from lib.serving.measuring import compare_next
 from lib.serving.requests import Submission
 from lib.serving.saving import save_mask
@@ -161,6 +161,23 @@ def test_the_picture_is_a_png_and_needs_a_name(here: Here) -> None:
     assert picture.content.startswith(b"\x89PNG\r\n\x1a\n")
     problem(here.client.get("/annotators/report.png?name=bob"), 404, "no case of 'bob'")
     problem(here.client.get("/annotators/report.png?name="), 422, "Name the annotator")
+
+
+def test_every_panel_says_its_unit_and_how_many_cases_are_in_it(here: Here) -> None:
+    truth = drawn(0)[1]
+    submitted(here, "case_00", np.where(truth == 2, 0, truth).astype(np.uint8), KIM)
+    submitted(here, "case_00", truth, LEE)
+    corrected(here, "case_01", 1)
+    measured(here)
+
+    panels = figure_of(told(here, name="kim")).axes
+
+    assert [text.get_text() for text in panels[0].get_yticklabels()] == ["Anterior", "Posterior"]
+    assert [(axes.get_title(), axes.get_xlabel()) for axes in panels] == [*PANELS.values(), COMPONENTS]
+    assert [axes.get_xlabel().rpartition(" ")[2] for axes in panels[:2]] == ["(%)", "(mm)"]
+    counts = [[text.get_text() for text in axes.child_axes[0].get_yticklabels()] for axes in panels]
+    # A boundary that was not drawn has no shift.
+    assert counts == [["n=2", "n=2"], ["n=2", "n=1"], ["n=2", "n=2"]]
 
 
 @pytest.mark.parametrize("structure", ["$x^{", "a\nb", "{}", "%s"])

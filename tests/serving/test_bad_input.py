@@ -248,7 +248,8 @@ def test_a_file_that_is_no_mask_is_refused(here: Here, name: str, content: bytes
         ('{"structures": ["liver"]}', "['liver']"),
         ('{"parent": "first"}', "parent must be a number above 0"),
         ('{"parent": 99}', "99"),
-        ('{"seconds": -1}', "seconds must be a number above 0"),
+        ('{"seconds": -1}', "seconds must be a number from 0 on, found -1"),
+        ('{"seconds": true}', "seconds must be a number from 0 on, found True"),
         ('{"client_id": 5}', "client_id must be a name"),
     ],
 )
@@ -258,6 +259,20 @@ def test_params_of_another_form_are_refused_and_nothing_is_stored(here: Here, pa
     assert 400 <= response.status_code < 500, response.text
     refused(response, response.status_code, found)
     assert here.client.get("/datastore/label/history?image=case_00").json() == []
+
+
+def test_a_timer_that_counts_whole_seconds_may_say_zero(here: Here) -> None:
+    assert put(here, mask_bytes(0), params='{"seconds": 0}').status_code == 200
+
+    assert here.client.get("/datastore/label/history?image=case_00").json()[0]["seconds"] == 0.0
+
+
+@pytest.mark.parametrize("key", ["stages", "result_compress"])
+@pytest.mark.parametrize("value", ['"false"', "3", "[]"])
+def test_a_switch_is_true_or_false_and_nothing_else_that_might_mean_it(here: Here, key: str, value: str) -> None:
+    response = here.client.post("/infer/segmentation?image=case_00", data={"params": f'{{"{key}": {value}}}'})
+
+    refused(response, 422, f"{key} must be true or false, found {value}.")
 
 
 def test_a_structure_outside_the_covered_ones_is_refused(here: Here) -> None:

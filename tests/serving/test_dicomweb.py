@@ -33,6 +33,7 @@ from lib.series import read_series
 from lib.serving.log import log_file
 from lib.serving.tokens import TokenFile
 from lib.stages import PEOPLE, Role
+from lib.store.jobs import JobKind
 from lib.task import Task, numbered
 from lib.volume import Volume, nifti_bytes
 from tests.dicom.drawing import ohif, reread, stored
@@ -676,6 +677,23 @@ def test_who_signed_in_is_the_author_and_the_role_decides_what_it_is_worth(
     told = here.client.get("/dicomweb/series?Modality=SEG", headers=as_viewer).json()
     assert value(told[0], "SeriesDescription") == "Research Derived series"
     assert here.client.get("/dicomweb/studies").status_code == 401
+
+
+def test_the_reply_names_the_jobs_that_follow_on_a_juniors_save(
+    open_app: Callable[..., Here], refiner_weights: bytes
+) -> None:
+    here = open_app(0, role="annotator")
+    uid = put_series(here.studies / "ct", 1)
+    here.look()
+    here.put_refiner(refiner_weights)
+    content = stored(drawing(read_source(sorted((here.studies / "ct").iterdir()))))
+
+    first, again = post(here, content), post(here, content)
+
+    (waiting,) = here.app.record.jobs.every(JobKind.REFINE)
+    assert waiting.arguments == {"image": uid, "version": 1}
+    assert first.headers["Label-Refinery-Jobs"] == f"refining={waiting.id}"
+    assert "Label-Refinery-Jobs" not in again.headers
 
 
 def post(here: Here, content: bytes, token: str = "") -> Any:

@@ -128,6 +128,35 @@ def test_made_up_pairs_are_as_rough_as_three_or_more_recorded_ones(
     assert np.array_equal(made.case.load_draft(), made.case.load_mask()) is (strength == 0)
 
 
+def test_drafts_that_were_accepted_as_they_were_do_not_tell_how_rough_drafts_are(open_app: Callable[..., Here]) -> None:
+    here = open_app(images=4)
+    for number in range(3):
+        version = add_draft(here, f"case_0{number}", rough(number))
+        accepted = here.client.post(
+            "/annotations/accept", params={"image": f"case_0{number}", "version": version, "client_id": "kim"}
+        )
+        assert accepted.status_code == 200, accepted.text
+
+    assert usual_strength(here.app.record, here.app.library) == 1.0
+
+
+def test_made_up_pairs_are_of_both_kinds_and_of_images_drawn_by_chance(
+    open_app: Callable[..., Here], monkeypatch: pytest.MonkeyPatch, weights: bytes
+) -> None:
+    here = open_app(images=12)
+    here.put_weights(weights)
+    correct(here, 10, has_drafts=False)
+    monkeypatch.setattr(pairs, "ENOUGH_PAIRS", 4)
+
+    made = training_pairs(here.app.record, here.app.library)
+    again = training_pairs(here.app.record, here.app.library)
+
+    assert [pair.origin for pair in made] == [Origin.PERTURBED, Origin.DRAFTED] * 2
+    images = [pair.truth.image for pair in made]
+    assert len(set(images)) == 4 and images != sorted(images)
+    assert [pair.truth.image for pair in again] == images
+
+
 def test_with_enough_pairs_none_is_made_up(open_app: Callable[..., Here], monkeypatch: pytest.MonkeyPatch) -> None:
     here = open_app(images=4)
     correct(here, 3)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import json
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,10 @@ import pytest
 
 from lib.errors import ComputationInterrupted, RecordAway
 from lib.serving import refine_jobs
-from lib.stages import Role
+from lib.serving.inference import Drafted, Order
+from lib.serving.refining import Refining
+from lib.stages import Role, Stage
+from lib.store.annotations import Annotation, NewAnnotation
 from lib.volume import Volume, nifti_bytes
 from tests.refinement.pairs import rough
 from tests.serving.conftest import Here
@@ -45,6 +50,15 @@ def refined(here: Here, image: str = "case_00", files: Any = None, **params: Any
 def history(here: Here, image: str = "case_00") -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = here.client.get("/datastore/label/history", params={"image": image}).json()
     return found
+
+
+def drafted(here: Here, author: str) -> Annotation:
+    """A draft of the first image by some program."""
+    record = here.app.record
+    counts = {"Anterior": int((rough(0) == 1).sum()), "Posterior": int((rough(0) == 2).sum())}
+    with record.storing_mask(rough_bytes(0)) as digest:
+        new = NewAnnotation("case_00", Stage.DRAFT, author, Role.MODEL, digest, tuple(counts), counts)
+        return record.annotations.add(new)
 
 
 @pytest.fixture
@@ -86,6 +100,47 @@ def test_the_current_annotation_is_refined_once(ready: Here) -> None:
     assert first["annotation_version"] == second["annotation_version"] == 2
     assert second["latencies"]["total"] == 0.0
     assert [one["parent"] for one in history(ready)] == [None, 1]
+
+
+def test_two_requests_for_one_mask_at_once_compute_it_once(ready: Here) -> None:
+    put_label(ready.client, "case_00", rough_bytes(0), client_id="lee")
+    compute, both, computed = ready.app.refining.compute, threading.Barrier(2), []
+
+    def slowly(order: Order) -> Drafted:
+        computed.append(order)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=1.0)
+        return compute(order)
+
+    ready.app.refining.compute = slowly
+    with ThreadPoolExecutor(2) as people:
+        versions = [told["annotation_version"] for told in people.map(lambda _: refined(ready), range(2))]
+
+    assert versions == [2, 2]
+    assert len(computed) == 1
+
+
+@pytest.mark.parametrize("author", ["model:OtherAI", "model:segmentation@v0"])
+def test_a_programs_draft_that_the_viewer_shows_is_refined_whoever_drafts_now(ready: Here, author: str) -> None:
+    drafted(ready, author)
+
+    assert refined(ready)["parent"] == 1
+    assert len(history(ready)) == 2
+
+
+def test_a_programs_draft_is_refined_also_where_nothing_drafts(here: Here, refiner_weights: bytes) -> None:
+    here.put_refiner(refiner_weights)
+    drafted(here, "model:OtherAI")
+
+    assert refined(here)["parent"] == 1
+
+
+def test_in_place_of_a_draft_whose_mask_is_no_longer_kept_another_one_is_made_and_refined(ready: Here) -> None:
+    draft = drafted(ready, "model:segmentation@v0")
+    ready.app.record.masks.path(draft.mask or "").unlink()
+
+    assert refined(ready)["parent"] == 2
+    assert [one["author"] for one in history(ready)][1] == "model:segmentation@v1"
 
 
 def test_a_version_that_is_named_is_refined(ready: Here) -> None:
@@ -247,11 +302,13 @@ def test_a_structure_that_the_author_did_not_look_at_does_not_appear(ready: Here
 
 
 def test_the_reason_to_keep_a_draft_is_told_and_stored(ready: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lib.refinement.refine.reason_to_keep", lambda *seen: "Anterior: too odd")
+    monkeypatch.setattr(
+        "lib.refinement.refine.reasons_to_keep", lambda *seen: {"Anterior": "too odd", "Posterior": "too small"}
+    )
     put_label(ready.client, "case_00", rough_bytes(0))
 
-    assert refined(ready)["kept"] == "Anterior: too odd"
-    assert history(ready)[-1]["kept"] == "Anterior: too odd"
+    assert refined(ready)["kept"] == "Anterior: too odd; Posterior: too small"
+    assert history(ready)[-1]["kept"] == "Anterior: too odd; Posterior: too small"
     mask = voxels(ready.client.get("/datastore/label?label=case_00&tag=refined").content)
     np.testing.assert_array_equal(mask, rough(0))
 
@@ -423,14 +480,13 @@ def test_a_draft_has_no_stages(ready: Here) -> None:
     assert "A draft has no stages; ask segmentation_refine" in reply.json()["detail"]
 
 
-def test_what_is_refined_while_the_same_is_stored_is_stored_once(ready: Here) -> None:
+def test_what_another_server_refined_and_stored_meanwhile_is_stored_once(ready: Here) -> None:
     annotations = ready.app.record.annotations
     put_label(ready.client, "case_00", rough_bytes(0))
     compute = ready.app.refining.compute
 
     def meanwhile(order: Any) -> Any:
-        ready.app.refining.compute = compute
-        refined(ready)
+        Refining(ready.app.drafting, compute).of_image("case_00")
         return compute(order)
 
     ready.app.refining.compute = meanwhile

@@ -130,14 +130,35 @@ def test_the_parent_is_what_the_client_names(record):
 
 @pytest.mark.parametrize(
     ("before", "parent"),
-    [((), None), ((Role.EXPERT,), None), ((Role.MODEL,), 1), ((Role.MODEL, Role.REFINER), 2),
-     ((Role.REFINER, Role.MODEL), 2), ((Role.RULE, Role.EXPERT), 1), ((Role.MODEL, Role.ANNOTATOR), 2)],
+    [((), None), ((Role.MODEL,), 1), ((Role.MODEL, Role.REFINER), 2), ((Role.REFINER, Role.MODEL), 2),
+     ((Role.MODEL, Role.ANNOTATOR), 2)],
 )  # fmt: skip
 def test_else_the_parent_is_the_newest_draft_or_refined_version(record, before, parent):
     for role in before:
         add(record, "ct_017", role)
 
     assert add(record, "ct_017", Role.EXPERT).parent == parent
+
+
+@pytest.mark.parametrize("role", [Role.ANNOTATOR, Role.EXPERT])
+@pytest.mark.parametrize(
+    ("before", "parent"),
+    [((Role.EXPERT,), 1), ((Role.RULE, Role.EXPERT), 2), ((Role.MODEL, Role.EXPERT, Role.MODEL), 2),
+     ((Role.MODEL, Role.EXPERT, Role.ADMIN, Role.ANNOTATOR), 3)],
+)  # fmt: skip
+def test_where_an_experts_version_counts_it_is_the_parent(record, role, before, parent):
+    for each in before:
+        add(record, "ct_017", each)
+
+    assert add(record, "ct_017", role).parent == parent
+
+
+def test_when_the_experts_version_was_withdrawn_the_draft_is_the_parent_again(record):
+    add(record, "ct_017", Role.MODEL)
+    add(record, "ct_017", Role.EXPERT)
+    record.annotations.withdraw("ct_017", 2, "dr.kim", Role.EXPERT)
+
+    assert add(record, "ct_017", Role.EXPERT).parent == 1
 
 
 def test_a_withdrawn_draft_is_nobodys_parent(record):
@@ -355,10 +376,11 @@ def test_a_correction_tells_both_models_behind_what_was_corrected(record):
     assert found == [(3, None), (3, None), (3, 1), (3, 1)]
 
 
-def test_corrections_are_counted_without_what_was_drawn_from_scratch(record):
+def test_corrections_are_counted_without_what_was_drawn_from_scratch_or_corrects_an_experts_version(record):
     add(record, "ct_017", Role.EXPERT)
     add(record, "ct_018", Role.ANNOTATOR)
     add(record, "ct_018", Role.EXPERT)
+    add(record, "ct_018", Role.EXPERT)
 
-    assert record.annotations.expert_count_since(0) == 2
+    assert record.annotations.expert_count_since(0) == 3
     assert record.annotations.expert_count_since(0, is_corrected=True) == 1

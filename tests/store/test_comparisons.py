@@ -54,11 +54,45 @@ def test_a_version_that_no_expert_version_was_made_from_is_left_out(record):
 
 
 def test_experts_are_not_measured_by_each_other(record):
+    add(record, "ct_017", Role.EXPERT, "dr.lee")
+    add(record, "ct_017", Role.ADMIN, "dr.kim", parent=1)
+
+    assert pairs(record) == []
+
+
+def test_what_an_expert_changed_of_an_experts_version_is_no_second_correction_of_the_draft(record):
     add(record, "ct_017", Role.RULE)
     add(record, "ct_017", Role.EXPERT, "dr.lee")
-    add(record, "ct_017", Role.ADMIN, "dr.kim", parent=2)
+    add(record, "ct_017", Role.EXPERT, "dr.lee")
+    add(record, "ct_017", Role.ADMIN, "dr.kim")
+
+    assert pairs(record) == [(1, 2, True, None)]
+
+
+def test_two_experts_who_both_corrected_the_draft_both_count(record):
+    add(record, "ct_017", Role.RULE)
+    add(record, "ct_017", Role.EXPERT, "dr.lee", parent=1)
+    add(record, "ct_017", Role.EXPERT, "dr.kim", parent=1)
 
     assert pairs(record) == [(1, 2, True, None), (1, 3, True, None)]
+
+
+def test_when_the_first_experts_version_is_withdrawn_the_second_one_is_what_became_of_the_draft(record):
+    add(record, "ct_017", Role.RULE)
+    add(record, "ct_017", Role.EXPERT, "dr.lee")
+    add(record, "ct_017", Role.EXPERT, "dr.kim")
+
+    record.annotations.withdraw("ct_017", 2, "dr.lee", Role.EXPERT)
+
+    assert pairs(record) == [(1, 3, True, None)]
+
+
+def test_an_annotator_is_compared_with_the_last_experts_version_that_came_of_the_own_one(record):
+    add(record, "ct_017", Role.ANNOTATOR, "kim")
+    add(record, "ct_017", Role.EXPERT, "dr.lee")
+    add(record, "ct_017", Role.EXPERT, "dr.ann")
+
+    assert pairs(record) == [(1, 2, True, None), (1, 3, False, "kim")]
 
 
 def test_without_an_expert_there_is_nothing_to_compare(record):
@@ -223,6 +257,15 @@ def test_images_that_were_removed_are_no_cases(record):
     record.images.set_state("ct_017", ImageState.HIDDEN, "removed")
 
     assert record.comparisons.of_annotator("kim") == [] and record.comparisons.annotators() == {}
+    assert record.comparisons.totals() == {}
+
+
+def test_an_image_that_was_removed_before_it_was_compared_is_no_case_that_waits(record):
+    loop(record)
+
+    record.images.set_state("ct_017", ImageState.HIDDEN, "removed")
+
+    assert (record.comparisons.annotators(), record.comparisons.count_waiting("kim")) == ({}, 0)
 
 
 def test_outlines_are_summed_over_structures_and_by_the_role_that_made_the_earlier_version(record):

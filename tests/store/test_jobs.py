@@ -350,6 +350,7 @@ def test_jobs_are_found_by_kind_and_by_what_they_do(record):
     record.jobs.claim("worker")
 
     assert record.jobs.first_open(TRAIN).id == record.jobs.open_or_last(TRAIN).id == second.id
+    assert [job.id for job in record.jobs.open(TRAIN)] == [second.id]
     assert record.jobs.count_open(TRAIN) == 1
     record.jobs.finish(record.jobs.get(second.id), JobState.FAILED, {}, "failed")
     assert (record.jobs.first_open(TRAIN), record.jobs.last(TRAIN).id) == (None, second.id)

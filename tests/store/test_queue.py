@@ -64,3 +64,43 @@ def test_a_hidden_image_waits_for_nobody(record):
     record.images.set_state("ct_017", ImageState.HIDDEN)
 
     assert (waiting(record), record.queue.count(EXPERT_STANDINGS)) == ([], 0)
+
+
+def test_a_mask_waits_since_a_person_stored_it_whenever_it_was_refined(record):
+    add(record, "ct_017", Role.ANNOTATOR, "lee")
+    add(record, "ct_018", Role.ANNOTATOR, "ann")
+    add(record, "ct_017", Role.REFINER, parent=1, refiner_version=1)
+    add(record, "ct_017", Role.REFINER, parent=1, refiner_version=2)
+
+    cases = waiting(record)
+
+    assert [(case.image, case.current) for case in cases] == [("ct_017", 3), ("ct_018", 1)]
+    assert cases[0].since == cases[0].versions[0].created
+    assert [case.image for case in waiting(record, skipped=1)] == ["ct_018"]
+
+
+def test_masks_that_wait_as_people_drew_them_are_unrefined_the_oldest_first(record):
+    add(record, "ct_018", Role.MODEL)
+    add(record, "ct_018", Role.ANNOTATOR)
+    add(record, "ct_017", Role.ANNOTATOR)
+    add(record, "ct_019", Role.MODEL)
+    put_image(record, "labelled")
+    add(record, "labelled", Role.ANNOTATOR)
+    add(record, "labelled", Role.EXPERT)
+    put_image(record, "removed")
+    add(record, "removed", Role.ANNOTATOR)
+    record.images.set_state("removed", ImageState.HIDDEN)
+
+    assert record.queue.unrefined() == [("ct_018", 2), ("ct_017", 1)]
+
+
+def test_a_mask_is_refined_once_also_if_that_was_withdrawn_and_its_next_version_again(record):
+    add(record, "ct_017", Role.ANNOTATOR)
+    add(record, "ct_017", Role.REFINER, parent=1, refiner_version=1)
+    assert record.queue.unrefined() == []
+
+    record.annotations.withdraw("ct_017", 2, "dr.kim", Role.EXPERT)
+    assert record.queue.unrefined() == []
+
+    add(record, "ct_017", Role.ANNOTATOR)
+    assert record.queue.unrefined() == [("ct_017", 4)]

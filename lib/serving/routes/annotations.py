@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse
 from lib.errors import InvalidRequest
 from lib.serving.accepting import accept
 from lib.serving.formats import annotation_file
-from lib.serving.requests import Submission, read_params
+from lib.serving.requests import Submission, read_params, refuse_mask_params
 from lib.serving.routes.common import App, FormBody, JsonText, Who, sent, told_saved
 from lib.store.annotations import TAG_FINAL
 
@@ -22,7 +22,9 @@ def accept_annotation(
     app: App, who: Who, image: str, version: int | None = None, params: JsonText = "{}"
 ) -> dict[str, Any]:
     """Makes the current annotation, or the version named, an expert's as it is; nothing if it is that already."""
-    submission = Submission.from_monailabel(image, TAG_FINAL, read_params(params), app.record.task)
+    told = read_params(params)
+    refuse_mask_params(told)
+    submission = Submission.from_monailabel(image, TAG_FINAL, told, app.record.task)
     annotation, is_new = accept(app.record, submission, version, who(submission.client_id))
     return {**told_saved(app, annotation), "new": is_new}
 

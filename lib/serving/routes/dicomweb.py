@@ -32,6 +32,9 @@ DICOM_JSON = "application/dicom+json"
 DICOM = "application/dicom"
 OCTETS = "application/octet-stream"
 
+JOBS = "Label-Refinery-Jobs"
+"""Header with what the body of a reply to a save would tell elsewhere: `refining=ID, training=ID`."""
+
 JSON_REPLY: dict[int | str, dict[str, Any]] = {200: {"content": {DICOM_JSON: {}}}}
 PARTS_REPLY: dict[int | str, dict[str, Any]] = {200: {"content": {"multipart/related": {}}}}
 
@@ -115,6 +118,13 @@ def _passed(relay: Relay, request: Request) -> Response | None:
 
 def _warned(warning: str) -> dict[str, str]:
     return {"Warning": warning} if warning else {}
+
+
+def _named(jobs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The jobs that follow on what was stored, each with what it does: PS3.18 leaves no place for them in the body."""
+    # Several objects may lead to one training.
+    told = ", ".join(dict.fromkeys(f"{what}={job}" for what, job in jobs))
+    return {JOBS: told} if told else {}
 
 
 def _root(request: Request) -> str:
@@ -321,10 +331,8 @@ def _stored(app: LabelingLoop, who: Who, request: Request, files: Sequence[Path]
     except Refused as refused:
         note_refusal(request.method, request.url.path, refused.error)
         return _told(refused.told, refused.status)
-    for each in stored:
-        if each.annotation is not None:
-            app.saved(each.annotation)
+    jobs = [job for each in stored if each.annotation is not None for job in app.saved(each.annotation).items()]
     told = told_stored(
         stored, lambda each: _address(request, each.study_uid, each.series_uid, each.received.instance_uid)
     )
-    return _told(told, headers=_warned(storing.warning))
+    return _told(told, headers=_warned(storing.warning) | _named(jobs))

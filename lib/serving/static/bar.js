@@ -15,6 +15,7 @@
   const LONGEST_NAME = 48;
   const EXPERTS = ['expert', 'admin'];
   const RUNNING = ['SUBMITTED', 'RUNNING'];
+  const JOBS = 'Label-Refinery-Jobs';
 
   const STYLE = `
     #case-bar { position: fixed; z-index: 40; inset: auto 0 0 0; min-height: ${HEIGHT_PX}px; box-sizing: border-box;
@@ -36,8 +37,11 @@
     body:has(#case-bar) #root > div { padding-bottom: ${HEIGHT_PX}px; box-sizing: border-box; }
   `;
 
-  // What the bar knows. `shown` is the image in the active viewport, `entry` what the server tells of it.
-  const state = { info: null, person: null, shown: '', entry: null, task: null, isBusy: false, trained: null };
+  // What the bar knows. `shown` is the image in the active viewport, `entry` what the server tells of it; `trained` is
+  // the training that was seen to run, `refining` the job that refines what was saved last.
+  const state = {
+    info: null, person: null, shown: '', entry: null, task: null, isBusy: false, trained: null, refining: null,
+  };
 
   // What an image that has come into view still lacks: OHIF sets a window and a slice of its own once it is loaded.
   const settling = { window: false, middle: false };
@@ -295,9 +299,9 @@
       return 'Accepted.';
     },
     'no-finding': async () => {
-      await ask('POST', '/cases/no-finding', { image: state.entry.image });
+      const told = await ask('POST', '/cases/no-finding', { image: state.entry.image });
       await refresh();
-      return 'Stored: no finding.';
+      return `Stored: no finding.${follow(told.refining)}`;
     },
     next,
     train: async () => {
@@ -322,9 +326,12 @@
 
   async function infer(model) {
     const told = await ask('POST', `/infer/${model}`, { image: state.entry.image, output: 'json' });
+    state.refining = null;
     await refresh();
-    const stays = told.annotation_version === state.entry.current.version ? '' : ' What is further along stays open.';
-    return `${told.summary ?? ''}${stays}`;
+    const stays = told.annotation_version === state.entry.current.version ? '' : 'What is further along stays open.';
+    // Each reason begins with the structure that it is about.
+    const kept = told.kept ? `Not changed: ${told.kept}.` : '';
+    return [kept, told.summary, stays].filter(Boolean).join(' ');
   }
 
   // Stores the open mask without OHIF's dialog. All structures were offered, so all count as looked at.
@@ -340,21 +347,32 @@
     }
     dataset.SpecificCharacterSet = 'ISO_IR 192';
     addAbsent(dataset, mask);
+    const request = new XMLHttpRequest();
     try {
-      await dataSource().store.dicom(dataset);
+      await dataSource().store.dicom(dataset, request);
     } catch (error) {
       throw new Error(refusal(error));
     }
     Object.assign(drawing, { isTouched: false, isChanged: false });
     await reload();
     await displaySetOf(state.entry.study_uid, state.entry.current.series_uid);
-    return `Saved as version ${state.entry.current.version}.`;
+    const [, job] = /\brefining=([^,\s]+)/.exec(request.getResponseHeader(JOBS)) ?? [];
+    const { version, stage, parent } = state.entry.current;
+    // It may have been refined by now.
+    return `Saved as version ${job && stage === 'refined' ? parent : version}.${follow(job)}`;
   }
+
+  // What a junior saved is refined meanwhile; how that ended is told in the part for jobs.
+  function follow(job) {
+    state.refining = job ?? null;
+    return job ? ` It is being refined (job ${job}).` : '';
+  }
+
+  const isExpert = () => Boolean(state.person?.roles.some(role => EXPERTS.includes(role)));
 
   // How viewers list what is stored, as the server calls its own.
   function description() {
-    const { username, roles } = state.person;
-    return `${roles.some(role => EXPERTS.includes(role)) ? 'EXPERT' : 'DRAFT'} ${username}`.slice(0, LONGEST_TEXT);
+    return `${isExpert() ? 'EXPERT' : 'DRAFT'} ${state.person.username}`.slice(0, LONGEST_TEXT);
   }
 
   // OHIF leaves out segments without voxels; with them the mask says that they were looked for.
@@ -402,6 +420,8 @@
 
   // The bar itself.
 
+  const ACCEPT = 'Store the current annotation as it is';
+  const NO_EXPERT = 'Annotations are accepted by experts';
   const REFINE = 'Have the current annotation refined';
   const NO_REFINER =
     'Nothing has learned to refine yet: it learns by itself once enough drafts have been corrected and saved';
@@ -410,7 +430,7 @@
     ['draft', 'Draft', 'Have a draft made and open it'],
     ['refine', 'Refine', REFINE],
     ['before', 'Before', 'Show the mask that the current one was made from, until pressed again'],
-    ['accept', 'Accept', 'Store the current annotation as it is'],
+    ['accept', 'Accept', ACCEPT],
     ['save', 'Save', 'Store what is drawn as a new version'],
     ['no-finding', 'No finding', 'Store that none of the structures is there'],
     ['next', 'Next case', 'Open the case to label next'],
@@ -475,6 +495,8 @@
     parts.before.setAttribute('aria-pressed', String(Boolean(looking)));
     parts.refine.disabled ||= !isReady;
     parts.refine.title = isReady ? REFINE : NO_REFINER;
+    parts.accept.disabled ||= !isExpert();
+    parts.accept.title = isExpert() ? ACCEPT : NO_EXPERT;
   }
 
   // The begin and the end of a long name tell most of it.
@@ -520,6 +542,7 @@
     }
     state.shown = key;
     state.entry = null;
+    state.refining = null;
     looking = null;
     delete bar.dataset.warned;
     show();
@@ -551,14 +574,18 @@
     let pause = IDLE_MS;
     if (!document.hidden) {
       try {
-        const job = await ask('GET', '/train/');
+        const [job, refining] = await Promise.all([
+          ask('GET', '/train/'), state.refining && ask('GET', `/jobs/${state.refining}`),
+        ]);
         const isRunning = RUNNING.includes(job.status);
-        pause = isRunning ? BUSY_MS : IDLE_MS;
+        const isRefining = RUNNING.includes(refining?.status);
+        pause = isRunning || isRefining ? BUSY_MS : IDLE_MS;
         if (isRunning) {
           state.trained = job.id;
         }
         // How a training ended is told to those who saw it run.
-        parts.job.textContent = state.trained === job.id ? toldOf(job, isRunning) : '';
+        const told = [state.trained === job.id ? toldOf(job, isRunning) : '', toldOfRefining(refining, isRefining)];
+        parts.job.textContent = told.filter(Boolean).join(' · ');
         parts.job.title = parts.job.textContent;
       } catch (error) {
         parts.job.textContent = error.message;
@@ -583,6 +610,15 @@
       told.push(`${Math.ceil(left)} s left`);
     }
     return told.join(', ');
+  }
+
+  // The refined mask is not opened by itself: somebody may be drawing on the other one.
+  function toldOfRefining(job, isRefining) {
+    if (!job || isRefining) {
+      return job ? 'Refining' : '';
+    }
+    const hint = job.result?.version ? ' Press Refine to open it.' : '';
+    return `${job.details.at(-1) ?? job.status}${hint}`;
   }
 
   async function begin() {
