@@ -51,10 +51,11 @@ class Refinement:
     @property
     def mask(self) -> Array:
         """The mask to go on with: that of the last stage, but for the structures that stay."""
-        if not self.stages:
-            return self.draft
-        stays = np.isin(self.draft, list(self.reasons)) | np.isin(self.stages[-1], list(self.reasons))
-        return np.where(stays, self.draft, self.stages[-1])
+        last = self.stages[-1] if self.stages else self.draft
+        if not self.reasons:
+            return last
+        staying = list(self.reasons)
+        return np.where(np.isin(self.draft, staying) | np.isin(last, staying), self.draft, last)
 
 
 class Refiner:

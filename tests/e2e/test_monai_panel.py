@@ -31,6 +31,20 @@ MASK_IN_PANEL = """() => {
 """Place in the patient (LPS, mm) and value of each voxel that is not 0; none before the panel has made its mask."""
 
 
+SHOWS_IMAGE = """() => {
+    const { cornerstoneViewportService, viewportGridService } = window.services;
+    const viewport = cornerstoneViewportService.getCornerstoneViewport(viewportGridService.getActiveViewportId());
+    return Boolean(viewport?.getImageData?.());
+}"""
+"""Whether the image is in view: the panel can make no mask before."""
+
+HAS_MASK = """() => {
+    const service = window.services.segmentationService;
+    return Boolean(service.getSegmentation('1') && service.getLabelmapVolume('1'));
+}"""
+"""Whether the panel has made its mask: it does so after connecting, and loses a draft that comes before."""
+
+
 def mask_in_panel(screen: Viewer, shape: tuple[int, ...], to_mm: Array) -> Array:
     """What the viewer shows, uint8 on the grid of the image."""
     mask = np.zeros(shape, np.uint8)
@@ -55,7 +69,10 @@ def test_the_panel_of_monailabel_drafts_opens_the_next_case_and_trains(tmp_path:
         study, *_ = server.get("/dicomweb/studies", PatientID="head_03")
 
         screen.go("/ohif-monai/monai-label", StudyInstanceUIDs=study["0020000D"]["Value"][0])
+        page.locator(".settingsTable button").wait_for()
+        page.wait_for_function(SHOWS_IMAGE, timeout=PATIENCE_MS)
         page.locator(".settingsTable button").click()
+        page.wait_for_function(HAS_MASK, timeout=PATIENCE_MS)
         with page.expect_response("**/infer/**") as drafted:
             page.get_by_title("Run Segmentation", exact=True).click()
         assert drafted.value.status == 200
