@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from scripts.benchmarks.common import Rows, parser, plain
@@ -176,13 +177,12 @@ def _measured(
     for pair in testing:
         start = np.zeros_like(pair.truth) if from_image else pair.draft
         own = refiner.refine(pair.volume, start, options.stages, votes=0.0)
-        guarded = refiner.refine(pair.volume, start, options.stages)
         # What is found without a draft cannot be held against one.
-        refined = own.stages[-1] if from_image else guarded.mask
-        masks = {"draft": pair.draft, "refined": refined, "unguarded": own.stages[-1]}
+        guarded = replace(own, reasons={}) if from_image else refiner.refine(pair.volume, start, options.stages)
+        masks = {"draft": pair.draft, "refined": guarded.mask, "unguarded": own.stages[-1]}
         for figure, mask in (masks if centre is None else {**masks, "centre": centre}).items():
             found[figure].append(round(dice_over_structures(pair.truth, mask), 4))
-        found["kept"] += bool(guarded.kept) and not from_image
+        found["kept"] += bool(guarded.kept)
     return {**found, "batches": batches[-1], "training_pairs": len(training)}
 
 
