@@ -48,7 +48,7 @@ class DicomFiles:
         if image.kind is ImageKind.SERIES:
             return files
         window = "-".join(f"{bound:g}" for bound in self.record.task.window_hu or ())
-        folder = self._cache / f"{image.id}-{files[0].stat().st_mtime_ns}-{window}-dicom{FORM}"
+        folder = self._cache_place(image.id, f"{files[0].stat().st_mtime_ns}-{window}-dicom{FORM}")
         with self._making:
             _made_once(folder, lambda unfinished: self._write_derived(image, unfinished))
         return sorted(folder.iterdir())
@@ -81,7 +81,7 @@ class DicomFiles:
 
     def _object_file(self, annotation: Annotation, kind: str, write: Callable[..., pydicom.Dataset]) -> Path:
         digest = self.record.kept_mask(annotation)[:16]
-        path = self._cache / f"{annotation.image}-v{annotation.version}-{digest}{kind}-{FORM}.dcm"
+        path = self._cache_place(annotation.image, f"v{annotation.version}-{digest}{kind}-{FORM}.dcm")
         with self._making:
             _made_once(path, lambda unfinished: self._write_object(annotation, write, unfinished))
         return path
@@ -95,9 +95,8 @@ class DicomFiles:
             written = write(mask, self.record.task, source, made_by, looked_at=annotation.looked_at)
         written.save_as(path, enforce_file_format=True)
 
-    @property
-    def _cache(self) -> Path:
-        return self.library.data / layout.CACHE
+    def _cache_place(self, image_id: str, what: str) -> Path:
+        return self.library.data / layout.CACHE / layout.cached_name(image_id, what)
 
 
 def derived_series(image: Image) -> DerivedSeries:

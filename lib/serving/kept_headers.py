@@ -123,7 +123,7 @@ class KeptHeaders:
                     unfinished.unlink(missing_ok=True)
 
     def _place(self, image_id: str) -> Path:
-        return self._folder / f"{image_id}-headers.json"
+        return self._folder / layout.cached_name(image_id, "headers.json")
 
     def _read(self, image_id: str, paths: Sequence[Path]) -> list[InstanceHeader] | None:
         try:

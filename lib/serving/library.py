@@ -165,7 +165,9 @@ class Library:
                 # Beside its files, so that it goes when they go.
                 return self._as_nifti(image, paths, paths[0].with_name("image.nii.gz"))
             changed = max(path.stat().st_mtime_ns for path in paths)
-            return self._as_nifti(image, paths, self.data / layout.CACHE / f"{image.id}-{changed}.nii.gz")
+            return self._as_nifti(
+                image, paths, self.data / layout.CACHE / layout.cached_name(image.id, f"{changed}.nii.gz")
+            )
 
     def _as_nifti(self, image: Image, paths: list[Path], target: Path) -> Path:
         if not target.exists():

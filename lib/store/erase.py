@@ -96,7 +96,9 @@ def erase_patient(record: Record, data: Path, keys: Sequence[str]) -> Erased:
 
 def cached(data: Path, ids: Sequence[str]) -> list[Path]:
     """Files and folders that were written for viewers of these images, or made from them otherwise."""
-    return [path for image_id in ids for path in (data / layout.CACHE).glob(f"{glob.escape(image_id)}-*")]
+    # Earlier versions named them by the id itself.
+    patterns = [name for one in ids for name in (layout.cached_name(one, "*"), f"{glob.escape(one)}-*")]
+    return [path for pattern in patterns for path in (data / layout.CACHE).glob(pattern)]
 
 
 def delete_paths(paths: Sequence[Path]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 RECORD = "record.sqlite"
 """Tables, unless they are in PostgreSQL."""
 
@@ -44,3 +46,16 @@ TICKET_KEY = "tickets.key"
 
 LOCK = "server.lock"
 """Held by the server that uses the folder."""
+
+
+def cached_name(image_id: str, what: str) -> str:
+    """Name below ``CACHE`` of something that is made of an image.
+
+    Ids are as long as paths, and hold slashes: a digest stands for them, so that the name is always one that a file may
+    have.
+
+    Args:
+        image_id: of the image.
+        what: short; ``*`` makes it a pattern of all that is made of this image.
+    """
+    return f"{hashlib.sha256(image_id.encode()).hexdigest()[:32]}-{what}"

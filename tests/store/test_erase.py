@@ -7,7 +7,7 @@ import pytest
 from lib.errors import UnknownImage
 from lib.patients import PatientRule
 from lib.stages import Role
-from lib.store import erase
+from lib.store import erase, layout
 from lib.store.erase import erase_patient
 from lib.store.images import ImageState
 from lib.store.indexer import Described, Indexer
@@ -142,6 +142,17 @@ def test_uploads_and_cached_volumes_are_deleted_and_no_others(record):
     assert erase_patient(record, data, ["ann"]).files == 2
     assert sorted(files_in(data / "uploads")) == ["bob_3.nii"]
     assert sorted(files_in(data / "cache")) == ["1.2.34-99.nii.gz"]
+
+
+def test_what_is_cached_of_one_image_is_not_taken_for_that_of_another(record):
+    cache = data_of(record) / layout.CACHE
+    cache.mkdir()
+    for image_id in ("ann", "ann-1", "bob", "*"):
+        put_image(record, image_id, image_id.partition("-")[0])
+        (cache / layout.cached_name(image_id, "99.nii.gz")).write_bytes(b"pixels")
+
+    assert erase_patient(record, data_of(record), ["ann"]).files == 2
+    assert sorted(files_in(cache)) == sorted(layout.cached_name(image_id, "99.nii.gz") for image_id in ("bob", "*"))
 
 
 @ONLY_SQLITE
