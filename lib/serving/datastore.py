@@ -7,7 +7,7 @@ import tempfile
 import zipfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from monailabel.interfaces.datastore import Datastore
 
@@ -16,6 +16,7 @@ from lib.labels import mask_on_image
 from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.intake import Intake
 from lib.serving.library import Library
+from lib.serving.made_once import deleted_if_it_fails
 from lib.serving.requests import Submission
 from lib.serving.saving import save_mask
 from lib.serving.settings import Settings
@@ -156,10 +157,14 @@ class RecordDatastore(Datastore):
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         """A new ZIP file with the images, their current human masks and what is known of both; delete it after use."""
         handle, name = tempfile.mkstemp(suffix=".zip", dir=self.settings.data / layout.TEMPORARY)
-        ids = self.record.images.ids(Standing.LABELLED)[:limit_cases]
+        with deleted_if_it_fails(Path(name)), full_disk_told(self.settings.data), open(handle, "wb") as file:
+            self._write_archive(file, limit_cases)
+        return name
+
+    def _write_archive(self, file: IO[bytes], limit_cases: int | None) -> None:
         listing: dict[str, Any] = {}
-        with full_disk_told(self.settings.data), open(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            for image_id in ids:
+        with zipfile.ZipFile(file, "w") as archive:
+            for image_id in self.record.images.ids(Standing.LABELLED)[:limit_cases]:
                 image = self.record.images.get(image_id)
                 annotation = self.record.annotations.tagged(image_id, TAG_FINAL)
                 source = self.library.image_file(image)
@@ -168,7 +173,6 @@ class RecordDatastore(Datastore):
                 listing[image_id] = {"image": image_info(image), "label": annotation_info(annotation)}
             content = {"structures": self.record.task.values, "images": listing}
             archive.writestr("metadata.json", json.dumps(content, indent=2), zipfile.ZIP_DEFLATED)
-        return name
 
     def refresh(self) -> None:
         """Looks at the folders again."""

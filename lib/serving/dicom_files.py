@@ -5,9 +5,6 @@ What is no such file is written when it is first asked for, and kept below ``cac
 
 from __future__ import annotations
 
-import os
-import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,10 +18,10 @@ from lib.dicom.source import SourceSeries, read_source
 from lib.dicom.structure_set import write_structure_set
 from lib.errors import UnreadableImage
 from lib.serving.library import Library
+from lib.serving.made_once import made_once
 from lib.stages import Role, Stage
 from lib.store import layout
 from lib.store.annotations import Annotation
-from lib.store.files import full_disk_told
 from lib.store.images import Image, ImageKind
 from lib.store.record import Record
 from lib.task import Task
@@ -40,7 +37,6 @@ class DicomFiles:
     def __init__(self, record: Record, library: Library) -> None:
         self.record = record
         self.library = library
-        self._making = threading.RLock()
 
     def of_image(self, image: Image) -> list[Path]:
         """An image as DICOM files: its own, or those of the derived series, written once."""
@@ -49,8 +45,7 @@ class DicomFiles:
             return files
         window = "-".join(f"{bound:g}" for bound in self.record.task.window_hu or ())
         folder = self._cache_place(image.id, f"{files[0].stat().st_mtime_ns}-{window}-dicom{FORM}")
-        with self._making:
-            _made_once(folder, lambda unfinished: self._write_derived(image, unfinished))
+        made_once(folder, self._temporary, lambda unfinished: self._write_derived(image, unfinished))
         return sorted(folder.iterdir())
 
     def _write_derived(self, image: Image, folder: Path) -> None:
@@ -82,9 +77,7 @@ class DicomFiles:
     def _object_file(self, annotation: Annotation, kind: str, write: Callable[..., pydicom.Dataset]) -> Path:
         digest = self.record.kept_mask(annotation)[:16]
         path = self._cache_place(annotation.image, f"v{annotation.version}-{digest}{kind}-{FORM}.dcm")
-        with self._making:
-            _made_once(path, lambda unfinished: self._write_object(annotation, write, unfinished))
-        return path
+        return made_once(path, self._temporary, lambda unfinished: self._write_object(annotation, write, unfinished))
 
     def _write_object(self, annotation: Annotation, write: Callable[..., pydicom.Dataset], path: Path) -> None:
         image, grid = self.library.readable_with_grid(annotation.image)
@@ -97,6 +90,10 @@ class DicomFiles:
 
     def _cache_place(self, image_id: str, what: str) -> Path:
         return self.library.data / layout.CACHE / layout.cached_name(image_id, what)
+
+    @property
+    def _temporary(self) -> Path:
+        return self.library.data / layout.TEMPORARY
 
 
 def derived_series(image: Image) -> DerivedSeries:
@@ -162,22 +159,3 @@ def provenance_of(annotation: Annotation, task: Task) -> Provenance:
         algorithm=algorithm,
         is_corrected=annotation.role not in (Role.MODEL, Role.RULE),
     )
-
-
-def _made_once(target: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file or folder under another name first, so that nobody sees half of it."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{os.getpid()}-{threading.get_ident()}-{target.name}")
-    try:
-        with full_disk_told(target.parent):
-            write(unfinished)
-            unfinished.replace(target)
-    except BaseException as error:
-        if unfinished.is_dir():
-            shutil.rmtree(unfinished)
-        unfinished.unlink(missing_ok=True)
-        # Somebody else has made it meanwhile.
-        if not (isinstance(error, OSError) and target.exists()):
-            raise

@@ -10,11 +10,11 @@ import contextlib
 import fcntl
 import os
 import shutil
-import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from lib.serving.one_at_a_time import OneAtATime
 from lib.serving.remote import Remote
 from lib.store.files import full_disk_told
 
@@ -32,7 +32,7 @@ class Fetched:
         self.remote = remote
         self.folder = folder
         self.most_bytes = most_bytes
-        self._locks: dict[str, threading.Lock] = {}
+        self._fetching = OneAtATime()
 
     def has(self, path: str) -> bool:
         """Whether an image is here."""
@@ -64,7 +64,7 @@ class Fetched:
             shutil.rmtree(left, ignore_errors=True)
 
     def _fetch(self, path: str, folder: Path) -> None:
-        with self._locks.setdefault(path, threading.Lock()):
+        with self._fetching.making(path):
             if folder.is_dir():
                 return
             unfinished = self._unfinished()

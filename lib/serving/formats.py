@@ -10,9 +10,11 @@ from pathlib import Path
 
 from lib.errors import InvalidRequest, NotFound
 from lib.labels import write_segments
+from lib.serving.made_once import deleted_if_it_fails
 from lib.serving.studies import Studies
 from lib.store import layout
 from lib.store.annotations import Annotation
+from lib.store.files import full_disk_told
 from lib.volume import Volume
 
 DICOM = "application/dicom"
@@ -69,7 +71,8 @@ def _nrrd(studies: Studies, annotation: Annotation, name: str) -> AnnotationFile
     structures = [one for one in studies.record.task.structures if one.name in annotation.looked_at]
     handle, path = tempfile.mkstemp(suffix=".seg.nrrd", dir=studies.library.data / layout.TEMPORARY)
     os.close(handle)
-    write_segments(Path(path), Volume(studies.library.mask(annotation), grid.affine), structures)
+    with deleted_if_it_fails(Path(path)), full_disk_told(studies.library.data):
+        write_segments(Path(path), Volume(studies.library.mask(annotation), grid.affine), structures)
     return AnnotationFile(Path(path), f"{name}.seg.nrrd", "application/octet-stream", is_temporary=True)
 
 

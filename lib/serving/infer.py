@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from lib.errors import InvalidRequest
 from lib.serving.drafting import Drafting
 from lib.serving.inference import Drafted, RoughMask
+from lib.serving.made_once import deleted_if_it_fails
 from lib.serving.refining import Refining
 from lib.serving.requests import InferRequest
 from lib.serving.sessions import kind_of
@@ -96,7 +95,7 @@ class MaskTask(InferTask):
         """
         asked = InferRequest.from_monailabel(request, self._record.task)
         made = self._made(asked)
-        with _or_deleted(made.path):
+        with deleted_if_it_fails(made.path):
             path, voxel_ml = self._converted(made.path, asked)
             if made.stages:
                 path.write_bytes(made.stages)
@@ -125,7 +124,7 @@ class MaskTask(InferTask):
     def _given(self, drafted: Drafted, author: str, model: Model | None, told: dict[str, Any]) -> Made:
         """A mask that is not stored."""
         path = self._temporary_file(".nii.gz")
-        with _or_deleted(path):
+        with deleted_if_it_fails(path):
             path.write_bytes(drafted.content)
         return Made(
             path, author, model, drafted.voxels, asdict(drafted.findings), drafted.seconds,
@@ -138,7 +137,7 @@ class MaskTask(InferTask):
         """A mask in the record, made by a version of the model, or by a rule."""
         path = self._temporary_file(".nii.gz")
         # MONAI Label deletes the file that infer returns (endpoints/infer.py, send_response): give it a copy.
-        with _or_deleted(path):
+        with deleted_if_it_fails(path):
             shutil.copyfile(self._record.masks.path(annotation.mask or ""), path)
         model = self._models.get(version) if version is not None else None
         return Made(
@@ -157,7 +156,7 @@ class MaskTask(InferTask):
         volume = read_volume(path)
         if asked.result_suffix != ".nii.gz":
             converted = self._temporary_file(asked.result_suffix)
-            with _or_deleted(converted):
+            with deleted_if_it_fails(converted):
                 write_volume(converted, volume, compressed=asked.compressed)
             path.unlink()
             path = converted
@@ -242,16 +241,6 @@ def _with_stages(made: Made, drafted: Drafted) -> Made:
     if not drafted.stages:
         return made
     return replace(made, stages=drafted.stages, told={**made.told, "stages": list(drafted.stage_voxels)})
-
-
-@contextmanager
-def _or_deleted(path: Path) -> Iterator[None]:
-    """A file that a block writes, and that does not stay if the block fails, as on a full disk."""
-    try:
-        yield
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
 
 
 def _latencies(seconds: dict[str, float]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -15,8 +14,8 @@ from typing import Any
 from lib import __version__
 from lib.serving.dicomweb import InstanceHeader, header_of
 from lib.serving.library import Library
+from lib.serving.made_once import unfinished
 from lib.store import layout
-from lib.store.files import full_disk_told
 from lib.store.images import Image, ImageState
 
 LOG = logging.getLogger(__name__)
@@ -109,18 +108,13 @@ class KeptHeaders:
         key = _key(paths)
         content = f"{key}\n{json.dumps(_packed([header_of(path) for path in paths]))}"
         place = self._place(image.id)
-        unfinished = place.with_name(f".{os.getpid()}-{place.name}")
         # Writers of the record take turns, and erasing is one: nothing of a patient is written after it.
-        with self._record.database.transaction(), full_disk_told(self._folder):
+        with self._record.database.transaction():
             now = self._record.images.find(image.id)
             # A file may have been exchanged since: what was read before must not pass for the new one.
             if now is not None and now.state is ImageState.OK and key == _key(paths):
-                place.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    unfinished.write_text(content, encoding="utf-8")
-                    unfinished.replace(place)
-                finally:
-                    unfinished.unlink(missing_ok=True)
+                with unfinished(place, self._library.data / layout.TEMPORARY) as name:
+                    name.write_text(content, encoding="utf-8")
 
     def _place(self, image_id: str) -> Path:
         return self._folder / layout.cached_name(image_id, "headers.json")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,11 +13,11 @@ import numpy as np
 from lib.errors import NoImage, UnreadableImage
 from lib.serving.fetched import Fetched
 from lib.serving.folder import STUDIES, read_image
+from lib.serving.made_once import made_once
 from lib.serving.remote import Remote
 from lib.serving.settings import StudiesServer
 from lib.store import layout
 from lib.store.annotations import Annotation
-from lib.store.files import full_disk_told
 from lib.store.images import Image, ImageKind, ImageState
 from lib.store.record import Record
 from lib.volume import Array, Grid, Volume, nifti_bytes
@@ -170,13 +169,10 @@ class Library:
             )
 
     def _as_nifti(self, image: Image, paths: list[Path], target: Path) -> Path:
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-            with full_disk_told(target.parent):
-                unfinished.write_bytes(nifti_bytes(read_image(image.kind, paths)))
-                unfinished.replace(target)
-        return target
+        def write(unfinished: Path) -> None:
+            unfinished.write_bytes(nifti_bytes(read_image(image.kind, paths)))
+
+        return made_once(target, self.data / layout.TEMPORARY, write)
 
 
 def _states(paths: list[Path]) -> list[tuple[int, int, int] | None]:

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+from anyio import CancelScope
 from fastapi import Depends, File, Form, Request, UploadFile
 from fastapi.responses import FileResponse
-from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from lib.errors import InvalidRequest, NotFound, TooLarge
 from lib.serving.annotator import Annotator, annotator_of
@@ -132,9 +134,16 @@ def viewable(app: LabelingLoop, image_id: str) -> Listing:
 
 def sent(path: Path, name: str, *, media_type: str = BYTES, delete: bool = False) -> FileResponse:
     """Streams a file under a name for the client; a temporary one is deleted afterwards."""
-    return FileResponse(
-        path,
-        media_type=media_type,
-        filename=name,
-        background=BackgroundTask(path.unlink, missing_ok=True) if delete else None,
-    )
+    return (_SentOnce if delete else FileResponse)(path, media_type=media_type, filename=name)
+
+
+class _SentOnce(FileResponse):
+    """Deletes its file whatever becomes of the reply: sent, refused for a range that is none, or left by its client."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the file."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with CancelScope(shield=True):
+                await run_in_threadpool(Path(self.path).unlink, missing_ok=True)

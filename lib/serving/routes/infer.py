@@ -17,6 +17,7 @@ from starlette.background import BackgroundTask
 
 from lib.errors import InvalidRequest
 from lib.serving.loop import LabelingLoop
+from lib.serving.made_once import deleted_if_it_fails
 from lib.serving.requests import read_params, refuse_redirection
 from lib.serving.routes.common import BYTES, App, FormBody, JsonText, Who, received, sent
 from lib.store.images import ImageKind
@@ -86,7 +87,8 @@ def _answer(app: LabelingLoop, request: dict[str, Any], came: Sent, output: Outp
         mask.unlink()
         annotation = app.record.annotations.get(request["image"], told["annotation_version"])
         return sent(app.dicom.files.segmentation(annotation), f"{request['image']}.dcm")
-    return _reply(mask, told, output)
+    with deleted_if_it_fails(mask):
+        return _reply(mask, told, output)
 
 
 def _image_of(app: LabelingLoop, name: str) -> str:
