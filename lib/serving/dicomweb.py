@@ -23,6 +23,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, ExplicitVRBigEndian
 
 from lib.errors import InvalidRequest, NotFound, UnreadableImage
+from lib.serving.wildcards import is_like
 from lib.stored_pixels import pixels_at
 
 Json = dict[str, Any]
@@ -57,6 +58,10 @@ BINARY = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
 
 MOST = 1000
 """Results of one search, unless it stays within a study."""
+
+MOST_PARAMETERS, MOST_TEXTS, LONGEST_TEXT = 64, 256, 256
+"""Of one search: names with their texts, texts of a list such as UIDs, and letters of a text; no name or UID of DICOM
+is longer than that."""
 
 IMAGE_TYPES = {
     "1.2.840.10008.1.2.4.50": "image/jpeg", "1.2.840.10008.1.2.4.51": "image/jpeg",
@@ -130,18 +135,19 @@ class Search:
         """Reads the query of an address.
 
         Raises:
-            InvalidRequest: if a name is no attribute, or a number is none.
+            InvalidRequest: if a name is no attribute, a number is none, or there is more of something than any viewer
+                asks for.
         """
         wanted: dict[str, tuple[str, ...]] = {}
         numbers: dict[str, int] = {}
         more: set[str] = set()
-        for name, text in parameters:
+        for name, text in _bounded(parameters):
             if name in ("limit", "offset"):
                 numbers[name] = _whole(name, text)
             elif name == "includefield":
-                more |= {field if field == "all" else _tag(field) for field in text.split(",") if field}
+                more |= {field if field == "all" else _tag(field) for field in _texts(name, text) if field}
             elif name not in ("fuzzymatching", "emptyvaluematching", "client_id") and text.strip("*"):
-                wanted[_tag(name)] = tuple(re.split(r"[\\,]", text) if _is_list(name) else (text,))
+                wanted[_tag(name)] = tuple(_texts(name, text))
         return cls(wanted, numbers.get("limit"), numbers.get("offset", 0), frozenset(more))
 
     def texts(self, keyword: str) -> tuple[str, ...]:
@@ -154,6 +160,23 @@ class Search:
             any(_fits(text, value, told.get(tag, {}).get("vr", "")) for text in texts for value in _values(told, tag))
             for tag, texts in self.wanted.items()
         )
+
+
+def _bounded(parameters: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    found = list(parameters)
+    if len(found) > MOST_PARAMETERS:
+        raise InvalidRequest(f"A search has {len(found)} parameters, at most {MOST_PARAMETERS}.")
+    return found
+
+
+def _texts(name: str, text: str) -> list[str]:
+    """The texts of a parameter: one, or those of a list."""
+    texts = re.split(r"[\\,]", text) if name == "includefield" or _is_list(name) else [text]
+    if len(texts) > MOST_TEXTS:
+        raise InvalidRequest(f"{name[:80]} lists {len(texts)} texts, at most {MOST_TEXTS}. Ask for some at a time.")
+    if (longest := max(map(len, texts))) > LONGEST_TEXT:
+        raise InvalidRequest(f"{name[:80]} has a text of {longest} letters, at most {LONGEST_TEXT}.")
+    return texts
 
 
 def _whole(name: str, text: str) -> int:
@@ -187,8 +210,7 @@ def _fits(text: str, value: Any, vr: str) -> bool:
     if vr in ("DA", "TM", "DT") and "-" in text:
         begin, _, end = text.partition("-")
         return bool(found) and begin <= found and (not end or found[: len(end)] <= end)
-    pattern = "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in text)
-    return re.fullmatch(pattern, found, re.IGNORECASE | re.DOTALL if vr == "PN" else re.DOTALL) is not None
+    return is_like(found.casefold(), text.casefold()) if vr == "PN" else is_like(found, text)
 
 
 # Files.
