@@ -16,6 +16,7 @@ LabelRefineryError
     StorageFull                 the disk has no room left
     ComputationInterrupted      a process that computes died or was stopped
     RecordAway                  the database server of the record does not answer
+    SignInAway                  nobody can be told from anybody else just now
     StudiesAway                 the DICOMweb server of the studies does not answer
     StudiesRefused              it answers, but not with what was asked for
     SetupError                  the server cannot start like this
@@ -135,6 +136,10 @@ class ComputationInterrupted(LabelRefineryError):
 
 class RecordAway(LabelRefineryError):
     """The database server that holds the record does not answer; the request may be sent again."""
+
+
+class SignInAway(LabelRefineryError):
+    """The list of people with a token cannot be read; the log says why, and a client is not told."""
 
 
 class StudiesAway(LabelRefineryError):

@@ -28,15 +28,17 @@ def main(argv: list[str] | None = None) -> None:
     """Does one command on the token file."""
     chosen = parser().parse_args(argv)
 
-    from lib.errors import InvalidSetting
+    from lib.errors import SetupError
     from lib.serving.settings import default_data
     from lib.serving.tokens import TokenFile
     from lib.stages import Role
     from lib.store import layout
+    from lib.store.private import make_private
 
     data = (chosen.data or default_data(chosen.app)).expanduser().absolute()
     file = TokenFile(data / layout.TOKENS)
     try:
+        make_private(data)
         if chosen.command == "add":
             token = file.add(chosen.name, Role(chosen.role))
             print(f"{chosen.name} is {chosen.role} of the server with the data folder {data}. The token, shown once:")
@@ -47,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         else:
             for holder in file.holders():
                 print(f"{holder.name}\t{holder.role}\tsince {holder.created}")
-    except InvalidSetting as error:
+    except (SetupError, OSError) as error:
         sys.exit(str(error))
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lib import errors
 from lib.options import parser
@@ -18,7 +17,8 @@ from lib.serving.hosts import is_loopback
 from lib.serving.log import log_file, write_log
 from lib.serving.settings import StudiesServer, default_data, read_settings, studies_place
 from lib.serving.viewer import fetched
-from lib.store import layout
+from lib.store.lock import FolderLock, holder_of
+from lib.store.private import make_private
 
 if TYPE_CHECKING:
     from lib.serving.loop import LabelingLoop
@@ -119,25 +119,21 @@ def _refuse_data_among(studies: Path | StudiesServer, data: Path) -> None:
         )
 
 
-def _lock(data: Path) -> IO[Any]:
-    """Keeps a second server away from the same data folder; the system lets go of the lock when this one ends."""
+def _lock(data: Path) -> FolderLock:
+    """Keeps a second server away from the same data folder, and closes the folder to others at this machine."""
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = (data / layout.LOCK).open("a+")
+        lock = FolderLock.taken(data)
+        if lock is None:
+            raise errors.SetupError(
+                f"Another server (process {holder_of(data)}) uses {data}. Stop it, or name another --data."
+            )
+        make_private(data)
+        lock.note_holder()
     except OSError as error:
         raise errors.SetupError(
             f"--data {data} is no folder that can be written to ({error.strerror or error}). Name another one."
         ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.seek(0)
-        raise errors.SetupError(
-            f"Another server (process {lock.read().strip() or 'unknown'}) uses {data}. Stop it, or name another --data."
-        ) from error
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
     return lock
 
 

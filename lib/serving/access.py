@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from lib.errors import NotAllowed, NotSignedIn
+from lib.errors import InvalidSetting, NotAllowed, NotSignedIn, SignInAway
 from lib.serving.annotator import Annotator
 from lib.serving.oidc import Claims, Issuer
 from lib.serving.settings import Settings
@@ -15,6 +17,8 @@ from lib.serving.tickets import Tickets
 from lib.serving.tokens import TokenFile
 from lib.stages import PEOPLE, Role
 from lib.store import layout
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Access:
         self.is_open = settings.auth == "none"
         self._tokens = TokenFile(settings.data / layout.TOKENS)
         self._tickets = Tickets(settings.data / layout.TICKET_KEY)
+        self._fault = ""
         self._issuer: Issuer | None = None
         if settings.auth == "oidc":
             claims = Claims(settings.oidc_issuer, settings.oidc_audience, settings.oidc_name, settings.oidc_roles)
@@ -78,15 +83,31 @@ class Access:
         Raises:
             NotSignedIn: if nobody has this token.
             NotAllowed: if the issuer names none of our roles.
+            SignInAway: if the files of tokens and tickets cannot be read.
         """
-        holder = self._tokens.holder_of(token)
-        if holder is not None:
-            return holder.name, holder.role
-        if (ticket := self._tickets.read(token)) is not None:
-            return self._owner(ticket)
+        with self._faults_told():
+            holder = self._tokens.holder_of(token)
+            if holder is not None:
+                return holder.name, holder.role
+            if (ticket := self._tickets.read(token)) is not None:
+                return self._owner(ticket)
         if self._issuer is not None:
             return self._issuer.identify(token)
         raise NotSignedIn("The token is not known. Ask an administrator: scripts/tokens.py gives tokens.")
+
+    @contextmanager
+    def _faults_told(self) -> Iterator[None]:
+        """Tells the log, once, why nobody can sign in; what is no client's business is not told to clients."""
+        try:
+            yield
+        except (InvalidSetting, OSError) as error:
+            if str(error) != self._fault:
+                LOG.error("Nobody can sign in: %s", error)
+            self._fault = str(error)
+            raise SignInAway(
+                "Nobody can sign in just now. The administrator of this server finds the reason in its log."
+            ) from error
+        self._fault = ""
 
     def _owner(self, ticket: Mapping[str, Any]) -> tuple[str, Role]:
         """The person whom a ticket was given to; one whose token was taken back has none any more."""
@@ -105,10 +126,11 @@ class Access:
             NotAllowed: if the issuer names none of our roles.
         """
         name, role = self.identify(token)
-        if self._tickets.read(token) is not None:
-            return token
-        holder = self._tokens.holder_of(token)
-        return self._tickets.give({"name": name, "role": role, "holder": holder.digest if holder else ""})
+        with self._faults_told():
+            if self._tickets.read(token) is not None:
+                return token
+            holder = self._tokens.holder_of(token)
+            return self._tickets.give({"name": name, "role": role, "holder": holder.digest if holder else ""})
 
     def admit(self, token: str | None, method: str, path: str, client: str) -> Annotator | None:
         """The person behind a request, or ``None`` if it needs nobody; then a token is not even looked at.

@@ -364,6 +364,7 @@ def patient_key(data: Path) -> bytes:
     """The key that hides patient ids, made at the first start."""
     path = data / layout.PATIENT_KEY
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_durably(path, secrets.token_bytes(32))
     return path.read_bytes()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from lib.serving.library import Library
 from lib.serving.loop import LabelingLoop, patient_key
 from lib.serving.settings import configured, read_settings, studies_place
 from lib.serving.worker import Workplace, open_workplace
-from lib.store import layout
+from lib.store.lock import FolderLock
 
 
 def task_class(app_dir: Path) -> type[LabelingLoop]:
@@ -68,7 +67,6 @@ def open_app(
     place = studies_place(studies, settings)
     folder = place if isinstance(place, Path) else None
     workplace = Workplace(configured(task_class(app_dir).TASK, settings, folder), place, settings)
-    settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     record, library = open_workplace(workplace)
     with _no_server(settings.data) as is_alone:
         if is_alone:
@@ -80,10 +78,9 @@ def open_app(
 @contextmanager
 def _no_server(data: Path) -> Iterator[bool]:
     """Tells whether no server uses the folder, and keeps one from starting meanwhile."""
-    with (data / layout.LOCK).open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-            return
+    lock = FolderLock.taken(data)
+    if lock is None:
+        yield False
+        return
+    with lock:
         yield True

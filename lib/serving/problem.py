@@ -17,6 +17,7 @@ STATUS: dict[type[errors.LabelRefineryError], int] = {
     errors.StorageFull: 507,
     errors.ComputationInterrupted: 503,
     errors.RecordAway: 503,
+    errors.SignInAway: 503,
     errors.StudiesAway: 503,
     errors.StudiesRefused: 502,
 }

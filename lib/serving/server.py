@@ -4,7 +4,8 @@ What runs where. This process answers HTTP: the event loop only moves bytes; han
 for drafts in threads of their own. Networks run in the inference process, jobs in the worker process; both are
 started here, both end when this one does. One thread looks at the folder of studies from time to time.
 
-Locks: one server holds ``server.lock`` of its data folder. Inside, ``store/database.py`` says which lock comes first.
+Locks: one server holds that of its data folder (``store/lock.py``). Inside, ``store/database.py`` says
+which lock comes first.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from joserfc.jwk import OctKey
 
 from lib.errors import NotSignedIn
 from lib.store.files import write_durably
+from lib.store.lock import alone_with
 
 TICKET_SECONDS = 12 * 3600
 """A ticket's time: what is drawn in a day can be stored; an address that somebody finds later opens nothing."""
@@ -27,17 +28,23 @@ KEY_BYTES = 32
 
 
 class Tickets:
-    """Signs and reads tickets with a key of this data folder, so that they outlive a restart."""
+    """Signs and reads tickets with a key of this data folder, so that they outlive a restart.
+
+    The file is looked at each time: a new key, or none, ends all tickets at once.
+    """
 
     def __init__(self, key_file: Path) -> None:
         self._key_file = key_file
-        self._guard = threading.Lock()
-        self._known_key: OctKey | None = None
 
     def give(self, about: Mapping[str, str]) -> str:
         """A ticket that says something about its owner."""
         claims = {**about, "iss": ISSUER, "exp": int(time.time()) + TICKET_SECONDS}
-        return jwt.encode({"alg": ALGORITHM}, claims, self._key(), algorithms=[ALGORITHM])
+        return jwt.encode({"alg": ALGORITHM}, claims, self._key() or self._new_key(), algorithms=[ALGORITHM])
+
+    def rotate(self) -> None:
+        """Makes a new key."""
+        with self._changing():
+            write_durably(self._key_file, secrets.token_bytes(KEY_BYTES))
 
     def read(self, token: str) -> Mapping[str, Any] | None:
         """What a ticket says; ``None`` if the token is none that was given here.
@@ -48,8 +55,11 @@ class Tickets:
         registry = jwt.JWTClaimsRegistry(
             now=int(time.time()), iss={"essential": True, "value": ISSUER}, exp={"essential": True}
         )
+        key = self._key()
+        if key is None:
+            return None
         try:
-            claims = jwt.decode(token, self._key(), algorithms=[ALGORITHM]).claims
+            claims = jwt.decode(token, key, algorithms=[ALGORITHM]).claims
             registry.validate(claims)
         except ExpiredTokenError as error:
             hours = TICKET_SECONDS // 3600
@@ -58,11 +68,25 @@ class Tickets:
             return None
         return claims
 
-    def _key(self) -> OctKey:
-        with self._guard:
-            if self._known_key is None:
-                if not self._key_file.exists():
-                    self._key_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                    write_durably(self._key_file, secrets.token_bytes(KEY_BYTES))
-                self._known_key = OctKey.import_key(self._key_file.read_bytes())
-            return self._known_key
+    def _key(self) -> OctKey | None:
+        """The key; ``None`` if there is none, or one that is not whole and might be guessed."""
+        try:
+            content = self._key_file.read_bytes()
+        except FileNotFoundError:
+            return None
+        return OctKey.import_key(content) if len(content) == KEY_BYTES else None
+
+    def _new_key(self) -> OctKey:
+        with self._changing():
+            # Another process or thread may have made one meanwhile.
+            if (key := self._key()) is not None:
+                return key
+            content = secrets.token_bytes(KEY_BYTES)
+            write_durably(self._key_file, content)
+            return OctKey.import_key(content)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        self._key_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with alone_with(self._key_file.with_name(f".{self._key_file.name}.lock")):
+            yield

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 from lib.errors import InvalidSetting
 from lib.stages import PEOPLE, Role
 from lib.store.files import write_durably
+from lib.store.lock import alone_with
 from lib.store.schema import LONGEST_NAME
 
 TOKEN_BYTES = 32
@@ -43,9 +44,7 @@ class TokenFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._guard = threading.Lock()
-        self._read_at: tuple[int, int] | None = None
-        self._holders: dict[str, TokenHolder] = {}
+        self._read: tuple[bytes, dict[str, TokenHolder]] = b"[]", {}
 
     def add(self, name: str, role: Role) -> str:
         """Gives a person a token and returns it; it cannot be shown again.
@@ -59,30 +58,32 @@ class TokenFile:
             )
         if role not in PEOPLE:
             raise InvalidSetting(f"A role is one of {', '.join(PEOPLE)}, found {role!r}.")
-        holders = self.holders()
-        if any(holder.name == name for holder in holders):
-            raise InvalidSetting(f"{name} has a token already. Remove it first, then add a new one.")
         token = secrets.token_urlsafe(TOKEN_BYTES)
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        self._write([*holders, TokenHolder(name, role, _digest(token), created)])
+        with self._changing() as holders:
+            if any(holder.name == name for holder in holders):
+                raise InvalidSetting(f"{name} has a token already. Remove it first, then add a new one.")
+            self._write([*holders, TokenHolder(name, role, _digest(token), created)])
         return token
 
-    def remove(self, name: str) -> None:
-        """Takes a person's token back; it ends to work at once.
+    def remove(self, *names: str) -> None:
+        """Takes tokens of people back, of all or of none of them; they end to work at once.
 
         Raises:
-            InvalidSetting: if this person has none.
+            InvalidSetting: if one of them has none.
         """
-        holders = self.holders()
-        if all(holder.name != name for holder in holders):
-            raise InvalidSetting(f"{name} has no token; these have: {', '.join(h.name for h in holders) or 'nobody'}.")
-        self._write([holder for holder in holders if holder.name != name])
+        with self._changing() as holders:
+            there = [holder.name for holder in holders]
+            for name in names:
+                if name not in there:
+                    raise InvalidSetting(f"{name} has no token; these have: {', '.join(there) or 'nobody'}.")
+            self._write([holder for holder in holders if holder.name not in names])
 
     def holders(self) -> list[TokenHolder]:
         """All people with a token, by name.
 
         Raises:
-            InvalidSetting: if somebody changed the file by hand and broke it.
+            InvalidSetting: if the file cannot be read, or somebody changed it by hand and broke it.
         """
         return sorted(self._by_digest().values(), key=lambda holder: holder.name)
 
@@ -95,29 +96,39 @@ class TokenFile:
         return self._by_digest().get(digest)
 
     def _by_digest(self) -> dict[str, TokenHolder]:
-        with self._guard:
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise InvalidSetting(f"{self.path} cannot be read ({error.strerror}).") from error
+        # Not by the time of change: two changes within one tick of the system's clock have the same.
+        known, holders = self._read
+        if content != known:
             try:
-                status = self.path.stat()
-            except FileNotFoundError:
-                return {}
-            read_at = (status.st_mtime_ns, status.st_ino)
-            if read_at != self._read_at:
-                try:
-                    entries = json.loads(self.path.read_text(encoding="utf-8"))
-                    self._holders = {holder.digest: holder for holder in map(_holder, entries)}
-                except (ValueError, KeyError, TypeError) as error:
-                    raise InvalidSetting(f"{self.path} is damaged ({error}): mend it, or delete it.") from error
-                self._read_at = read_at
-            return dict(self._holders)
+                holders = {holder.digest: holder for holder in map(_holder, json.loads(content))}
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise InvalidSetting(f"{self.path} is damaged ({error}): mend it, or delete it.") from error
+            self._read = content, holders
+        return holders
+
+    @contextmanager
+    def _changing(self) -> Iterator[list[TokenHolder]]:
+        """The people with a token, in a block in which nobody else changes them."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with alone_with(self.path.with_name(f".{self.path.name}.lock")):
+            yield self.holders()
 
     def _write(self, holders: list[TokenHolder]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         content = [{"name": h.name, "role": h.role, "sha256": h.digest, "created": h.created} for h in holders]
         write_durably(self.path, json.dumps(content, indent=2).encode())
 
 
 def _holder(entry: Mapping[str, Any]) -> TokenHolder:
-    return TokenHolder(entry["name"], Role(entry["role"]), entry["sha256"], entry["created"])
+    holder = TokenHolder(entry["name"], Role(entry["role"]), entry["sha256"], entry["created"])
+    if not all(isinstance(text, str) for text in (holder.name, holder.digest, holder.created)):
+        raise TypeError(f"a person has a name, a sha256 and a day, found {entry}")
+    return holder
 
 
 def _digest(token: str) -> str:

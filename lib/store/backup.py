@@ -85,6 +85,7 @@ def _copy_files(record: Record, data: Path, target: Path, report: Callable[[int,
         if (data / name).is_dir():
             shutil.copytree(data / name, target / name, dirs_exist_ok=True)
         elif (data / name).exists():
+            (target / name).parent.mkdir(exist_ok=True, mode=0o700)
             shutil.copy2(data / name, target / name)
     os.sync()
     return len(files)

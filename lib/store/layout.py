@@ -35,14 +35,20 @@ SESSIONS = "sessions"
 LOG = "logs/server.log"
 """The log of all processes."""
 
-PATIENT_KEY = "patient.key"
+KEYS = "keys"
+"""Everything secret, apart from all that clients send or may have sent to them."""
+
+PATIENT_KEY = "keys/patient.key"
 """The secret that hides patient ids."""
 
-TOKENS = "tokens.json"
+TOKENS = "keys/tokens.json"
 """Hashes of people's tokens."""
 
-TICKET_KEY = "tickets.key"
+TICKET_KEY = "keys/tickets.key"
 """The secret that signs the viewer's short-lived tokens; without it those that were given end to work."""
+
+BEFORE_KEYS = ("patient.key", "tokens.json", "tickets.key")
+"""Where these three lay at first: beside all else."""
 
 LOCK = "server.lock"
 """Held by the server that uses the folder."""

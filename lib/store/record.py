@@ -22,6 +22,7 @@ from lib.store.images import Images
 from lib.store.jobs import Jobs
 from lib.store.listings import Listings
 from lib.store.models import ModelKind, Models
+from lib.store.private import make_private
 from lib.store.queue import Queue
 from lib.store.scores import Scores
 from lib.store.segmentations import Segmentations
@@ -127,8 +128,9 @@ def open_record(task: Task, data: Path, url: str = "") -> Record:
 
     Raises:
         TaskMismatch: if the record was made with other label values.
+        SetupError: if others at this machine may read the secrets in the data folder, see ``make_private``.
     """
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(data)
     if not url:
         refuse_network_disk(data)
     database = Database(url or default_url(data))
@@ -149,6 +151,7 @@ def open_existing(data: Path, url: str = "", name: str = "") -> Record:
     """
     if not url and not (data / layout.RECORD).is_file():
         raise SetupError(f"{data} holds no record. Name the folder that the server prints at its start as Data.")
+    make_private(data)
     database = Database(url or default_url(data))
     database.migrate()
     return _record(recorded_task(database, name), database, data)

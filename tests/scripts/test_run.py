@@ -14,6 +14,8 @@ import pytest
 
 from lib.options import parser
 from lib.serving.__main__ import reachable_name
+from lib.store import layout
+from lib.store.lock import FolderLock
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -186,3 +188,22 @@ def test_a_port_that_is_taken_is_refused(data):
 
 def test_a_port_that_cannot_be_is_refused(data):
     assert "--port is a number from 0 to 65535, found 70000" in refusal("--port", "70000", "--data", data)
+
+
+def test_a_second_server_stays_away_also_where_the_lock_file_was_deleted(data):
+    Path(data).mkdir()
+    with FolderLock.taken(Path(data)) as first:
+        first.note_holder()
+        assert f"Another server (process {os.getpid()}) uses {data}" in refusal("--data", data)
+        (Path(data) / layout.LOCK).unlink()
+
+        assert f"Another server (process unknown) uses {data}" in refusal("--data", data)
+
+
+def test_a_second_server_leaves_the_secrets_of_the_first_where_they_are(data):
+    Path(data).mkdir()
+    (Path(data) / "tokens.json").write_text("[]")
+    with FolderLock.taken(Path(data)):
+        refusal("--data", data)
+
+    assert (Path(data) / "tokens.json").exists()

@@ -14,6 +14,7 @@ from lib.serving.server import create_server
 from lib.serving.settings import Settings
 from lib.serving.tokens import TokenFile
 from lib.stages import PEOPLE, Role
+from lib.store import layout
 from tests.serving.conftest import Here
 
 NOBODY, VIEWER, ANNOTATOR, EXPERT, ADMIN = None, *PEOPLE
@@ -168,7 +169,7 @@ def test_each_role_may_what_the_ones_before_it_may() -> None:
 @pytest.fixture
 def signing_in(tmp_path: Path) -> Callable[[Role], tuple[Access, str]]:
     def sign_in(role: Role) -> tuple[Access, str]:
-        token = TokenFile(tmp_path / "tokens.json").add("kim", role)
+        token = TokenFile(tmp_path / layout.TOKENS).add("kim", role)
         return Access(Settings(data=tmp_path, auth="tokens")), token
 
     return sign_in

@@ -16,6 +16,7 @@ from lib.serving.requests import Submission
 from lib.serving.saving import save_mask
 from lib.serving.tokens import TokenFile
 from lib.stages import Role
+from lib.store import layout
 from lib.volume import Grid
 from tests.serving.conftest import Here
 from tests.serving.places import Server, mask_bytes, put_label, until
@@ -207,7 +208,7 @@ def guarded(open_app: Callable[..., Here]) -> Callable[[str], TestClient]:
     corrected(here, "case_00", 0, KIM)
     corrected(here, "case_01", 1, ANN)
     measured(here)
-    file = TokenFile(here.data / "tokens.json")
+    file = TokenFile(here.data / layout.TOKENS)
     roles = {"kim": Role.ANNOTATOR, "dr.lee": Role.EXPERT, "chief": Role.ADMIN, "guest": Role.VIEWER}
     tokens = {name: file.add(name, role) for name, role in roles.items()}
 

@@ -33,6 +33,7 @@ from lib.series import read_series
 from lib.serving.log import log_file
 from lib.serving.tokens import TokenFile
 from lib.stages import PEOPLE, Role
+from lib.store import layout
 from lib.store.jobs import JobKind
 from lib.task import Task, numbered
 from lib.volume import Volume, nifti_bytes
@@ -663,7 +664,7 @@ def test_who_signed_in_is_the_author_and_the_role_decides_what_it_is_worth(
     here = open_app(0, auth="tokens")
     uid = put_series(here.studies / "ct", 1)
     here.look()
-    tokens = {role: TokenFile(here.data / "tokens.json").add(role, role) for role in PEOPLE}
+    tokens = {role: TokenFile(here.data / layout.TOKENS).add(role, role) for role in PEOPLE}
     content = stored(drawing(read_source(sorted((here.studies / "ct").iterdir()))))
 
     replies = {role: post(here, content, tokens[role]) for role in (Role.VIEWER, Role.ANNOTATOR)}

@@ -18,6 +18,7 @@ from lib.serving.dicomweb import value_of
 from lib.serving.server import create_server, load_app
 from lib.serving.tokens import TokenFile
 from lib.stages import PEOPLE, Role
+from lib.store import layout
 from lib.store.images import ImageState
 from lib.volume import Volume, write_volume
 from tests.serving.conftest import APPS, Here
@@ -31,7 +32,7 @@ from tests.serving.test_gate import Guarded
 def guarded(open_app: Callable[..., Here]) -> Guarded:
     """A server at which people sign in."""
     here = open_app(auth="tokens")
-    file = TokenFile(here.data / "tokens.json")
+    file = TokenFile(here.data / layout.TOKENS)
     return Guarded(here, {role: file.add(str(role), role) for role in PEOPLE})
 
 
@@ -178,7 +179,7 @@ def test_a_ticket_does_not_grow_older_by_opening_the_next_case(guarded: Guarded)
 
 def test_a_ticket_ends_with_the_token_it_was_given_for(guarded: Guarded) -> None:
     ticket = opened(guarded.by(Role.EXPERT))[1]["token"]
-    file = TokenFile(guarded.here.data / "tokens.json")
+    file = TokenFile(guarded.here.data / layout.TOKENS)
 
     file.remove("expert")
     file.add("expert", Role.EXPERT)

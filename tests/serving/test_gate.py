@@ -16,6 +16,7 @@ from lib.serving.gate import FORM_BYTES, SECURITY_HEADERS
 from lib.serving.measures import AUDIT_FAILURES
 from lib.serving.tokens import TokenFile
 from lib.stages import PEOPLE, Role
+from lib.store import layout
 from tests.serving.conftest import Here
 from tests.serving.issuer import LocalIssuer, issuing
 from tests.serving.places import mask_bytes, put_label
@@ -45,7 +46,7 @@ class Guarded:
 @pytest.fixture
 def guarded(open_app: Callable[..., Here]) -> Guarded:
     here = open_app(auth="tokens", origins="https://viewer.clinic.example, https://other.clinic.example/")
-    file = TokenFile(here.data / "tokens.json")
+    file = TokenFile(here.data / layout.TOKENS)
     return Guarded(here, {role: file.add(str(role), role) for role in PEOPLE})
 
 
@@ -116,16 +117,36 @@ def test_another_name_or_password_is_refused(guarded: Guarded, username: str, pa
 def test_a_token_that_was_taken_back_ends_at_once(guarded: Guarded) -> None:
     client = guarded.by(Role.EXPERT)
     assert client.get("/info/").status_code == 200
-    TokenFile(guarded.here.data / "tokens.json").remove("expert")
+    TokenFile(guarded.here.data / layout.TOKENS).remove("expert")
 
     problem(client.get("/info/"), 401)
 
 
-def test_a_damaged_token_file_lets_nobody_in(guarded: Guarded) -> None:
-    (guarded.here.data / "tokens.json").write_text("{")
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", "[" * 100_000, '[{"name": 7, "role": "admin", "sha256": "", "created": ""}]']
+)
+def test_a_damaged_token_file_lets_nobody_in_and_only_the_log_says_why(
+    guarded: Guarded, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    file = guarded.here.data / layout.TOKENS
+    file.write_text(content)
 
-    problem(guarded.by(Role.ADMIN).get("/info/"), 500, "tokens.json is damaged")
+    for _ in range(3):
+        told = problem(guarded.by(Role.ADMIN).get("/info/"), 503, "administrator", "log")
+        assert "json" not in told["detail"] and str(guarded.here.data) not in told["detail"]
     assert guarded.stranger.get("/health/live").status_code == 200
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert line.startswith(f"Nobody can sign in: {file} is damaged")
+
+
+def test_who_mends_the_token_file_lets_people_in_again(guarded: Guarded) -> None:
+    file = guarded.here.data / layout.TOKENS
+    whole = file.read_text()
+    file.write_text("{")
+    problem(guarded.by(Role.ADMIN).get("/info/"), 503)
+    file.write_text(whole)
+
+    assert guarded.by(Role.ADMIN).get("/info/").status_code == 200
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +183,7 @@ def test_an_issuer_that_is_away_is_503_and_open_pages_stay(open_app: Callable[..
 
 def test_people_with_a_token_of_the_file_sign_in_beside_the_issuer(open_app: Callable[..., Here]) -> None:
     here = open_app(auth="oidc", oidc_issuer="http://127.0.0.1:9")
-    token = TokenFile(here.data / "tokens.json").add("robot", Role.VIEWER)
+    token = TokenFile(here.data / layout.TOKENS).add("robot", Role.VIEWER)
 
     assert here.client.get("/info/", headers={"Authorization": f"Bearer {token}"}).status_code == 200
 

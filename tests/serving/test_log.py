@@ -16,6 +16,7 @@ from lib.serving.gate import note_refusal
 from lib.serving.log import JsonLines, log_file, log_refusal, log_request
 from lib.serving.tokens import TokenFile
 from lib.stages import Role
+from lib.store import layout
 from tests.serving.conftest import Here
 from tests.serving.places import mask_bytes, put_images, put_label, server, until
 
@@ -79,7 +80,7 @@ def test_only_who_is_not_let_in_is_a_refusal(caplog: pytest.LogCaptureFixture) -
 
 def test_a_refused_person_is_named(open_app: Callable[..., Here], caplog: pytest.LogCaptureFixture) -> None:
     here = open_app(auth="tokens")
-    token = TokenFile(here.data / "tokens.json").add("kim", Role.VIEWER)
+    token = TokenFile(here.data / layout.TOKENS).add("kim", Role.VIEWER)
 
     here.client.get("/info/")
     here.client.post("/train/segmentation", headers={"Authorization": f"Bearer {token}"})

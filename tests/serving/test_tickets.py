@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from joserfc.jwk import OctKey
 
 from lib.errors import NotSignedIn
 from lib.serving import tickets
-from lib.serving.tickets import ALGORITHM, ISSUER, TICKET_SECONDS, Tickets
+from lib.serving.tickets import ALGORITHM, ISSUER, KEY_BYTES, TICKET_SECONDS, Tickets
 
 
 @pytest.fixture
@@ -92,3 +94,55 @@ def test_the_key_is_only_for_the_servers_own_account(server: Tickets, tmp_path: 
     server.give({"name": "dr.kim"})
 
     assert (tmp_path / "data" / "tickets.key").stat().st_mode & 0o077 == 0
+
+
+def delete(key: Path) -> None:
+    key.unlink()
+
+
+def exchange(key: Path) -> None:
+    key.write_bytes(b"x" * KEY_BYTES)
+
+
+def empty(key: Path) -> None:
+    key.write_bytes(b"")
+
+
+def cut(key: Path) -> None:
+    key.write_bytes(key.read_bytes()[:4])
+
+
+def rotate(key: Path) -> None:
+    Tickets(key).rotate()
+
+
+@pytest.mark.parametrize("change", [delete, exchange, empty, cut, rotate])
+def test_without_its_key_a_ticket_ends_at_once_also_at_a_server_that_runs(
+    server: Tickets, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    ticket = server.give({"name": "dr.kim"})
+    assert server.read(ticket) is not None
+
+    change(tmp_path / "data" / "tickets.key")
+
+    assert server.read(ticket) is None
+    assert server.read(server.give({"name": "dr.kim"})) is not None
+
+
+@pytest.mark.parametrize("content", [b"", b"k" * 16, b"k" * (KEY_BYTES - 1)])
+def test_a_key_that_is_not_whole_signs_nothing(server: Tickets, tmp_path: Path, content: bytes) -> None:
+    server.rotate()
+    (tmp_path / "data" / "tickets.key").write_bytes(content)
+
+    if content:
+        assert server.read(forged(content)) is None
+    server.give({"name": "dr.kim"})
+    assert len((tmp_path / "data" / "tickets.key").read_bytes()) == KEY_BYTES
+
+
+def test_first_tickets_given_at_once_are_all_read(tmp_path: Path) -> None:
+    key = tmp_path / "data" / "tickets.key"
+    with ThreadPoolExecutor(8) as pool:
+        given = list(pool.map(lambda number: Tickets(key).give({"name": f"{number}"}), range(8)))
+
+    assert all(Tickets(key).read(ticket) is not None for ticket in given)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,12 +19,15 @@ import pytest
 from lib.errors import InvalidSetting
 from lib.serving.tokens import TokenFile
 from lib.stages import PROGRAMS, Role
+from lib.store import layout
 from scripts import tokens
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> TokenFile:
-    return TokenFile(tmp_path / "data" / "tokens.json")
+    return TokenFile(tmp_path / "data" / layout.TOKENS)
 
 
 def test_a_token_stands_for_a_person_and_a_role(file: TokenFile) -> None:
@@ -127,6 +137,94 @@ def test_a_damaged_file_lets_nobody_in_and_says_why(file: TokenFile, content: st
     assert file.path.read_text() == content
 
 
+def beside_each_other(*works: Callable[[], object]) -> list[BaseException | None]:
+    """Does all of this at once; what came of each."""
+    ready = threading.Barrier(len(works))
+
+    def work(one: Callable[[], object]) -> BaseException | None:
+        ready.wait(30)
+        try:
+            one()
+        except InvalidSetting as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(work, works))
+
+
+def test_of_tokens_given_at_once_all_work(file: TokenFile) -> None:
+    given: dict[str, str] = {}
+
+    def give(name: str) -> Callable[[], object]:
+        # A file object of its own, as each process has.
+        return lambda: given.update({name: TokenFile(file.path).add(name, Role.EXPERT)})
+
+    assert set(beside_each_other(*(give(f"person {number}") for number in range(12)))) == {None}
+
+    assert len(given) == len(file.holders()) == 12
+    assert all(file.holder_of(token) is not None for token in given.values())
+
+
+def test_tokens_given_and_taken_back_at_once_are_all_heeded(file: TokenFile) -> None:
+    for number in range(6):
+        file.add(f"old {number}", Role.VIEWER)
+
+    beside_each_other(
+        *(partial(TokenFile(file.path).add, f"new {number}", Role.VIEWER) for number in range(6)),
+        *(partial(TokenFile(file.path).remove, f"old {number}") for number in range(6)),
+    )
+
+    assert [holder.name for holder in file.holders()] == [f"new {number}" for number in range(6)]
+
+
+def test_of_one_name_given_twice_at_once_one_is_refused(file: TokenFile) -> None:
+    came = beside_each_other(*(partial(TokenFile(file.path).add, "kim", Role.ADMIN) for _ in range(4)))
+
+    assert sum(error is None for error in came) == 1 and len(file.holders()) == 1
+
+
+def test_of_one_token_taken_back_twice_at_once_one_is_told_so(file: TokenFile) -> None:
+    file.add("kim", Role.ADMIN)
+
+    came = beside_each_other(*(partial(TokenFile(file.path).remove, "kim") for _ in range(4)))
+
+    assert sum(error is None for error in came) == 1 and file.holders() == []
+
+
+def test_commands_at_once_give_tokens_that_all_work(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scripts.tokens", "--data", str(tmp_path / "data"), "add"]
+    started = [subprocess.Popen([*command, f"p{number}"], cwd=ROOT, stdout=subprocess.PIPE) for number in range(6)]
+    shown = [process.communicate(timeout=120)[0].decode().split()[-1] for process in started]
+
+    file = TokenFile(tmp_path / "data" / layout.TOKENS)
+    found = [file.holder_of(token) for token in shown]
+    assert [holder and holder.name for holder in found] == [f"p{number}" for number in range(6)]
+
+
+def test_several_tokens_end_together_or_none_of_them(file: TokenFile) -> None:
+    for name in ("kim", "lee", "ida"):
+        file.add(name, Role.VIEWER)
+
+    with pytest.raises(InvalidSetting, match=r"bob has no token"):
+        file.remove("kim", "bob")
+    assert len(file.holders()) == 3
+    file.remove("kim", "ida")
+    assert [holder.name for holder in file.holders()] == ["lee"]
+
+
+def test_a_change_within_one_tick_of_the_clock_is_seen(file: TokenFile) -> None:
+    token = file.add("kim", Role.EXPERT)
+    status = file.path.stat()
+    assert file.holder_of(token) is not None
+
+    file.path.write_text(file.path.read_text().replace("expert", "viewer"))
+    os.utime(file.path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    holder = file.holder_of(token)
+    assert holder is not None and holder.role is Role.VIEWER
+
+
 def test_the_command_gives_lists_and_takes_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ["--data", str(tmp_path)]
     tokens.main([*where, "add", "kim", "--role", "admin"])
@@ -134,11 +232,11 @@ def test_the_command_gives_lists_and_takes_back(tmp_path: Path, capsys: pytest.C
     tokens.main([*where, "list"])
     listed = capsys.readouterr().out
 
-    holder = TokenFile(tmp_path / "tokens.json").holder_of(token)
+    holder = TokenFile(tmp_path / layout.TOKENS).holder_of(token)
     assert holder is not None and holder.role is Role.ADMIN
     assert listed.startswith("kim\tadmin\tsince 20") and token not in listed
 
     tokens.main([*where, "remove", "kim"])
-    assert TokenFile(tmp_path / "tokens.json").holders() == []
+    assert TokenFile(tmp_path / layout.TOKENS).holders() == []
     with pytest.raises(SystemExit, match=r"kim has no token; these have: nobody"):
         tokens.main([*where, "remove", "kim"])

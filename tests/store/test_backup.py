@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from lib.errors import SetupError, StorageFull
 from lib.stages import Role
-from lib.store import schema
+from lib.store import layout, schema
 from lib.store.backup import back_up
 from lib.store.jobs import JobKind
 from lib.store.record import open_existing, open_record
@@ -39,8 +39,10 @@ def filled(record):
     record.jobs.ask(JobKind.TRAIN, {"seconds": 5})
     (data / "uploads" / "new").mkdir(parents=True)
     (data / "uploads" / "new" / "a.nii").write_bytes(b"an image")
-    (data / "patient.key").write_bytes(b"k" * 32)
-    (data / "tokens.json").write_text("[]")
+    (data / layout.KEYS).mkdir(exist_ok=True)
+    (data / layout.PATIENT_KEY).write_bytes(b"k" * 32)
+    (data / layout.TICKET_KEY).write_bytes(b"t" * 32)
+    (data / layout.TOKENS).write_text("[]")
     (data / "tmp").mkdir()
     (data / "tmp" / "received-x").write_bytes(b"not for ever")
     return record
@@ -56,9 +58,10 @@ def test_a_copy_holds_every_row_and_every_file(filled, tmp_path):
     assert rows(copy) == rows(filled)
     for folder in ("masks", "weights", "uploads"):
         assert files_in(target / folder) == files_in(data_of(filled) / folder)
-    assert (target / "patient.key").read_bytes() == b"k" * 32
-    assert (target / "tokens.json").read_text() == "[]"
+    assert (target / layout.PATIENT_KEY).read_bytes() == b"k" * 32
+    assert (target / layout.TOKENS).read_text() == "[]"
     assert not (target / "tmp").exists()
+    assert not (target / layout.TICKET_KEY).exists()
     assert verify(copy) == []
 
 

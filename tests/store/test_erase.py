@@ -230,7 +230,7 @@ def test_a_mask_that_is_stored_while_an_equal_one_is_erased_is_not_lost(labelled
 def hashed(record):
     """Images whose patient is known by a keyed hash, as those from DICOM."""
     secret = b"s" * 32
-    (data_of(record) / "patient.key").write_bytes(secret)
+    (data_of(record) / layout.PATIENT_KEY).write_bytes(secret)
     rule = PatientRule(secret)
     put_image(record, "1.2.1", rule.of_series("P-17@"))
     put_image(record, "1.2.2", rule.of_series("P-17@CLINIC"))

@@ -13,7 +13,7 @@ from lib.store import layout
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {value for name, value in vars(layout).items() if name.isupper()}
 SOURCES = [path for folder in ("lib", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
-USUAL_WORDS = {layout.WEIGHTS, layout.SEGMENTATIONS}
+USUAL_WORDS = {layout.WEIGHTS, layout.SEGMENTATIONS, layout.KEYS}
 """Names that are columns, keys and folders of other programs elsewhere, too."""
 
 
