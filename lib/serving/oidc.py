@@ -15,6 +15,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, Key, KeySet
 
 from lib.errors import ComputationInterrupted, NotAllowed, NotSignedIn
+from lib.serving.signed import LONGEST_REASON, reading_token
 from lib.stages import PEOPLE, Role
 from lib.store.schema import LONGEST_NAME
 
@@ -80,16 +81,17 @@ class Issuer:
             NotAllowed: if it names none of our roles.
             ComputationInterrupted: if the issuer's keys cannot be fetched.
         """
-        try:
+        with reading_token():
             claims = self._verified(token)
-        except (JoseError, ValueError) as error:
-            raise NotSignedIn(f"The token is not accepted ({error}). Sign in again.") from error
+            return self._name(claims), self._role(claims)
+
+    def _name(self, claims: Mapping[str, Any]) -> str:
         name = claims.get(self._claims.name) or claims.get("sub")
         if not isinstance(name, str) or not name:
             raise NotSignedIn(f"The token has neither {self._claims.name!r} nor 'sub', so nobody can be named.")
         if len(name) > LONGEST_NAME or not name.isprintable():
             raise NotSignedIn(f"The token's name {name[:50]!r} is not at most {LONGEST_NAME} printable characters.")
-        return name, self._role(claims)
+        return name
 
     def _verified(self, token: str) -> Mapping[str, Any]:
         try:
@@ -106,11 +108,11 @@ class Issuer:
             found = found.get(part) if isinstance(found, Mapping) else None
         names = [found] if isinstance(found, str) else found if isinstance(found, list) else []
         known = {**{str(role): role for role in PEOPLE}, **MONAILABEL_ROLES}
-        roles = [known[name] for name in names if name in known]
+        roles = [known[name] for name in names if isinstance(name, str) and name in known]
         if not roles:
             raise NotAllowed(
-                f"The token's {self._claims.roles!r} names none of {', '.join(known)}; found {names}. "
-                "Ask the administrator of the sign-in for a role."
+                f"The token's {self._claims.roles!r} names none of {', '.join(known)}; found "
+                f"{str(found)[:LONGEST_REASON]}. Ask the administrator of the sign-in for a role."
             )
         return max(roles, key=PEOPLE.index)
 

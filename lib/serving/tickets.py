@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from joserfc import jwt
-from joserfc.errors import ExpiredTokenError, JoseError
+from joserfc.errors import ExpiredTokenError
 from joserfc.jwk import OctKey
 
 from lib.errors import NotSignedIn
+from lib.serving.signed import reading_token
 from lib.store.files import write_durably
 from lib.store.lock import alone_with
 
@@ -59,13 +60,14 @@ class Tickets:
         if key is None:
             return None
         try:
-            claims = jwt.decode(token, key, algorithms=[ALGORITHM]).claims
-            registry.validate(claims)
-        except ExpiredTokenError as error:
+            with reading_token():
+                claims = jwt.decode(token, key, algorithms=[ALGORITHM]).claims
+                registry.validate(claims)
+        except NotSignedIn as error:
+            if not isinstance(error.__cause__, ExpiredTokenError):
+                return None
             hours = TICKET_SECONDS // 3600
             raise NotSignedIn(f"The viewer was opened more than {hours} hours ago. Open it again at /open.") from error
-        except (JoseError, ValueError):
-            return None
         return claims
 
     def _key(self) -> OctKey | None:

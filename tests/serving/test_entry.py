@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.serving.drawn_series import put_series
 from tests.serving.issuer import issuing
 from tests.serving.places import image_bytes, mask_bytes, put_label
 from tests.serving.test_gate import Guarded
+from tests.serving.test_tickets import HEADS
 
 
 @pytest.fixture
@@ -144,6 +146,23 @@ def test_a_wrong_token_is_told_on_the_page(guarded: Guarded) -> None:
 
     assert reply.status_code == 401
     assert "The token is not known." in reply.text and 'value="case_00"' in reply.text
+
+
+@pytest.mark.parametrize("auth", ["tokens", "oidc"])
+def test_an_odd_token_is_refused_wherever_one_is_taken(open_app: Callable[..., Here], auth: str) -> None:
+    with issuing() as issuer:
+        client = open_app(auth=auth, **({"oidc_issuer": issuer.address} if auth == "oidc" else {})).client
+        for head in HEADS:
+            token = f"{base64.urlsafe_b64encode(head).rstrip(b'=').decode()}.e30.c2ln"
+            signing_in = {"Authorization": f"Bearer {token}"}
+            statuses = [
+                client.get("/info/", headers=signing_in).status_code,
+                client.get("/open", headers=signing_in).status_code,
+                client.post("/open", data={"token": token}).status_code,
+                client.post("/auth/token", data={"username": "dr.kim", "password": token}).status_code,
+                client.get("/auth/token/valid", headers=signing_in).status_code,
+            ]
+            assert statuses == [401] * 5, head[:60]
 
 
 def test_nobody_learns_without_a_token_which_cases_there_are(guarded: Guarded) -> None:

@@ -112,6 +112,58 @@ def test_a_token_without_signature_is_refused(issuer: Issuer, local: LocalIssuer
             issuer.identify(f"{header}.{claims}.{signature}")
 
 
+@pytest.mark.parametrize(
+    "head",
+    [{"crit": 5}, {"crit": ["exp"]}, {"crit": [{}]}, {"kid": 5}, {"kid": ["rsa-1"]}, {"kid": {}}, {"alg": ["RS256"]},
+     {"alg": {}}, {"alg": 5}, {"typ": []}, {"jwk": 5}, {"x5c": {}}, {"x": {"a": [{"b": 10**4000}]}}],
+    ids=str,
+)  # fmt: skip
+def test_whatever_the_head_of_a_token_holds_nobody_is_signed_in(
+    issuer: Issuer, local: LocalIssuer, head: dict[str, Any]
+) -> None:
+    _, claims, signature = parts(local.token())
+
+    with pytest.raises(NotSignedIn, match=r"not accepted \(.+\)\. Sign in again"):
+        issuer.identify(f"{encoded({'alg': 'RS256', 'kid': 'rsa-1', **head})}.{claims}.{signature}")
+
+
+def deep(depth: int) -> Any:
+    """A list in a list in a list."""
+    value: Any = "expert"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "roles",
+    [{"expert": True}, [["expert"]], [{"name": "expert"}], [None, 5, 1.5], 7, True, [], {}, deep(300),
+     ["x" * 10_000] * 9],
+    ids=lambda roles: str(roles)[:30],
+)  # fmt: skip
+def test_roles_that_are_no_names_give_none(issuer: Issuer, local: LocalIssuer, roles: Any) -> None:
+    with pytest.raises(NotAllowed, match=r"'roles' names none of viewer, .{0,400}Ask the administrator"):
+        issuer.identify(local.token(roles=roles))
+
+
+def test_a_role_counts_among_what_is_none(issuer: Issuer, local: LocalIssuer) -> None:
+    assert issuer.identify(local.token(roles=[{}, ["admin"], 5, None, "annotator"]))[1] is Role.ANNOTATOR
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [{"exp": float("nan")}, {"exp": float("inf")}, {"exp": [1]}, {"exp": {}}, {"exp": True}, {"iat": "x"}, {"nbf": []},
+     {"nbf": float("nan")}, {"sub": 5, "preferred_username": 7}, {"preferred_username": ["dr.kim"]}, {"aud": {}},
+     {"aud": [[]]}, {"iss": ["x"]}, {"preferred_username": "a" * 10_000}, {"preferred_username": "a\0b"}],
+    ids=str,
+)  # fmt: skip
+def test_claims_that_are_no_times_or_names_sign_nobody_in(
+    issuer: Issuer, local: LocalIssuer, claims: dict[str, Any]
+) -> None:
+    with pytest.raises(NotSignedIn):
+        issuer.identify(local.token(**claims))
+
+
 @pytest.mark.parametrize("form", ["PEM", "DER"])
 def test_the_public_key_is_no_shared_secret(issuer: Issuer, local: LocalIssuer, form: str) -> None:
     key = local.keys["RS256"]

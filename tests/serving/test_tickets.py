@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -146,3 +148,43 @@ def test_first_tickets_given_at_once_are_all_read(tmp_path: Path) -> None:
         given = list(pool.map(lambda number: Tickets(key).give({"name": f"{number}"}), range(8)))
 
     assert all(Tickets(key).read(ticket) is not None for ticket in given)
+
+
+def signed(server: Tickets, head: Any, claims: bytes = b"{}") -> str:
+    """A token with the server's own signature, whatever it says of itself."""
+    server.give({})
+    key = server._key()
+    assert key is not None
+    secret = key.raw_value
+    told = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in (head, claims))
+    signature = hmac.digest(secret, told, "sha256")
+    return b".".join((told, base64.urlsafe_b64encode(signature).rstrip(b"="))).decode()
+
+
+HEADS = [b'{"alg": "HS256", "crit": 5}', b'{"alg": "HS256", "crit": ["exp"]}', b'{"alg": "HS256", "crit": [[]]}',
+         b'{"alg": "HS256", "crit": {"a": 1}}', b'{"alg": ["HS256"]}', b'{"alg": {}}', b'{"alg": 5}', b'{"alg": null}',
+         b'{"alg": "HS256", "b64": false, "crit": ["b64"]}', b'{"alg": "HS256", "kid": [1]}', b"[]", b"5", b"null", b"",
+         b'{"alg": "HS256", "typ": 5}', b'{"alg": "HS256", "x": ' + b"9" * 5000 + b"}", b"[" * 100_000, b"\xff\xfe",
+         b'{"alg": "HS256", "x": ' + b'{"a":' * 900 + b"1" + b"}" * 901, b'{"alg": "HS256", "jwk": 5, "x5c": 1}',
+         b'{"alg": "HS256", "zip": "DEF"}', b'{"alg": "HS256", "cty": {}}', b'{"alg": "dir"}']  # fmt: skip
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: head[:40].decode("latin-1"))
+def test_whatever_the_head_of_a_token_holds_it_is_no_ticket(server: Tickets, head: bytes) -> None:
+    assert server.read(signed(server, head)) is None
+
+
+@pytest.mark.parametrize(
+    "exp", [b'"never"', b"NaN", b"Infinity", b"[]", b"{}", b"true", b"null", b"9" * 5000, b"1e999"]
+)
+def test_a_ticket_without_an_end_that_is_a_time_is_none(server: Tickets, exp: bytes) -> None:
+    claims = b'{"iss": "label-refinery", "name": "dr.kim", "exp": ' + exp + b"}"
+
+    assert server.read(signed(server, b'{"alg": "HS256"}', claims)) is None
+
+
+@pytest.mark.parametrize(
+    "token", ["", ".", "..", "...", "a.b.c", "\0" * 50, "\ud800", "é.é.é", "." * 10_000, "a" * 100_000]
+)
+def test_a_text_that_is_no_token_is_no_ticket(server: Tickets, token: str) -> None:
+    assert server.read(token) is None
