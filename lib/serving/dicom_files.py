@@ -5,7 +5,7 @@ What is no such file is written when it is first asked for, and kept below ``cac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pydicom
@@ -19,7 +19,7 @@ from lib.dicom.structure_set import write_structure_set
 from lib.errors import UnreadableImage
 from lib.serving.library import Library
 from lib.serving.made_once import made_once
-from lib.stages import Role, Stage
+from lib.stages import PROGRAMS, Role, Stage
 from lib.store import layout
 from lib.store.annotations import Annotation
 from lib.store.images import Image, ImageKind
@@ -27,7 +27,7 @@ from lib.store.record import Record
 from lib.task import Task
 from lib.volume import Array, Grid, Volume, view_on
 
-FORM = 2
+FORM = 3
 """How files below ``cache`` are written; counts up when that changes, so that none written before is taken."""
 
 
@@ -84,7 +84,7 @@ class DicomFiles:
         with self.library.using(image):
             source = self.source(image)
             mask = on_grid(self.library.mask(annotation), grid, source.grid, image.id)
-            made_by = provenance_of(annotation, self.record.task)
+            made_by = provenance_of(annotation, self.record.annotations.history(image.id), self.record.task)
             written = write(mask, self.record.task, source, made_by, looked_at=annotation.looked_at)
         written.save_as(path, enforce_file_format=True)
 
@@ -142,20 +142,46 @@ def description_of(annotation: Annotation, task: Task) -> str:
     return told.replace("\\", " ")[:LONGEST_TEXT]
 
 
-def provenance_of(annotation: Annotation, task: Task) -> Provenance:
-    """What a segmentation says about an annotation's origin."""
-    algorithm = None
-    if annotation.rule:
-        algorithm = Algorithm(annotation.rule, __version__, is_learned=False)
-    elif annotation.model_version is not None:
-        algorithm = Algorithm(task.name, f"v{annotation.model_version}")
-    elif annotation.role is Role.MODEL:
-        algorithm = Algorithm(annotation.author.partition(":")[2][:LONGEST_TEXT], "unknown")
+def provenance_of(annotation: Annotation, history: Sequence[Annotation], task: Task) -> Provenance:
+    """What a segmentation says about an annotation's origin.
+
+    What counts is what the annotation was made from, step by step: who accepts a draft as it is, or corrects one, did
+    not draw it alone; what the refiner makes of a program's draft, no person has touched, but of an annotator's mask it
+    leaves most.
+
+    Args:
+        annotation: any, with a mask.
+        history: all versions of its image.
+        task: whose models drew and refined.
+    """
+    steps = _made_from(annotation, history)
+    programs = [step for step in steps if step.role in PROGRAMS]
     return Provenance(
         description=description_of(annotation, task),
         creator=annotation.author,
         made_at=annotation.created,
         seed=seed_of(annotation),
-        algorithm=algorithm,
-        is_corrected=annotation.role not in (Role.MODEL, Role.RULE),
+        algorithm=_algorithm(programs[0], task) if programs else None,
+        is_corrected=len(programs) < len(steps),
     )
+
+
+def _made_from(annotation: Annotation, history: Sequence[Annotation]) -> list[Annotation]:
+    """The annotation, its parent, and so on."""
+    versions = {before.version: before for before in history}
+    steps = [annotation]
+    while (parent := versions.get(steps[-1].parent or 0)) is not None:
+        steps.append(parent)
+    return steps
+
+
+def _algorithm(made: Annotation, task: Task) -> Algorithm:
+    """What made a program's annotation."""
+    name = made.author.partition(":")[2]
+    if made.role is Role.RULE:
+        return Algorithm(made.rule, __version__, is_learned=False)
+    if made.role is Role.REFINER:
+        return Algorithm(name.rpartition("@")[0][:LONGEST_TEXT], f"v{made.refiner_version}")
+    if made.model_version is not None:
+        return Algorithm(task.name, f"v{made.model_version}")
+    return Algorithm(name[:LONGEST_TEXT], "unknown")
