@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +40,7 @@ class Flag:
 
     Attributes:
         positive: the volume of all structures together reaches the threshold.
-        found_ml: that volume.
+        found_ml: that volume, to a millionth.
         threshold_ml: of the task.
     """
 
@@ -78,16 +78,19 @@ def findings(mask: Array, grid: Grid, task: Task, maker: str, *, is_measured: bo
     """
     voxels = np.bincount(mask.ravel(), minlength=256)
     volume_ml = {s.name: int(voxels[s.value]) * grid.voxel_mm3 / 1000 for s in task.structures}
-    flag = None
-    if task.flag_ml is not None:
-        found_ml = round(sum(volume_ml.values()), 2)
-        flag = Flag(found_ml >= task.flag_ml, found_ml, task.flag_ml)
+    found_ml = int(sum(voxels[s.value] for s in task.structures)) * grid.voxel_mm3 / 1000
+    flag = None if task.flag_ml is None else _flag(found_ml, task.flag_ml)
     lengths_in = "mm" if is_measured else "pixels"
     if not task.is_flat:
         return Findings(_volumes_told(volume_ml, maker), flag, [], lengths_in)
-    lesions = sorted(_lesions(mask[:, :, 0], grid.spacing_mm, task), key=lambda lesion: -lesion.area_mm2)
+    lesions = _lesions(mask[:, :, 0], grid.spacing_mm, task)
     told = _lesions_told(lesions, task, is_measured) if lesions else _nothing_told(task.values, maker)
     return Findings(told, flag, lesions, lengths_in)
+
+
+def _flag(found_ml: float, threshold_ml: float) -> Flag:
+    """Compares the volume itself, not what is shown of it; with room for the last digit of a product."""
+    return Flag(found_ml >= threshold_ml * (1 - 1e-9), round(found_ml, 6), threshold_ml)
 
 
 def _nothing_told(names: Iterable[str], maker: str) -> str:
@@ -113,12 +116,16 @@ def _lesions_told(lesions: list[Lesion], task: Task, is_measured: bool) -> str:
     return f"{told}; the largest {across} pixels across, an area of {area} pixels, whose size the image does not tell."
 
 
-def _lesions(mask: Array, spacing_mm: tuple[float, float, float], task: Task) -> Iterator[Lesion]:
+def _lesions(mask: Array, spacing_mm: tuple[float, float, float], task: Task) -> list[Lesion]:
+    """All lesions, the one with most pixels first: rounded areas of small pixels may be equal."""
+    found: list[tuple[int, Lesion]] = []
     for structure in task.structures:
         pieces, _ = ndimage.label(mask == structure.value, EIGHT_NEIGHBOURS)
         for number, box in enumerate(ndimage.find_objects(pieces), start=1):
             piece = pieces[box] == number
-            yield _lesion(structure.name, piece, (box[0].start, box[1].start), spacing_mm)
+            lesion = _lesion(structure.name, piece, (box[0].start, box[1].start), spacing_mm)
+            found.append((int(np.count_nonzero(piece)), lesion))
+    return [lesion for _, lesion in sorted(found, key=lambda counted: -counted[0])]
 
 
 def _lesion(name: str, piece: Array, corner: tuple[int, int], spacing_mm: tuple[float, float, float]) -> Lesion:

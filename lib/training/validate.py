@@ -109,7 +109,8 @@ def _score(find: Callable[[Volume], Array], structures: Mapping[str, int], case:
             overlaps[name] = _defined(dice(*masks))
             distances[name] = _defined(hd95_mm(*masks, volume.grid.spacing_mm))
             if not masks[0].any():
-                false_ml[name] = round(false_positive_ml(*masks, volume.grid.voxel_mm3), 3)
+                # One voxel of a fine image is less than a thousandth, and must not read as nothing.
+                false_ml[name] = round(false_positive_ml(*masks, volume.grid.voxel_mm3), 6)
     return CaseScore(case.image_id, overlaps, distances, false_ml)
 
 

@@ -46,6 +46,55 @@ def test_a_case_is_flagged_from_the_threshold_on(voxels, is_positive):
     assert (flag.positive, flag.threshold_ml) == (is_positive, 1.0)
 
 
+@pytest.mark.parametrize(("edge_mm", "voxels"), [(1.0, 996), (1.0, 999), (0.1, 999_999), (2.0, 124)])
+def test_a_volume_below_the_threshold_is_not_rounded_up_to_it(edge_mm, voxels):
+    mask = np.zeros((1000, 1000, 1), np.uint8)
+    mask.ravel()[:voxels] = 1
+
+    flag = shown(mask, (edge_mm, edge_mm, edge_mm), BLEEDS).flag
+
+    assert flag is not None and not flag.positive
+    assert flag.found_ml == pytest.approx(voxels * edge_mm**3 / 1000, abs=1e-9) and flag.found_ml < 1.0
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.1, 0.1, 0.1), (0.5, 0.5, 5.0), (0.4, 0.5, 5.0)])
+def test_a_volume_that_reaches_the_threshold_exactly_is_flagged_however_it_is_shared_among_structures(spacing_mm):
+    voxels = round(1000 / np.prod(spacing_mm))
+    mask = np.zeros((1000, 1000, 1), np.uint8)
+    mask.ravel()[:voxels] = 1
+    mask.ravel()[: voxels // 3] = 2
+    mask.ravel()[: voxels // 7] = 3
+
+    flag = shown(mask, spacing_mm, BLEEDS).flag
+
+    assert flag is not None and flag.positive and flag.found_ml == 1.0
+
+
+def test_the_largest_lesion_comes_first_also_where_areas_in_mm2_are_equal_when_rounded():
+    mask = np.zeros((30, 30, 1), np.uint8)
+    mask[2:12, 2] = 1
+    mask[2:13, 10] = 1
+
+    lesions = shown(mask, (0.02, 0.02, 1.0), MASSES).lesions
+
+    assert [lesion.area_mm2 for lesion in lesions] == [0.0, 0.0]
+    assert [np.ptp(np.array(lesion.contour)[:, 0]) for lesion in lesions] == [11.0, 10.0]
+
+
+def test_pixels_that_touch_at_a_corner_are_one_lesion():
+    mask = drawn("""
+        . . . . . .
+        . # # . . .
+        . . . # # .
+        . . . . . .
+        . # . . . .
+    """)
+
+    lesions = shown(mask, (1.0, 1.0, 1.0), MASSES).lesions
+
+    assert [lesion.area_mm2 for lesion in lesions] == [4.0, 1.0]
+
+
 def test_a_task_without_a_threshold_flags_nothing():
     assert shown(np.zeros((2, 2, 1), np.uint8), (1.0, 1.0, 1.0), MASSES).flag is None
 
