@@ -38,6 +38,10 @@ UNREAD = (ImageState.QUARANTINED, ImageState.NO_IMAGE)
 """States of files that gave no image: damaged ones, and what lies beside images and is none of the task."""
 
 
+TRIED_AGAIN = " It is tried again at each look."
+"""End of the reason of an image whose files the system did not give; whoever looks at the folder keeps this promise."""
+
+
 class ImageKind(StrEnum):
     """What an image is made of."""
 
@@ -286,6 +290,14 @@ class Images:
         query = query.where(image.state == state, image.modality != "", ~is_one if others else is_one)
         with self.database.reading() as connection:
             return [(row.id, row.modality) for row in connection.execute(query.order_by(image.id))]
+
+    def tried_again(self) -> list[Image]:
+        """The images in quarantine only because the system did not give their files, by id."""
+        image = schema.image.c
+        promised = image.reason.endswith(TRIED_AGAIN, autoescape=True)
+        query = select(schema.image).where(self._is_mine, image.state == ImageState.QUARANTINED, promised)
+        with self.database.reading() as connection:
+            return [_image(row) for row in connection.execute(query.order_by(image.id))]
 
     def forget_files(self, image_id: str) -> None:
         """Lets the next look take the files of an image for new ones."""

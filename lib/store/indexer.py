@@ -3,12 +3,18 @@
 One look compares size, time and inode of each file with what is known: of all files, or of those that are said to
 have changed. Only new and changed files are opened, and only their headers are read; but a new file as large as one
 that is gone is compared with it byte by byte, by digests. What cannot be read is quarantined with its reason; it
-never stops the others.
+never stops the others. What the system does not show, such as a folder that cannot be listed, is not gone: what is
+known of it stays as it is until a look sees it again.
+
+Two names of one file are two images. When both were gone, a file that comes back under a name that the record knows is
+that image; else it is the one that had this file, an annotated one before others.
 """
 
 from __future__ import annotations
 
+import errno
 import itertools
+import logging
 import re
 import time
 import unicodedata
@@ -22,11 +28,14 @@ from typing import Any, Protocol
 from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, update
 
 from lib.errors import NoImage, UnreadableImage
+from lib.stages import Standing
 from lib.store import schema
 from lib.store.contents import Contents, Lost, digest_of
-from lib.store.folder import ALWAYS_SKIPPED, Folder, Seen, Skipped, shown
-from lib.store.images import UNREAD, Image, ImageKind, Images, ImageState, NewImage
+from lib.store.folder import ALWAYS_SKIPPED, OF_MACHINE, Folder, Seen, Skipped, Unseen, refusal, shown, words_of
+from lib.store.images import TRIED_AGAIN, UNREAD, Image, ImageKind, Images, ImageState, NewImage
 from lib.volume import Grid
+
+LOG = logging.getLogger(__name__)
 
 BATCH = 200
 """Images that are written in one transaction."""
@@ -109,8 +118,14 @@ class Indexer:
         self.contents = Contents(images, root)
         self._looking = Lock()
         # What files were like that went since the start, with their images: a file may be on its way when one looks.
-        self._lately_gone: dict[tuple[int, int, int], str] = {}
+        self._lately_gone: dict[tuple[int, int, int], set[str]] = {}
+        self._unseen: set[Unseen] = set()
         self._undigested: list[tuple[str, Seen]] = []
+
+    @property
+    def unseen(self) -> list[Unseen]:
+        """What the looks so far could not see, and none has seen since."""
+        return sorted(self._unseen, key=lambda one: one.path)
 
     def look(
         self,
@@ -124,11 +139,13 @@ class Indexer:
             paths: files and folders below the folder that may have changed; by default it is walked as a whole.
         """
         with self._looking:
+            before = self._unseen
             # What is known is read first: a file that comes while the folder is walked is new then, not gone.
             known = self._known(paths)
-            present = {seen.path: seen for seen in self._present(paths)}
+            present = self._present(paths, is_filled=bool(known))
             new = [seen for path, seen in present.items() if path not in known]
-            gone = {path: entry for path, entry in known.items() if path not in present} | self._former_names(new)
+            gone = {path: entry for path, entry in known.items() if path not in present and not self._is_unseen(path)}
+            gone |= self._former_names(new)
             new, to_read = self._follow_renames(new, gone)
             changed = [seen for path, seen in present.items() if path in known and known[path][0] != seen]
             series: dict[str, list[Seen]] = {}
@@ -140,17 +157,27 @@ class Indexer:
                 if image is not None and image.kind is ImageKind.SERIES:
                     series.setdefault(image.id, [])
             to_read += returned
-            to_read += self._next_in_line({image for _, image in gone.values()}, {seen.path for seen in changed})
+            freed = {image for _, image in gone.values()}
+            if paths is None or freed:
+                to_read += self._next_in_line({seen.path for seen in changed})
+            to_read += self._tried_again(present, series)
             self._read([*((seen, self.reader.id_of(seen.path)) for seen in new), *to_read], series, report)
             self._put_all_series(series, {*gone, *(seen.path for seen in changed)})
             if paths is None:
                 self._undigested = []
+            self._tell_unseen(before)
             return Look(len(new), len(changed), len(gone))
 
     def add(self, path: str) -> str:
-        """Reads one file below the folder at once and returns its image id."""
+        """Reads one file below the folder at once and returns its image id.
+
+        Raises:
+            OSError: if the system does not show it.
+        """
         (seen,) = (seen for seen in (self.files.seen(path),) if seen)
         series: dict[str, list[Seen]] = {}
+        if isinstance(seen, Unseen):
+            raise OSError(errno.EIO, seen.reason, path)
         self._read([(seen, self.reader.id_of(path))], series, lambda done, total: None)
         self._put_all_series(series, set())
         return self._owners([path])[path]
@@ -168,11 +195,21 @@ class Indexer:
         self.contents.note(digested)
         return len(digested)
 
-    def _present(self, paths: Collection[str] | None) -> Iterator[Seen]:
-        return self._walk() if paths is None else (seen for path in paths for seen in self.files.at(path))
+    def _present(self, paths: Collection[str] | None, *, is_filled: bool) -> dict[str, Seen]:
+        """The files that are there, by path; notes what could not be seen."""
+        found = list(self._walk() if paths is None else (seen for path in paths for seen in self.files.at(path)))
+        if paths is None and not found and is_filled and not self.files.was_filled:
+            found.append(Unseen("", "It is empty, and was not when it was last looked at; is its disk mounted?"))
+        unseen = {seen for seen in found if isinstance(seen, Unseen)}
+        covered = [Unseen(path, "") for path in ([""] if paths is None else paths)]
+        self._unseen = unseen | {one for one in self._unseen if not any(place.covers(one.path) for place in covered)}
+        return {seen.path: seen for seen in found if isinstance(seen, Seen)}
 
-    def _walk(self) -> Iterator[Seen]:
+    def _walk(self) -> Iterator[Seen | Unseen]:
         return self.files.walk()
+
+    def _is_unseen(self, path: str) -> bool:
+        return any(unseen.covers(path) for unseen in self._unseen)
 
     def _known(self, paths: Collection[str] | None) -> dict[str, tuple[Seen, str]]:
         file = schema.file.c
@@ -205,15 +242,21 @@ class Indexer:
             The files that are really new, and the renamed ones that must be read once more under their id, since the
             new name may be the cure.
         """
-        by_identity = {entry[0].identity: path for path, entry in gone.items()}
+        by_identity: dict[tuple[int, int, int], list[str]] = {}
+        for path in sorted(gone):
+            by_identity.setdefault(gone[path][0].identity, []).append(path)
+        for paths in by_identity.values():
+            if len(paths) > 1:
+                paths.sort(key=lambda path: self._is_untouched(gone[path][1]))
         really_new, to_read = [], []
         for seen in new:
-            old = by_identity.get(seen.identity)
+            old = next(iter(by_identity.get(seen.identity, [])), None)
             image = self.images.find(gone[old][1]) if old is not None else None
             if old is None or image is None or self._is_second(image.id, old):
                 really_new.append(seen)
                 continue
-            del gone[old], by_identity[seen.identity]
+            del gone[old]
+            by_identity[seen.identity].remove(old)
             self._move(old, seen, image)
             if image.kind is ImageKind.FILE and image.state in UNREAD:
                 to_read.append((seen, image.id))
@@ -239,22 +282,28 @@ class Indexer:
             The files that are really new, and the others with the ids of their images, to be read under them.
         """
         lost = self.contents.lost() if new else {}
+        # A name that the record knows is that image's, also where the file had another name as well.
+        own = {self.reader.id_of(seen.path) for seen in new}
+        taken = {image_id for image_id in self.images.known(own) if not self.images.files(image_id)}
         really_new, returned = [], []
         for seen in new:
-            image_id = self._same_file(seen) or self._same_content(seen, lost.get(seen.size, []))
+            image_id = self._same_file(seen, taken) or self._same_content(seen, lost.get(seen.size, []))
             if image_id is None:
                 really_new.append(seen)
             else:
                 returned.append((seen, image_id))
+                taken.add(image_id)
         return really_new, returned
 
-    def _same_file(self, seen: Seen) -> str | None:
+    def _same_file(self, seen: Seen, taken: set[str]) -> str | None:
         """The image whose file was this one when it went; a DICOM file tells its image itself."""
-        image_id = self._lately_gone.pop(seen.identity, None)
-        if image_id is None or self.images.files(image_id):
+        if self.reader.id_of(seen.path) in taken:
             return None
-        image = self.images.find(image_id)
-        return image.id if image is not None and image.kind is ImageKind.FILE else None
+        found = [self.images.find(image_id) for image_id in self._lately_gone.get(seen.identity, set()) - taken]
+        lost = [image for image in found if image and image.kind is ImageKind.FILE and not self.images.files(image.id)]
+        # Where it lay last tells more than who worked on it.
+        lost.sort(key=lambda image: (image.source != seen.path, image.standing is Standing.UNTOUCHED, image.id))
+        return lost[0].id if lost else None
 
     def _same_content(self, seen: Seen, candidates: list[Lost]) -> str | None:
         """The image among those of a file's size whose bytes it has, unless it has the name of an image itself."""
@@ -268,10 +317,8 @@ class Indexer:
         candidates.remove(found)
         return found.image
 
-    def _next_in_line(self, freed: set[str], changed: set[str]) -> list[tuple[Seen, str]]:
-        """The files whose own id was taken until now, to be read under it."""
-        if not freed:
-            return []
+    def _next_in_line(self, changed: set[str]) -> list[tuple[Seen, str]]:
+        """The files whose own id was taken and is free by now, to be read under it."""
         file, image = schema.file.c, schema.image.c
         unread = (
             select(file.path, file.size, file.modified_ns, file.inode, file.image)
@@ -280,13 +327,35 @@ class Indexer:
         )
         with self.images.database.reading() as connection:
             seconds = [(Seen(*row[:4]), row.image) for row in connection.execute(unread)]
-        return [
+        seconds = [
             (seen, self.reader.id_of(seen.path))
             for seen, image_id in seconds
-            if self.reader.id_of(seen.path) in freed
-            and self._is_second(image_id, seen.path)
-            and seen.path not in changed
+            if self._is_second(image_id, seen.path) and seen.path not in changed
         ]
+        return [(seen, own) for seen, own in seconds if not self.images.files(own)]
+
+    def _tried_again(self, present: dict[str, Seen], series: dict[str, list[Seen]]) -> list[tuple[Seen, str]]:
+        """The files that the system did not give and gives now, to be read; of a series is noted that it shall be."""
+        to_read = []
+        for image in self.images.tried_again():
+            paths = sorted(self._paths_of(image.id))
+            if not paths or any(path not in present or refusal(self.folder / path) for path in paths):
+                continue
+            if image.kind is ImageKind.SERIES:
+                series.setdefault(image.id, [])
+            else:
+                to_read += [(present[path], image.id) for path in paths]
+        return to_read
+
+    def _tell_unseen(self, before: set[Unseen]) -> None:
+        """Says once what cannot be seen, and once that it can be seen again."""
+        for unseen in sorted(self._unseen - before, key=lambda one: one.path):
+            LOG.warning(
+                "%s cannot be seen: %s. What is known of it stays as it is until the next look.",
+                self.folder / unseen.path, unseen.reason.rstrip("."),
+            )  # fmt: skip
+        if before and not self._unseen:
+            LOG.warning("Everything in %s can be seen again.", self.folder)
 
     def _is_second(self, image_id: str, path: str) -> bool:
         """Whether the id was only lent to a file because its own was taken."""
@@ -298,7 +367,7 @@ class Indexer:
         for path, (seen, image_id) in gone.items():
             lost.setdefault(image_id, set()).add(path)
             if not self._is_second(image_id, path):
-                self._lately_gone[seen.identity] = image_id
+                self._lately_gone.setdefault(seen.identity, set()).add(image_id)
         ids = sorted(lost)
         for start in range(0, len(ids), BATCH):
             with self.images.database.transaction():
@@ -319,7 +388,9 @@ class Indexer:
             ]
             whole: list[Read] = []
             for seen, image_id, described in batch:
-                if isinstance(described, Part):
+                if isinstance(described, Unseen):
+                    self._unseen.add(described)
+                elif isinstance(described, Part):
                     series.setdefault(described.series_uid, []).append(seen)
                 else:
                     whole.append((seen, image_id, described))
@@ -328,9 +399,12 @@ class Indexer:
                     self._put_file(seen, image_id, described)
             report(min(start + BATCH, len(files)), len(files))
 
-    def _describe(self, seen: Seen, image_id: str) -> Described | Part | Unread:
+    def _describe(self, seen: Seen, image_id: str) -> Described | Part | Unread | Unseen:
         """The image in a file, the series that it is a part of, or the reason why it is neither."""
         try:
+            # Readers may take what the system refuses for a damaged file.
+            if error := refusal(self.folder / seen.path):
+                raise error
             return self.reader.describe_file(self.folder / seen.path, image_id)
         except UnreadableImage as error:
             return Unread(str(error), is_image=not isinstance(error, NoImage))
@@ -339,7 +413,9 @@ class Indexer:
                 f"{seen.path} is not there under this name: it was moved, or its name is not UTF-8. Rename it."
             )
         except OSError as error:
-            return Unread(f"{seen.path} cannot be read: {error.strerror or error}.")
+            if error.errno in OF_MACHINE:
+                return Unseen(seen.path, words_of(error))
+            return Unread(f"{seen.path} cannot be read: {words_of(error)}.{TRIED_AGAIN}")
 
     def _put_new_files(self, files: list[Read]) -> list[Read]:
         """Adds at once the images of which nothing is known and that no other file would be, and returns the rest."""
@@ -407,6 +483,10 @@ class Indexer:
         left = self._paths_of(uid) & (lost - {seen.path for seen in new_parts})
         paths = sorted((self._paths_of(uid) | {seen.path for seen in new_parts}) - left)
         image = self._described_series(uid, paths) if paths else None
+        if isinstance(image, Unseen) or any(self._is_unseen(path) for path in paths):
+            # Nothing is noted, so that the next look finds the same and does it.
+            self._unseen |= {image} if isinstance(image, Unseen) else set()
+            return
         with self.images.database.transaction():
             self._delete_rows(left)
             if image is None:
@@ -415,9 +495,14 @@ class Indexer:
                 self.images.put(image)
                 self._assign(new_parts, uid)
 
-    def _described_series(self, uid: str, paths: list[str]) -> NewImage:
+    def _described_series(self, uid: str, paths: list[str]) -> NewImage | Unseen:
         source = Path(paths[0]).parent.as_posix()
+        refused = next(((path, error) for path in paths if (error := refusal(self.folder / path))), None)
+        if refused is not None and refused[1].errno in OF_MACHINE:
+            return Unseen(refused[0], words_of(refused[1]))
         try:
+            if refused is not None:
+                raise UnreadableImage(f"{refused[0]} cannot be read: {words_of(refused[1])}.{TRIED_AGAIN}")
             found = self.reader.describe_series([self.folder / path for path in paths])
         except (UnreadableImage, OSError) as error:
             modality = error.modality if isinstance(error, NoImage) else ""
@@ -470,6 +555,11 @@ class Indexer:
             self.images.set_state(
                 image_id, ImageState.QUARANTINED, f"{what} is gone. Put it back, or remove the image."
             )
+
+    def _is_untouched(self, image_id: str) -> bool:
+        """Whether nobody has worked on an image, nor a model."""
+        image = self.images.find(image_id)
+        return image is None or image.standing is Standing.UNTOUCHED
 
     @staticmethod
     def _among(paths: Collection[str]) -> ColumnElement[bool]:

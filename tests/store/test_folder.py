@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from lib.store.folder import Folder, Skipped
+from lib.store.folder import Folder, Skipped, Unseen, refusal, words_of
 
 
 def filled(path: Path, *names: str) -> Path:
@@ -73,3 +74,52 @@ def test_what_is_no_regular_file_is_not_seen(tmp_path):
     (tmp_path / "circle").symlink_to("circle")
 
     assert paths(Folder(tmp_path, Skipped()).walk()) == set()
+
+
+@pytest.fixture
+def disks(monkeypatch):
+    """The number of the disk that each path seems to be on."""
+    numbers, stat = {}, os.stat
+
+    def on_disk(path, **options):
+        status = stat(path, **options)
+        number = numbers.get(os.fspath(path))
+        return status if number is None else os.stat_result((*status[:2], number, *status[3:10]))
+
+    monkeypatch.setattr(os, "stat", on_disk)
+    return numbers
+
+
+def test_a_disk_below_that_was_taken_away_is_told_and_an_emptied_folder_is_empty(tmp_path, disks):
+    folder = Folder(filled(tmp_path, "a", "clinic/b", "ward/c"), Skipped())
+    disks[str(tmp_path / "clinic")] = 99
+    assert paths(folder.walk()) == {"a", "clinic/b", "ward/c"}
+
+    disks.clear()
+    (tmp_path / "clinic/b").unlink()
+    (tmp_path / "ward/c").unlink()
+
+    away = Unseen("clinic", "It is empty and on another disk than before; is that mounted?")
+    assert [seen for seen in folder.walk() if isinstance(seen, Unseen)] == [away]
+    assert [seen.path for seen in folder.at("clinic/b")] == ["clinic"]
+    assert list(folder.at("ward/c")) == []
+
+
+@pytest.mark.parametrize(
+    ("place", "covers"),
+    [("", True), ("p", True), ("p/q", True), ("p/q/c", True), ("p/q/", False), ("p/qq", False), ("q", False)],
+)
+def test_a_place_that_is_not_seen_means_all_that_lies_in_it(place, covers):
+    assert Unseen(place, "").covers("p/q/c") is covers
+
+
+def test_a_file_that_the_system_refuses_is_told_with_its_words(tmp_path):
+    assert refusal(filled(tmp_path, "a") / "a") is None
+    assert refusal(tmp_path / "b").errno == errno.ENOENT
+    assert words_of(OSError(errno.EACCES, "Permission denied")) == "Permission denied"
+
+
+def test_nobody_waits_for_a_pipe_in_the_place_of_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+
+    assert refusal(tmp_path / "pipe") is None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import itertools
 import os
 import shutil
 import unicodedata
@@ -11,6 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from sqlalchemy import update
 
 from lib.errors import NoImage, UnreadableImage
 from lib.patients import PatientRule
@@ -20,8 +24,9 @@ from lib.phantoms.dicom_series import write_dicom_series
 from lib.phantoms.scanner import oriented_grid
 from lib.serving.folder import FolderReader
 from lib.stages import Role, Standing
+from lib.store import schema
 from lib.store.folder import Skipped
-from lib.store.images import ImageState
+from lib.store.images import ImageKind, ImageState, NewImage
 from lib.store.indexer import Described, Indexer, Look, Part
 from lib.store.record import open_record
 from lib.task import Task
@@ -90,6 +95,14 @@ class Folder:
 
     def reasons(self):
         return {image.id: image.reason for image in Outside(self.record).images.every(QUARANTINED, NO_IMAGE)}
+
+    def unseen(self):
+        return {one.path: one.reason for one in self.indexer.unseen}
+
+    def reopened(self):
+        """The same after a restart."""
+        self.indexer = Indexer(self.record.images, "studies", self.path, self.reader, Skipped())
+        return self
 
     def digest(self):
         """Digests all that is left to digest."""
@@ -281,19 +294,21 @@ def test_an_image_that_comes_back_in_another_format_is_the_same_image(tiny):
     assert tiny.record.images.get("a").source == "a.other"
 
 
-def test_a_folder_that_is_gone_for_a_while_quarantines_all_and_loses_nothing(tiny):
+def test_a_folder_that_is_gone_for_a_while_leaves_all_as_it_is(tiny):
     for name in ("a.img", "b.img"):
         tiny.put(name)
     tiny.look()
     add(tiny.record, "a", Role.EXPERT)
     tiny.path.rename(tiny.path.with_name("unplugged"))
-    tiny.look()
-    assert set(tiny.images().values()) == {QUARANTINED}
+
+    assert tiny.look() == Look(added=0, changed=0, gone=0)
+    assert tiny.unseen() == {"": "No such file or directory"}
+    assert tiny.images() == {"a": OK, "b": OK}
 
     tiny.path.with_name("unplugged").rename(tiny.path)
-    tiny.look()
 
-    assert tiny.images() == {"a": OK, "b": OK}
+    assert tiny.look() == Look(added=0, changed=0, gone=0)
+    assert (tiny.images(), tiny.unseen()) == ({"a": OK, "b": OK}, {})
     assert tiny.record.images.get("a").standing is Standing.LABELLED
 
 
@@ -601,6 +616,362 @@ def test_images_that_are_left_out_later_are_gone(tiny):
     assert tiny.reasons() == {"a_mask": "a_mask.img is gone. Put it back, or remove the image."}
 
 
+# --- what cannot be seen ---------------------------------------------------------------------------------------------
+
+
+class Broken:
+    """A disk that refuses what lies at some places, by the number of the system's error."""
+
+    def __init__(self, monkeypatch):
+        self.listing, self.half_listing, self.looking, self.opening = {}, {}, {}, {}
+        scandir, stat, opened = os.scandir, os.stat, os.open
+
+        def refuse(places, path):
+            for place, number in places.items():
+                if os.fspath(path) == os.fspath(place):
+                    raise OSError(number, os.strerror(number))
+
+        @contextlib.contextmanager
+        def half(path):
+            with scandir(path) as found:
+                yield itertools.chain(found, self._breaking(self.half_listing[Path(path)]))
+
+        def list_folder(path="."):
+            refuse(self.listing, path)
+            return half(path) if Path(path) in self.half_listing else scandir(path)
+
+        def look_at(path, **options):
+            refuse(self.looking, path)
+            return stat(path, **options)
+
+        def open_file(path, *arguments, **options):
+            refuse(self.opening, path)
+            return opened(path, *arguments, **options)
+
+        for name, patched in (("scandir", list_folder), ("stat", look_at), ("open", open_file)):
+            monkeypatch.setattr(os, name, patched)
+
+    @staticmethod
+    def _breaking(number):
+        raise OSError(number, os.strerror(number))
+        yield
+
+    def mend(self):
+        for places in (self.listing, self.half_listing, self.looking, self.opening):
+            places.clear()
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    return Broken(monkeypatch)
+
+
+TROUBLES = [errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN]
+
+
+@pytest.mark.parametrize("number", TROUBLES, ids=errno.errorcode.get)
+@pytest.mark.parametrize("when", ["listing", "half_listing"])
+@pytest.mark.parametrize("place", ["", "p1"])
+def test_a_folder_that_cannot_be_listed_is_not_empty(tiny, broken, number, when, place):
+    for name in ("p1/a.img", "p1/q/b.img", "p2/c.img"):
+        tiny.put(name)
+    tiny.look()
+    add(tiny.record, "p1/a", Role.EXPERT)
+    tiny.put("p2/d.img")
+    getattr(broken, when)[tiny.path / place] = number
+
+    assert tiny.look() == Look(added=1 if place else 0, changed=0, gone=0)
+    assert set(tiny.images().values()) == {OK}
+    assert tiny.unseen() == {place: os.strerror(number)}
+
+    broken.mend()
+    assert tiny.look() == Look(added=0 if place else 1, changed=0, gone=0)
+    assert (set(tiny.images()), tiny.unseen()) == ({"p1/a", "p1/q/b", "p2/c", "p2/d"}, {})
+
+
+def test_of_a_folder_that_cannot_be_listed_only_its_own_images_wait(tiny, broken):
+    for name in ("p1/a.img", "p1/b.img", "p10/c.img", "p2/d.img"):
+        tiny.put(name)
+    tiny.look()
+    for name in ("p1/a.img", "p10/c.img", "p2/d.img"):
+        (tiny.path / name).unlink()
+    broken.listing[tiny.path / "p1"] = errno.EACCES
+
+    assert tiny.look() == Look(added=0, changed=0, gone=2)
+    assert tiny.images() == {"p1/a": OK, "p1/b": OK, "p10/c": QUARANTINED, "p2/d": QUARANTINED}
+
+    broken.mend()
+    tiny.look()
+    assert tiny.images()["p1/a"] is QUARANTINED
+
+
+def test_a_file_that_cannot_be_asked_for_is_not_gone(tiny, broken):
+    for name in ("a.img", "b.img"):
+        tiny.put(name)
+    tiny.look()
+    broken.looking[tiny.path / "a.img"] = errno.EACCES
+
+    assert tiny.look() == Look(0, 0, 0)
+    assert tiny.unseen() == {"a.img": "Permission denied"}
+
+
+def test_what_cannot_be_seen_is_not_gone_where_only_some_paths_are_looked_at(tiny, broken):
+    for name in ("p1/a.img", "p2/b.img"):
+        tiny.put(name)
+    tiny.look()
+    broken.listing[tiny.path / "p1"] = errno.EMFILE
+    broken.looking[tiny.path / "p2/b.img"] = errno.EIO
+
+    assert tiny.indexer.look(paths=["p1", "p2/b.img"]) == Look(0, 0, 0)
+    assert tiny.unseen() == {"p1": "Too many open files", "p2/b.img": "Input/output error"}
+    broken.mend()
+    tiny.indexer.look(paths=["p1"])
+    assert tiny.unseen() == {"p2/b.img": "Input/output error"}
+
+
+@pytest.mark.parametrize("paths", [None, ["a.img"]], ids=["walk", "some paths"])
+def test_an_empty_folder_in_the_place_of_a_full_one_is_a_disk_that_is_not_mounted(tiny, paths):
+    tiny.put("a.img")
+    tiny.look()
+    full = tiny.path.rename(tiny.path.with_name("unmounted"))
+    tiny.path.mkdir()
+
+    assert tiny.indexer.look(paths=paths) == Look(0, 0, 0)
+    assert tiny.images() == {"a": OK}
+    assert "another" in tiny.unseen()[""]
+
+    tiny.path.rmdir()
+    full.rename(tiny.path)
+    tiny.look()
+    assert (tiny.images(), tiny.unseen()) == ({"a": OK}, {})
+
+
+def test_a_folder_that_is_empty_at_the_start_of_a_server_and_was_not_is_told(tiny):
+    file = tiny.put("a.img")
+    tiny.look()
+    file.unlink()
+
+    assert tiny.reopened().look() == Look(0, 0, 0)
+    assert tiny.images() == {"a": OK}
+    assert "is its disk mounted?" in tiny.unseen()[""]
+
+
+def test_a_folder_that_was_emptied_before_our_eyes_is_empty(tiny):
+    file = tiny.put("a.img")
+    tiny.look()
+    file.unlink()
+
+    assert tiny.look() == Look(added=0, changed=0, gone=1)
+    assert (tiny.images(), tiny.unseen()) == ({"a": QUARANTINED}, {})
+
+
+def test_a_series_of_which_a_part_cannot_be_seen_waits_with_all_its_changes(tiny, broken):
+    for number in range(3):
+        tiny.put(f"p{number}/s.dcm", f"slice of 1.2.3 {number}")
+    tiny.look()
+    broken.listing[tiny.path / "p1"] = errno.EIO
+    tiny.put("p3/s.dcm", "slice of 1.2.3 3")
+    (tiny.path / "p0/s.dcm").unlink()
+
+    tiny.look()
+    assert tiny.images() == {"1.2.3": OK}
+
+    broken.mend()
+    tiny.look()
+    assert tiny.images() == {"1.2.3": OK}
+    assert tiny.files("1.2.3") == ["p1/s.dcm", "p2/s.dcm", "p3/s.dcm"]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
+def test_what_this_machine_cannot_open_just_now_says_nothing_of_the_image(tiny, broken, number):
+    known = tiny.put("a.img")
+    tiny.put("1.dcm", "slice of 1.2.3 1")
+    tiny.look()
+    known.write_text("image, but a longer one")
+    tiny.put("b.img")
+    tiny.put("2.dcm", "slice of 1.2.3 2")
+    for name in ("a.img", "b.img", "1.dcm", "2.dcm"):
+        broken.opening[tiny.path / name] = number
+
+    tiny.look()
+    assert tiny.images() == {"a": OK, "1.2.3": OK}
+    assert set(tiny.unseen()) == {"a.img", "b.img", "2.dcm"}
+
+    broken.mend()
+    tiny.look()
+    assert (tiny.images(), tiny.unseen()) == ({"a": OK, "b": OK, "1.2.3": OK}, {})
+    assert tiny.files("1.2.3") == ["1.dcm", "2.dcm"]
+
+
+def test_an_image_whose_files_may_be_read_again_takes_part_again(tiny, broken):
+    tiny.put("a.img")
+    for number in range(2):
+        tiny.put(f"{number}.dcm", f"slice of 1.2.3 {number}")
+    broken.opening[tiny.path / "a.img"] = broken.opening[tiny.path / "1.dcm"] = errno.EACCES
+
+    for _ in range(2):
+        tiny.look()
+        assert tiny.reasons()["a"] == "a.img cannot be read: Permission denied. It is tried again at each look."
+
+    broken.mend()
+    tiny.reopened().look()
+    assert tiny.images() == {"a": OK, "1.2.3": OK}
+    assert tiny.files("1.2.3") == ["0.dcm", "1.dcm"]
+
+
+def test_what_cannot_be_seen_is_said_once_in_the_log_and_once_that_it_can(tiny, broken, caplog):
+    tiny.put("p1/a.img")
+    tiny.look()
+    broken.listing[tiny.path / "p1"] = errno.EACCES
+    for _ in range(3):
+        tiny.look()
+    broken.mend()
+    for _ in range(3):
+        tiny.look()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tiny.path}/p1 cannot be seen: Permission denied. What is known of it stays as it is until the next look.",
+        f"Everything in {tiny.path} can be seen again.",
+    ]
+
+
+# --- two names of one file -------------------------------------------------------------------------------------------
+
+
+HARD, SOFT = "hard links", "links"
+
+
+def second_name(tiny, file, name, kind):
+    other = tiny.path / name
+    if kind == HARD:
+        other.hardlink_to(file)
+    else:
+        other.symlink_to(file.name)
+
+
+def away(tiny, *names):
+    """Takes files out of the folder, together, and looks."""
+    place = tiny.path.with_name("away")
+    place.mkdir(exist_ok=True)
+    for name in names:
+        (tiny.path / name).rename(place / name)
+    tiny.look()
+
+
+def back(tiny, *names):
+    for name in names:
+        (tiny.path.with_name("away") / name).rename(tiny.path / name)
+    tiny.look()
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+@pytest.mark.parametrize("labelled", ["a", "b", "c"])
+@pytest.mark.parametrize("kind", [HARD, SOFT])
+def test_names_of_one_file_that_were_away_come_back_as_themselves(tiny, kind, labelled, restarted):
+    file = tiny.put("a.img")
+    for name in ("b.img", "c.img"):
+        second_name(tiny, file, name, kind)
+    tiny.put("other.img", "image of somebody else")
+    tiny.look()
+    add(tiny.record, labelled, Role.EXPERT)
+    names = ("a.img", "b.img", "c.img")
+
+    away(tiny, *names)
+    assert [tiny.images()[name] for name in "abc"] == [QUARANTINED] * 3
+    back(tiny.reopened() if restarted else tiny, *names)
+
+    assert tiny.images() == {"a": OK, "b": OK, "c": OK, "other": OK}
+    assert [tiny.files(name) for name in "abc"] == [["a.img"], ["b.img"], ["c.img"]]
+    assert tiny.record.images.get(labelled).standing is Standing.LABELLED
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_of_two_names_that_were_away_the_one_that_comes_back_alone_is_itself(tiny, name):
+    second_name(tiny, tiny.put("a.img"), "b.img", HARD)
+    tiny.put("other.img", "image of somebody else")
+    tiny.look()
+    add(tiny.record, "a", Role.EXPERT)
+
+    away(tiny, "a.img", "b.img")
+    back(tiny, f"{name}.img")
+
+    assert tiny.images() == {"a": QUARANTINED, "b": QUARANTINED, "other": OK} | {name: OK}
+    assert tiny.files(name) == [f"{name}.img"]
+
+
+@pytest.mark.parametrize("labelled", ["a", "b"])
+def test_a_file_of_two_names_that_comes_back_under_a_third_is_the_labelled_image(tiny, labelled):
+    second_name(tiny, tiny.put("a.img"), "b.img", HARD)
+    tiny.put("other.img", "image of somebody else")
+    tiny.look()
+    add(tiny.record, labelled, Role.EXPERT)
+
+    away(tiny, "a.img", "b.img")
+    (tiny.path.with_name("away") / "a.img").rename(tiny.path / "third.img")
+    tiny.look()
+
+    assert tiny.files(labelled) == ["third.img"]
+
+
+@pytest.mark.parametrize("renamed", ["a", "b"])
+def test_of_two_names_the_one_that_is_renamed_is_followed(tiny, renamed):
+    second_name(tiny, tiny.put("a.img"), "b.img", HARD)
+    tiny.look()
+    add(tiny.record, "a", Role.EXPERT)
+
+    (tiny.path / f"{renamed}.img").rename(tiny.path / "c.img")
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "b": OK}
+    assert tiny.files(renamed) == ["c.img"]
+
+
+@pytest.mark.parametrize("labelled", ["a", "b"])
+def test_of_two_names_that_become_one_other_the_labelled_one_is_followed(tiny, labelled):
+    second_name(tiny, tiny.put("a.img"), "b.img", HARD)
+    tiny.put("other.img", "image of somebody else")
+    tiny.look()
+    add(tiny.record, labelled, Role.EXPERT)
+
+    (tiny.path / "a.img").rename(tiny.path / "c.img")
+    (tiny.path / "b.img").unlink()
+    tiny.look()
+
+    assert tiny.files(labelled) == ["c.img"]
+    assert sorted(tiny.images().values()) == [OK, OK, QUARANTINED]
+
+
+def test_two_names_that_are_swapped_stay_what_they_are(tiny):
+    second_name(tiny, tiny.put("a.img"), "b.img", HARD)
+    tiny.look()
+    add(tiny.record, "a", Role.EXPERT)
+
+    (tiny.path / "a.img").rename(tiny.path / "between")
+    (tiny.path / "b.img").rename(tiny.path / "a.img")
+    (tiny.path / "between").rename(tiny.path / "b.img")
+
+    assert tiny.look() == Look(0, 0, 0)
+    assert (tiny.files("a"), tiny.files("b")) == (["a.img"], ["b.img"])
+
+
+def test_a_record_that_took_a_name_for_another_is_mended(tiny):
+    """Records of before may say so: an image without files whose file is kept under its own path."""
+    tiny.put("a.img")
+    tiny.put("other.img", "image of somebody else")
+    tiny.look()
+    add(tiny.record, "a", Role.EXPERT)
+    tiny.record.images.put(NewImage("a.img", ImageKind.FILE, "a.img", None, "", "a", "a.img would be image 'b'."))
+    file = schema.file.c
+    with tiny.record.database.transaction() as connection:
+        connection.execute(update(schema.file).where(file.path == "a.img").values(image="a.img"))
+    tiny.record.images.set_state("a", QUARANTINED, "a.img is gone. Put it back, or remove the image.")
+
+    tiny.look()
+
+    assert tiny.images() == {"a": OK, "other": OK}
+    assert tiny.files("a") == ["a.img"]
+
+
 # --- two files, one id -----------------------------------------------------------------------------------------------
 
 
@@ -744,7 +1115,7 @@ def test_a_file_without_permission_is_quarantined_with_the_systems_words(tiny, m
     tiny.look()
 
     assert tiny.images() == {"a": QUARANTINED, "b": OK}
-    assert tiny.reasons() == {"a": "a.img cannot be read: Permission denied."}
+    assert tiny.reasons() == {"a": "a.img cannot be read: Permission denied. It is tried again at each look."}
 
 
 def test_a_link_out_of_the_folder_is_ignored_and_one_inside_is_an_image(tiny, tmp_path):
