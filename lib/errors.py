@@ -17,7 +17,7 @@ LabelRefineryError
     ComputationInterrupted      a process that computes died or was stopped
     RecordAway                  the database server of the record does not answer
     SignInAway                  nobody can be told from anybody else just now
-    StudiesAway                 the DICOMweb server of the studies does not answer
+    StudiesAway                 the folder of the studies is away, or their DICOMweb server does not answer
     StudiesRefused              it answers, but not with what was asked for
     SetupError                  the server cannot start like this
         InvalidSetting  TaskMismatch  NotFetched
@@ -143,7 +143,7 @@ class SignInAway(LabelRefineryError):
 
 
 class StudiesAway(LabelRefineryError):
-    """The DICOMweb server that holds the studies does not answer; the request may be sent again."""
+    """What holds the studies, a folder or a DICOMweb server, does not show them; the request may be sent again."""
 
 
 class StudiesRefused(LabelRefineryError):

@@ -152,6 +152,8 @@ def _first_look(app: LabelingLoop) -> None:
             print(error, f"It is asked again every {app.settings.rescan:g} s." if app.settings.rescan else "")
     status = app.datastore().status()
     print(f"{status['total']} images, {status['completed']} labelled, {status['quarantined']} quarantined.")
+    if status["unseen"]:
+        print(f"  {status['unseen']}")
     if status["no_image"]:
         print(f"  {status['no_image']} others are no images for this task; --conf ignore PATTERN leaves files out.")
     if status["quarantined"]:

@@ -232,6 +232,7 @@ class RecordDatastore(Datastore):
             "no_image": sum(n for place, n in counts.items() if place.state is ImageState.NO_IMAGE),
             "labelled_by_split": {split: splits[split] for split in Split},
             "split_warning": self._split_warning[1],
+            "unseen": self.intake.fault,
         }
 
     def json(self) -> dict[str, Any]:

@@ -88,6 +88,17 @@ class Intake:
         if left_out:
             LOG.warning("By the present settings %d known series are of another modality and left out.", left_out)
 
+    @property
+    def are_studies_away(self) -> bool:
+        """Whether the folder of studies as a whole cannot be seen."""
+        return isinstance(self.studies, Indexer) and self.studies.is_away
+
+    @property
+    def fault(self) -> str:
+        """What of the studies and uploads could not be seen at the last look; empty if all could."""
+        places = [place for place in (self.studies, self.uploads) if isinstance(place, Indexer)]
+        return " ".join(place.fault for place in places if place.fault)
+
     def look_at(self, paths: Collection[str]) -> None:
         """Does so for some files and folders of the studies, where they are a folder."""
         if isinstance(self.studies, Indexer):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from lib.errors import NoImage, UnreadableImage
+from lib.errors import NoImage, StudiesAway, UnreadableImage
 from lib.serving.fetched import Fetched
 from lib.serving.folder import STUDIES, read_image
 from lib.serving.made_once import made_once
@@ -18,7 +21,8 @@ from lib.serving.remote import Remote
 from lib.serving.settings import StudiesServer
 from lib.store import layout
 from lib.store.annotations import Annotation
-from lib.store.images import Image, ImageKind, ImageState
+from lib.store.folder import ABSENT, words_of
+from lib.store.images import TRIED_AGAIN, Image, ImageKind, ImageState
 from lib.store.record import Record
 from lib.volume import Array, Grid, Volume, nifti_bytes
 
@@ -53,7 +57,8 @@ class Library:
         """An image's files; those that were fetched stay at least as long as the block lasts.
 
         Raises:
-            UnreadableImage: if one of them is gone.
+            UnreadableImage: if one of them is gone, or may not be read; it is quarantined then.
+            StudiesAway: if their folder is away, or the system does not show them; nothing changes then.
             StudiesAway, StudiesRefused, NotFound: if they must be fetched and cannot.
         """
         path = self.remote_path(image.id)
@@ -74,12 +79,38 @@ class Library:
 
     def _files_here(self, image: Image) -> list[Path]:
         paths = self.places(image)
-        missing = [path for path in paths if not path.is_file()]
-        if missing or not paths:
-            reason = f"{missing[0].name if missing else image.source} of image {image.id!r} is gone from the studies."
-            self.record.images.set_state(image.id, ImageState.QUARANTINED, reason)
-            raise UnreadableImage(reason)
-        return paths
+        refused = next(((path, error) for path in paths if (error := _refusal(path))), None)
+        if paths and refused is None:
+            return paths
+        path, error = refused or (Path(image.source), FileNotFoundError())
+        of_image = f"{path.name} of image {image.id!r}"
+        self._refuse_if_away()
+        if isinstance(error, FileNotFoundError):
+            reason = f"{of_image} is gone from the studies.{TRIED_AGAIN}"
+        elif isinstance(error, _NotAllowed):
+            reason = f"{of_image} cannot be read: {words_of(error)}.{TRIED_AGAIN}"
+        else:
+            raise StudiesAway(
+                f"{of_image} cannot be seen at the moment: {words_of(error)}. Look at the disk or the permissions of "
+                "the studies, and send it again."
+            )
+        self.record.images.set_state(image.id, ImageState.QUARANTINED, reason)
+        raise UnreadableImage(reason)
+
+    def _refuse_if_away(self) -> None:
+        """Refuses everything while the folder of studies as a whole is away, of which no image is to blame.
+
+        Raises:
+            StudiesAway: if it is not there, cannot be listed, or is empty.
+        """
+        folder = self.folders[STUDIES]
+        try:
+            with os.scandir(folder) as found:
+                reason = "" if next(found, None) else "it is empty"
+        except OSError as error:
+            reason = words_of(error)
+        if reason and self.fetched is None and self.record.images.has_files(STUDIES):
+            raise StudiesAway(f"The studies are away: {folder}: {reason}. Mount that folder, and send it again.")
 
     @contextlib.contextmanager
     def reading(self, image: Image) -> Iterator[list[Path]]:
@@ -126,14 +157,25 @@ class Library:
         return image, image.grid
 
     def offerable(self, images: Iterator[Image]) -> Image | None:
-        """The first image whose files are there and as they were; the others are quarantined."""
+        """The first image whose files are there and as they were; the others are quarantined.
+
+        Raises:
+            StudiesAway: if there are images, and the system shows the files of none.
+        """
+        away: StudiesAway | None = None
         for image in images:
             try:
                 if self.remote_path(image.id) is None:
                     self._files_here(image)
             except UnreadableImage:
                 continue
+            except StudiesAway as error:
+                self._refuse_if_away()
+                away = error
+                continue
             return image
+        if away is not None:
+            raise away
         return None
 
     def volume(self, image: Image) -> Volume:
@@ -173,6 +215,21 @@ class Library:
             unfinished.write_bytes(nifti_bytes(read_image(image.kind, paths)))
 
         return made_once(target, self.data / layout.TEMPORARY, write)
+
+
+class _NotAllowed(PermissionError):
+    """A file is there, and may not be read."""
+
+
+def _refusal(path: Path) -> OSError | None:
+    """Why a file cannot be opened, as far as that can be told without opening it; ``None`` if it can."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    except OSError as error:
+        is_absent = error.errno in ABSENT
+        return FileNotFoundError(error.errno, os.strerror(errno.ENOENT)) if is_absent else error
+    return None if os.access(path, os.R_OK) else _NotAllowed(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _states(paths: list[Path]) -> list[tuple[int, int, int] | None]:

@@ -209,10 +209,15 @@ class LabelingLoop:
         offer: dict[str, Any] | None = strategy(request, self.datastore())
         self._order = request.get("strategy") or self._order
         if offer is None:
-            return {"message": _nothing_left(self.datastore().status())}
+            return {"message": self.studies_fault or _nothing_left(self.datastore().status())}
         self.ahead.opened(offer["id"])
         image = self.record.images.get(offer["id"])
         return {**offer, "path": str(self.library.places(image)[0])}
+
+    @property
+    def studies_fault(self) -> str:
+        """What of the studies cannot be seen at the moment, as a sentence; empty if all can."""
+        return self._fault or self.intake.fault
 
     def _upcoming(self) -> list[Image]:
         """The images that come next in the order that was asked for last."""

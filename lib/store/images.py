@@ -236,6 +236,12 @@ class Images:
         with self.database.reading() as connection:
             return sorted((root, path) for root, path in connection.execute(query))
 
+    def has_files(self, root: str) -> bool:
+        """Whether any image has a file below a root."""
+        file = schema.file.c
+        with self.database.reading() as connection:
+            return bool(connection.scalar(select(exists().where(file.task == self.task, file.root == root))))
+
     def counts(self) -> Counter[Place]:
         """How many images stand where; read from the running tally, so it costs the same for any number of images."""
         tally = schema.tally.c

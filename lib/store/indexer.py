@@ -127,6 +127,23 @@ class Indexer:
         """What the looks so far could not see, and none has seen since."""
         return sorted(self._unseen, key=lambda one: one.path)
 
+    @property
+    def is_away(self) -> bool:
+        """Whether nothing in the folder can be seen."""
+        return any(not one.path for one in self._unseen)
+
+    @property
+    def fault(self) -> str:
+        """What cannot be seen, as a sentence; empty if all can."""
+        unseen = self.unseen
+        if not unseen:
+            return ""
+        first, reason = self.folder / unseen[0].path, unseen[0].reason.rstrip(".")
+        if self.is_away:
+            return f"The images are away: {first}: {reason}. They stay as they are; the folder is looked at again."
+        more = f", nor can {len(unseen) - 1} other folders or files" if len(unseen) > 1 else ""
+        return f"{first} cannot be seen ({reason}){more}. The images there stay as they are; it is looked at again."
+
     def look(
         self,
         report: Callable[[int, int], None] = lambda done, total: None,

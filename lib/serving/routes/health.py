@@ -32,6 +32,8 @@ def ready(app: App) -> dict[str, Any] | JSONResponse:
     free_mib = shutil.disk_usage(app.settings.data).free // 2**20
     state = {"inference": app.inference.is_alive, "worker": app.worker.is_alive, "free_mib": free_mib}
     missing = [f"the {name} process does not run" for name in ("inference", "worker") if not state[name]]
+    if app.intake.are_studies_away:
+        missing.append(app.studies_fault.rstrip("."))
     if free_mib < LEAST_FREE_MIB:
         missing.append(f"{free_mib} MiB are free below the data folder, at least {LEAST_FREE_MIB} must be")
     if missing:

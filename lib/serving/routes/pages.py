@@ -94,9 +94,10 @@ def _progress(app: LabelingLoop) -> str:
 
 
 def _problems(app: LabelingLoop) -> str:
-    """Images that cannot be read, and a split that cannot work."""
+    """Studies and images that cannot be seen or read, and a split that cannot work."""
     status = app.datastore().status()
-    told = f"<p><b>{escape(status['split_warning'])}</b></p>" if status["split_warning"] else ""
+    warnings = (app.studies_fault, status["split_warning"])
+    told = "".join(f"<p><b>{escape(warning)}</b></p>" for warning in warnings if warning)
     if not (count := status["quarantined"]):
         return told
     listed = "".join(
