@@ -47,7 +47,7 @@ class ForeignHost(NotAllowed):
 
 
 class ForeignOrigin(NotAllowed):
-    """A page of another host sent the request, which might be in the name of whoever sits at the browser."""
+    """Without sign-in, a page of another host sent the request."""
 
 
 class NotFound(LabelRefineryError):

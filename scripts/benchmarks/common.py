@@ -140,8 +140,13 @@ class Served:
 
 
 @contextmanager
-def served(studies: Path, data: Path, conf: Mapping[str, str], app: str = "segmentation") -> Iterator[Served]:
-    """Starts a server with an app on a free port, waits for its first answer, and ends it afterwards."""
+def served(
+    studies: Path, data: Path, conf: Mapping[str, str], app: str = "segmentation", *, tree: Path = ROOT
+) -> Iterator[Served]:
+    """Starts a server with an app on a free port, waits for its first answer, and ends it afterwards.
+
+    Its code is that of ``tree``, which may be another checkout than this one.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -153,7 +158,7 @@ def served(studies: Path, data: Path, conf: Mapping[str, str], app: str = "segme
     begin = time.monotonic()
     with (data / "server.out").open("ab") as screen:
         process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=screen, stderr=screen,
+            command, cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)}, stdout=screen, stderr=screen,
             start_new_session=True,
         )  # fmt: skip
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120)
