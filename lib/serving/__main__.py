@@ -51,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"Studies (only read): {studies}\nData (everything that is written): {data}", flush=True)
         print("Loading the app …", flush=True)
         # Torch and MONAI take seconds to import: not before the options are known to be good.
-        import uvicorn
-
+        from lib.serving.connections import guarded_server
         from lib.serving.server import create_server, load_app
 
         app = load_app(app_dir, studies, conf)
@@ -60,11 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except errors.SetupError as error:
         sys.exit(f"The server cannot start: {error}")
     _print_addresses(options.host, listener.getsockname()[1], data)
-    # Where httptools is installed uvicorn would prefer it, which takes headers of any length from anybody.
-    config = uvicorn.Config(
-        create_server(app), http="h11", log_config=None, access_log=False, timeout_graceful_shutdown=3
-    )
-    server = uvicorn.Server(config)
+    server = guarded_server(create_server(app), settings.trusted_proxies)
     server.handle_exit = _telling(server.handle_exit)  # type: ignore[assignment, method-assign]
     with lock, contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listener])

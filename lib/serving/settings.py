@@ -8,6 +8,7 @@ import tomllib
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,6 +57,8 @@ class Settings:
         oidc_name: claim with the person's name.
         oidc_roles: claim with the list of roles; dots lead into objects.
         origins: addresses of pages elsewhere that may use the server, separated by commas.
+        proxies: addresses and networks of the proxies in front of the server, separated by commas, which are believed
+            for whom they ask and whether by TLS; of nobody else ``X-Forwarded-For`` and ``-Proto`` are read.
         log: form of the log's lines: ``text``, or ``json``: one object a line.
     """
 
@@ -86,12 +89,18 @@ class Settings:
     oidc_name: str = "preferred_username"
     oidc_roles: str = "roles"
     origins: str = ""
+    proxies: str = ""
     log: str = "text"
 
     @property
     def allowed_origins(self) -> tuple[str, ...]:
         """``origins`` one by one."""
         return tuple(origin.strip().rstrip("/") for origin in self.origins.split(",") if origin.strip())
+
+    @property
+    def trusted_proxies(self) -> tuple[str, ...]:
+        """``proxies`` one by one."""
+        return tuple(proxy.strip() for proxy in self.proxies.split(",") if proxy.strip())
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -220,6 +229,17 @@ def _one_of(accepted: tuple[str, ...]) -> Callable[[str, str], str]:
     return read
 
 
+def _addresses(key: str, value: str) -> str:
+    for address in filter(None, map(str.strip, value.split(","))):
+        try:
+            ip_network(address)
+        except ValueError as error:
+            raise InvalidSetting(
+                f"--conf {key} is addresses or networks such as 127.0.0.1,10.1.0.0/16; found {address!r} ({error})."
+            ) from error
+    return value
+
+
 READERS: dict[str, Callable[[str, str], Any]] = {
     "data": _path,
     "labels": _text,
@@ -248,6 +268,7 @@ READERS: dict[str, Callable[[str, str], Any]] = {
     "oidc_name": _text,
     "oidc_roles": _text,
     "origins": _text,
+    "proxies": _addresses,
     "log": _one_of(LOG_FORMS),
 }
 """How the text behind each key is read."""

@@ -52,6 +52,7 @@ READ: dict[str, tuple[str, Any]] = {
     "oidc_name": ("email", "email"),
     "oidc_roles": ("realm.roles", "realm.roles"),
     "origins": ("https://a.example", "https://a.example"),
+    "proxies": ("127.0.0.1,10.1.0.0/16", "127.0.0.1,10.1.0.0/16"),
     "log": ("json", "json"),
 }
 """A text for each key, and what it is read as."""
