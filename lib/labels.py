@@ -28,6 +28,9 @@ from lib.volume import (
 MASK_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".bin")
 """File names under which a mask is accepted."""
 
+LARGEST_VALUE = 2**32
+"""No voxel of a mask holds a number beyond it."""
+
 CONVERSION, REFERENCE = "Segmentation_ConversionParameters", "Reference image geometry"
 """The header's key and the parameter in it by which 3D Slicer tells on which image it was drawn."""
 
@@ -90,9 +93,9 @@ def read_label_info(entries: object) -> tuple[NamedValue, ...]:
 def _named_value(entry: object) -> NamedValue:
     if isinstance(entry, Mapping):
         name, value = entry.get("name"), entry.get("idx")
-        # JSON as Python reads it may hold NaN and Infinity, which have no whole part.
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
-        if isinstance(name, str) and isinstance(value, int | float) and is_number:
+        # Compared before it is converted: JSON as Python reads it may hold NaN, Infinity and numbers of any length.
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_VALUE
+        if isinstance(name, str) and isinstance(value, int | float) and is_number and value == int(value):
             return NamedValue(name, int(value))
     raise InvalidRequest(f'Each entry of params.label_info must be {{"name": text, "idx": number}}, found {entry!r}.')
 

@@ -6,6 +6,7 @@ import json
 import tempfile
 import zipfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,12 +22,14 @@ from lib.serving.requests import Submission
 from lib.serving.saving import save_mask
 from lib.serving.settings import Settings
 from lib.split import Split, split_warning
-from lib.stages import Role, Standing
+from lib.stages import Role, Stage, Standing
 from lib.store import layout
 from lib.store.annotations import TAG_FINAL, TAG_ORIGINAL, Annotation, tags_of
 from lib.store.files import full_disk_told
 from lib.store.images import UNREAD, Image, ImageState
+from lib.store.notes import over
 from lib.store.record import Record
+from lib.store.schema import now
 from lib.volume import suffix_of
 
 LABEL_SUFFIX = ".nii.gz"
@@ -71,6 +74,42 @@ class RecordDatastore(Datastore):
         return self.record.annotations.withdraw(
             image_id, found.version, annotator.name, annotator.role, annotator.client
         )
+
+    def note_image(self, image_id: str, info: Mapping[str, Any], annotator: Annotator) -> None:
+        """Notes something about an image; what it replaces is kept.
+
+        Raises:
+            UnknownImage: if there is none with this id.
+            StageConflict: if there would be too many notes.
+        """
+        with self.record.database.transaction():
+            known = self.record.images.get(image_id).info
+            self.record.images.note(image_id, over(known, {**info, "user": annotator.name}, now()))
+
+    def note_label(self, image_id: str, tag: str, info: Mapping[str, Any], annotator: Annotator) -> None:
+        """Notes something about the version that a tag stands for; what it replaces is kept.
+
+        Raises:
+            NotAllowed: if the version is an expert's and the person is none.
+            InvalidRequest: if it is not what the author said when the version was stored.
+            StageConflict: if there would be too many notes.
+        """
+        with self.record.database.transaction():
+            self.record.images.get(image_id)
+            found = self.record.annotations.tagged(image_id, tag)
+            if annotator.role is Role.ANNOTATOR and found.stage is Stage.EXPERT:
+                raise NotAllowed(
+                    f"Version {found.version} of {image_id!r} is an expert's; experts may add notes to it."
+                )
+            other = [key for key in Submission.KNOWN if key in info and info[key] != annotation_info(found).get(key)]
+            if other:
+                raise InvalidRequest(
+                    f"{' and '.join(other)} of version {found.version} of {image_id!r} cannot be changed by a note: "
+                    "that is what its author said. Store a new version, or note it under another name."
+                )
+            added = {key: note for key, note in info.items() if key not in Submission.KNOWN}
+            noted = over(found.info, {**added, "user": annotator.name}, now())
+            self.record.annotations.note(image_id, found.version, noted)
 
     def _system(self) -> Annotator:
         return annotator_of(None, self.settings.role, "")
@@ -202,14 +241,11 @@ class RecordDatastore(Datastore):
 
     def update_image_info(self, image_id: str, info: dict[str, Any]) -> None:
         """Notes something about an image."""
-        self.record.images.get(image_id)
-        self.record.images.note(image_id, info)
+        self.note_image(image_id, info, self._system())
 
     def update_label_info(self, label_id: str, label_tag: str, info: dict[str, Any]) -> None:
         """Notes something about an annotation."""
-        self.record.images.get(label_id)
-        found = self.record.annotations.tagged(label_id, label_tag)
-        self.record.annotations.note(label_id, found.version, info)
+        self.note_label(label_id, label_tag, info, self._system())
 
     def status(self) -> dict[str, Any]:
         """How far the work has come."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from lib.errors import InvalidRequest
 from lib.labels import NamedValue, read_label_info
+from lib.store.notes import levels
 from lib.task import Task
 
 RESULT_SUFFIXES = (".nii.gz", ".nii", ".nrrd")
@@ -23,32 +24,78 @@ REDIRECTING = tuple("image image_path path file files label session session_id m
 """Keys by which ``params`` could point a request at something else than its address names."""
 
 
-def read_params(text: str | None) -> dict[str, Any]:
-    """The ``params`` or ``info`` field of a form.
+LONGEST_JSON, DEEPEST_JSON, MOST_KEYS, LONGEST_KEY = 2**20, 32, 1000, 256
+"""Of one JSON text that a client sends: bytes, levels of lists and objects, keys of an object, letters of a key."""
+
+LARGEST_NUMBER = 2**63 - 1
+"""What databases and other programs take for a whole number."""
+
+LONGEST_NUMBER = 400
+"""Signs of a number: no finite one needs more, and long ones take long to read."""
+
+
+def read_params(text: str | None, name: str = "params") -> dict[str, Any]:
+    """A field of a form that holds a JSON object; without text an empty one.
 
     Raises:
-        InvalidRequest: if it is no JSON object.
+        InvalidRequest: if it is no JSON object, or a larger one than is taken.
     """
-    if not text:
-        return {}
-    try:
-        content = json.loads(text, parse_constant=_no_number, parse_float=_finite)
-        # Half a surrogate pair is no text: the record could not keep it.
-        json.dumps(content, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"params is no valid JSON ({error}); wanted is an object such as {{}}.") from error
+    content = read_json(text, name) if text else {}
     if not isinstance(content, dict):
-        raise InvalidRequest(f"params must be a JSON object such as {{}}, found {type(content).__name__}.")
+        raise InvalidRequest(f"{name} must be a JSON object such as {{}}, found {type(content).__name__}.")
     return content
 
 
+def read_json(text: str | bytes, name: str) -> Any:
+    """Whatever JSON a client sends is read here, so that all of it is within bounds that every reader can bear.
+
+    Args:
+        text: as it came.
+        name: what it is, for messages.
+
+    Raises:
+        InvalidRequest: if it is no JSON, too long or nested too deep, or holds numbers or keys that are none.
+    """
+    if len(text) > LONGEST_JSON:
+        raise InvalidRequest(f"{name} has {len(text)} bytes, at most {LONGEST_JSON}.")
+    try:
+        content = json.loads(text, parse_constant=_no_number, parse_float=_finite, parse_int=_whole)
+        _refuse_beyond_bounds(content, name)
+        # Half a surrogate pair is no text: the record could not keep it.
+        json.dumps(content, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise InvalidRequest(f"{name} is nested deeper than {DEEPEST_JSON} levels.") from error
+    except ValueError as error:
+        raise InvalidRequest(f"{name} is no valid JSON ({error}); wanted is an object such as {{}}.") from error
+    return content
+
+
+def _refuse_beyond_bounds(content: Any, name: str) -> None:
+    depth = 0
+    for depth, level in enumerate(levels(content), start=1):  # noqa: B007 - the last one is the depth
+        for entry in level:
+            if isinstance(entry, dict) and len(entry) > MOST_KEYS:
+                raise InvalidRequest(f"{name} has an object of {len(entry)} keys, at most {MOST_KEYS}.")
+            if isinstance(entry, dict) and (longest := max(map(len, entry), default=0)) > LONGEST_KEY:
+                raise InvalidRequest(f"{name} has a key of {longest} letters, at most {LONGEST_KEY}.")
+    if depth > DEEPEST_JSON:
+        raise InvalidRequest(f"{name} is nested {depth} levels deep, at most {DEEPEST_JSON} are taken.")
+
+
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text[:40]} is no number")
 
 
 def _finite(text: str) -> float:
-    number = float(text)
+    number = float(text) if len(text) <= LONGEST_NUMBER else math.inf
     return number if math.isfinite(number) else _no_number(text)
+
+
+def _whole(text: str) -> int:
+    # A text of more digits is not even made a number.
+    if len(text) > len(str(LARGEST_NUMBER)) + 1 or abs(int(text)) > LARGEST_NUMBER:
+        raise ValueError(f"a whole number of {len(text)} signs, at most {LARGEST_NUMBER}")
+    return int(text)
 
 
 def refuse_redirection(params: Mapping[str, Any]) -> None:

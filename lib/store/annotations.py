@@ -15,6 +15,7 @@ from lib.stages import PEOPLE, Role, Stage, Standing, current, in_force, standin
 from lib.store import schema
 from lib.store.database import Database
 from lib.store.images import Images, ImageState
+from lib.store.notes import shown
 
 TAG_FINAL = "final"
 TAG_ORIGINAL = "original"
@@ -395,6 +396,6 @@ def _annotation(row: Row[Any]) -> Annotation:
         rule=row.rule,
         client=row.client,
         seconds=row.seconds,
-        info=row.info,
+        info=shown(row.info),
         created=row.created,
     )

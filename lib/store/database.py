@@ -26,6 +26,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from lib.errors import InvalidSetting, RecordAway, StorageFull
+from lib.store.notes import read_column
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for a writer of another process."""
@@ -156,13 +157,13 @@ def _faults_told() -> Iterator[None]:
 def _engine(url: str | URL) -> Engine:
     backend = make_url(url).get_backend_name()
     if backend == "postgresql":
-        engine = create_engine(url, pool_size=16, max_overflow=64, pool_pre_ping=True)
+        engine = create_engine(url, pool_size=16, max_overflow=64, pool_pre_ping=True, json_deserializer=read_column)
         event.listen(engine, "connect", _prepare_postgresql)
         event.listen(engine, "begin", _begin_postgresql)
         return engine
     if backend != "sqlite":
         raise InvalidSetting(f"--conf store is a sqlite:/// or postgresql+psycopg:// address, found {backend}.")
-    engine = create_engine(url, pool_size=16, max_overflow=64)
+    engine = create_engine(url, pool_size=16, max_overflow=64, json_deserializer=read_column)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

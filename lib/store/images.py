@@ -21,6 +21,7 @@ from lib.stages import PEOPLE, Role, Stage, Standing
 from lib.store import schema
 from lib.store.assignments import is_taken_by_others
 from lib.store.database import Database
+from lib.store.notes import shown
 from lib.volume import Grid
 
 
@@ -504,6 +505,6 @@ def _image(row: Row[Any]) -> Image:
         reason=row.reason,
         standing=Standing(row.standing),
         current=row.current,
-        info=row.info,
+        info=shown(row.info),
         added=row.added,
     )

@@ -242,7 +242,7 @@ def test_a_file_that_is_no_mask_is_refused(here: Here, name: str, content: bytes
         ('{"note": NaN}', "NaN is no number"),
         ('{"note": "\\ud800"}', "surrogates not allowed"),
         ('{"client_id": "a\\u0000b"}', "printable"),
-        ("[" * 100_000, "no valid JSON"),
+        ("[" * 100_000, "nested deeper than 32 levels"),
         ('{"label_info": [{"name": "Anterior", "idx": 1}, {"name": "Posterior", "idx": 1}]}', "names one idx twice"),
         ('{"structures": "Anterior"}', "must be a list of names"),
         ('{"structures": ["liver"]}', "['liver']"),

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Body
+from fastapi import APIRouter
 
 from lib.serving.datastore import image_info
 from lib.serving.dicomweb import value_of
 from lib.serving.loop import LabelingLoop
-from lib.serving.routes.common import App, Who
+from lib.serving.routes.common import App, JsonObject, JsonRoute, Who
 
-router = APIRouter(prefix="/activelearning", tags=["ActiveLearning"])
+router = APIRouter(prefix="/activelearning", tags=["ActiveLearning"], route_class=JsonRoute)
 
 OF_SERIES = ("Modality", "StudyDate", "StudyTime", "PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 """What MONAI Label's panel in OHIF shows of the next case; it opens the study."""
 
-Params = Annotated[dict[str, Any] | None, Body()]
-
 
 @router.post("/{strategy}")
-def next_sample(strategy: str, app: App, who: Who, params: Params = None) -> dict[str, Any]:
+def next_sample(strategy: str, app: App, who: Who, params: JsonObject = None) -> dict[str, Any]:
     """The image to label next, or a `message` when nothing is left for this person."""
     asked = params or {}
     annotator = who(asked.get("client_id"))

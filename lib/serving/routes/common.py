@@ -5,19 +5,21 @@ from __future__ import annotations
 import shutil
 import string
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
 from anyio import CancelScope
-from fastapi import Depends, File, Form, Request, UploadFile
+from fastapi import Body, Depends, File, Form, Request, Response, UploadFile
 from fastapi.responses import FileResponse
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from lib.errors import InvalidRequest, NotFound, TooLarge
 from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.loop import LabelingLoop
+from lib.serving.requests import read_json
 from lib.store.annotations import Annotation
 from lib.store.files import full_disk_told
 from lib.store.listings import Listing
@@ -62,6 +64,35 @@ Who = Annotated[Callable[[Any], Annotator], Depends(_who_of)]
 
 JsonText = Annotated[str, Form(description="JSON object; the keys stand in docs/clients.md")]
 """A form field with everything that MONAI Label's clients say beside a file."""
+
+
+class _BoundedJson(Request):
+    """A request whose JSON is read as that of form fields is."""
+
+    async def json(self) -> Any:
+        """The body.
+
+        Raises:
+            InvalidRequest: if it is no JSON, or more of it than is taken.
+        """
+        return read_json(await self.body(), "The body")
+
+
+class JsonRoute(APIRoute):
+    """A route with a JSON body, all of which is within the bounds of ``read_json``."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What answers a request."""
+        answer = super().get_route_handler()
+
+        async def bounded(request: Request) -> Response:
+            return await answer(_BoundedJson(request.scope, request.receive))
+
+        return bounded
+
+
+JsonObject = Annotated[dict[str, Any] | None, Body()]
+"""A JSON body; only for routes of the class ``JsonRoute``."""
 
 OneFile = Annotated[UploadFile, File(description="one file")]
 

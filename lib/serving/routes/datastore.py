@@ -95,8 +95,8 @@ def get_image_info(app: App, image: str) -> dict[str, Any]:
 
 @router.put("/image/info", dependencies=[FormBody])
 def put_image_info(app: App, who: Who, image: str, info: JsonText = "{}") -> None:
-    """Notes something about an image, and who did."""
-    app.datastore().update_image_info(image, {**read_params(info), "user": who(None).name})
+    """Notes something about an image, and who did; earlier notes of the same names stay under `earlier_notes`."""
+    app.datastore().note_image(image, read_params(info, "info"), who(None))
 
 
 @router.put("/label")
@@ -150,8 +150,8 @@ def get_label_info(app: App, label: str, tag: str = TAG_FINAL) -> dict[str, Any]
 
 @router.put("/label/info", dependencies=[FormBody])
 def put_label_info(app: App, who: Who, label: str, tag: str = TAG_FINAL, info: JsonText = "{}") -> None:
-    """Notes something about a label, and who did."""
-    app.datastore().update_label_info(label, tag, {**read_params(info), "user": who(None).name})
+    """Notes something about a label, and who did; earlier notes of the same names stay under `earlier_notes`."""
+    app.datastore().note_label(label, tag, read_params(info, "info"), who(None))
 
 
 @router.put("/updatelabelinfo", include_in_schema=False, dependencies=[FormBody])

@@ -6,29 +6,27 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Body, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from lib.errors import InvalidRequest, UnknownJob, UnknownMethod
 from lib.serving.comparison import METHODS
 from lib.serving.loop import LabelingLoop
-from lib.serving.routes.common import App
+from lib.serving.routes.common import App, JsonObject, JsonRoute
 from lib.serving.train import IDLE, shown
 from lib.stages import Standing
 from lib.store.jobs import JobKind
 
 jobs = APIRouter(prefix="/jobs", tags=["Jobs"])
-train = APIRouter(prefix="/train", tags=["Train"])
-batch = APIRouter(prefix="/batch", tags=["Infer"])
-scoring = APIRouter(prefix="/scoring", tags=["Scoring"])
+train = APIRouter(prefix="/train", tags=["Train"], route_class=JsonRoute)
+batch = APIRouter(prefix="/batch", tags=["Infer"], route_class=JsonRoute)
+scoring = APIRouter(prefix="/scoring", tags=["Scoring"], route_class=JsonRoute)
 
 EVENT_SECONDS = 0.5
 """How often a job is looked at for those who listen to its events."""
-
-Params = Annotated[dict[str, Any] | None, Body()]
 
 
 def _status(app: LabelingLoop, kind: JobKind, all: bool, check_if_running: bool) -> Any:
@@ -61,7 +59,7 @@ def train_status(app: App, all: bool = False, check_if_running: bool = False) ->
 
 
 @train.post("/", include_in_schema=False)
-def train_all(app: App, params: Params = None, run_sync: bool = False) -> dict[str, Any]:
+def train_all(app: App, params: JsonObject = None, run_sync: bool = False) -> dict[str, Any]:
     """Queues a training of the models that the body names, or else of every model."""
     _refuse_sync(run_sync)
     asked = params or {}
@@ -77,7 +75,7 @@ def train_all(app: App, params: Params = None, run_sync: bool = False) -> dict[s
 
 @train.post("/{model}")
 def train_model(
-    model: str, app: App, params: Params = None, run_sync: bool = False, enqueue: bool = False
+    model: str, app: App, params: JsonObject = None, run_sync: bool = False, enqueue: bool = False
 ) -> dict[str, Any]:
     """Queues a training, or joins the one that will learn the same."""
     _refuse_sync(run_sync)
@@ -139,7 +137,7 @@ def batch_status(app: App, all: bool = False, check_if_running: bool = False) ->
 
 @batch.post("/infer/{model}")
 def batch_infer(
-    model: str, app: App, images: Images = Images.ALL, params: Params = None, run_sync: bool = False
+    model: str, app: App, images: Images = Images.ALL, params: JsonObject = None, run_sync: bool = False
 ) -> dict[str, Any]:
     """Queues drafts of many images; those that have one are not computed again."""
     _refuse_sync(run_sync)
@@ -167,13 +165,13 @@ def scoring_status(app: App, all: bool = False, check_if_running: bool = False) 
 
 
 @scoring.post("/", include_in_schema=False)
-def score_all(app: App, params: Params = None, run_sync: bool = False) -> dict[str, Any]:
+def score_all(app: App, params: JsonObject = None, run_sync: bool = False) -> dict[str, Any]:
     """Queues every scoring method."""
     return {method: {"result": score(method, app, params, run_sync), "detail": None} for method in METHODS}
 
 
 @scoring.post("/{method}")
-def score(method: str, app: App, params: Params = None, run_sync: bool = False) -> dict[str, Any]:
+def score(method: str, app: App, params: JsonObject = None, run_sync: bool = False) -> dict[str, Any]:
     """Queues a comparison of two tags, `y` and `y_pred`, of all labelled images."""
     _refuse_sync(run_sync)
     if method not in METHODS:
