@@ -47,7 +47,7 @@ class ForeignHost(NotAllowed):
 
 
 class ForeignOrigin(NotAllowed):
-    """Without sign-in, a page of another host sent the request."""
+    """A page of another host sent the request, which might be in the name of whoever sits at the browser."""
 
 
 class NotFound(LabelRefineryError):

@@ -5,21 +5,20 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lib.errors import ForeignHost, ForeignOrigin, LabelRefineryError, NotAllowed, NotSignedIn, TooLarge
+from lib.errors import LabelRefineryError, NotAllowed, NotSignedIn, TooLarge
 from lib.serving.access import CHANGE, Access, needed_role
 from lib.serving.annotator import Annotator, annotator_of
-from lib.serving.hosts import is_loopback
 from lib.serving.log import log_refusal, log_request
 from lib.serving.measures import AUDIT_FAILURES, count_request
+from lib.serving.origins import refuse_other_machines, refuse_other_pages
 from lib.serving.problem import problem_of, status_of
 from lib.serving.settings import Settings
 from lib.store.audit import Change
@@ -80,8 +79,9 @@ class Gate:
 
     async def _admitted(self, scope: Scope, headers: Headers) -> Annotator | None:
         if self._access.is_open:
-            _refuse_foreign(headers, self._origins)
+            refuse_other_machines(headers, self._origins)
             return None
+        refuse_other_pages(scope["method"], headers, self._origins)
         token, client = bearer(headers), headers.get("user-agent", "")[:LONGEST_NAME]
         # An issuer's keys may have to be fetched: not in the event loop.
         return await to_thread.run_sync(
@@ -199,19 +199,3 @@ def note_refusal(method: str, path: str, error: LabelRefineryError) -> None:
     """Writes into the log that somebody was not let in; other errors are the client's own business."""
     if isinstance(error, NotSignedIn | NotAllowed):
         log_refusal(method, path, status_of(error), str(error))
-
-
-def _refuse_foreign(headers: Headers, allowed: Sequence[str]) -> None:
-    """Without sign-in, no web page of another host may use the server through somebody's browser."""
-    host, origin = _hostname(f"//{headers.get('host', '')}"), headers.get("origin")
-    if not is_loopback(host):
-        raise ForeignHost(f"This server answers to localhost and 127.0.0.1 only, found Host {host!r}.")
-    if origin is not None and not is_loopback(_hostname(origin)) and origin not in allowed:
-        raise ForeignOrigin(f"Requests from pages of {origin} are refused.")
-
-
-def _hostname(address: str) -> str | None:
-    try:
-        return urlsplit(address).hostname
-    except ValueError:
-        return None
