@@ -1,8 +1,9 @@
 """The inference process: one for the device, started once, so that networks stay warm and the server stays free.
 
 The HTTP process hands orders over one by one, each asker in turn; a thread of it waits for the answers. The
-process has a lower priority than the HTTP process. If it dies, the request that waited is told so, and the next
-order starts a new one. If the HTTP process dies, the pipe closes and the process ends.
+process has a lower priority than the HTTP process. If it dies, the request that waited is told so and not tried again
+by itself; a new process is started by the next order, or else soon without one. If the HTTP process dies, the pipe
+closes and the process ends.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from lib.errors import ComputationInterrupted, LabelRefineryError, UnreadableIma
 from lib.labels import NamedValue, mask_on_image, voxels_per_structure
 from lib.serving.folder import read_image
 from lib.serving.log import write_log
+from lib.serving.restarts import Restarts
 from lib.serving.settings import Settings
 from lib.serving.turns import Turns
 from lib.store.images import ImageKind
@@ -47,6 +49,9 @@ LOG = logging.getLogger(__name__)
 
 NICENESS = 5
 """How much the computing processes step back behind the HTTP process."""
+
+LOOK_SECONDS = 0.5
+"""How often it is looked whether the process lives."""
 
 WARM_NETWORKS = 2
 """Networks that stay in memory: one that drafts and one that refines."""
@@ -295,6 +300,10 @@ class Inference:
         self._orders: Turns[tuple[Order, Future[Drafted]]] = Turns()
         self._process: BaseProcess
         self._pipe: Connection
+        self._started = 0.0
+        # Held while the process is exchanged for another one, or ended.
+        self._starting = threading.Lock()
+        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     @property
@@ -308,15 +317,18 @@ class Inference:
             self._start_process()
             self._thread = threading.Thread(target=self._feed, name="inference", daemon=True)
             self._thread.start()
+            threading.Thread(target=self._keep_alive, name="inference-watch", daemon=True).start()
 
     def stop(self) -> None:
         """Ends both; orders that still wait are told so."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        waiting = self._orders.close()
-        self._process.kill()
-        self._process.join()
+        self._stopping.set()
+        with self._starting:
+            thread, self._thread = self._thread, None
+            if thread is None:
+                return
+            waiting = self._orders.close()
+            self._process.kill()
+            self._process.join()
         thread.join()
         for _, answer in waiting:
             answer.set_exception(ComputationInterrupted("The server was stopped before this draft was made."))
@@ -343,35 +355,67 @@ class Inference:
             target=_serve, args=(remote, self._settings), name="inference", daemon=True
         )
         self._process.start()
+        self._started = time.monotonic()
         remote.close()
         LOG.info("inference process %s started.", self._process.pid)
 
     def _feed(self) -> None:
         while (next_one := self._orders.get()) is not None:
             order, answer = next_one
-            try:
-                result = self._exchange(order)
-            except (EOFError, OSError):
-                answer.set_exception(self._restarted(order))
-                continue
+            result = self._exchange(order)
             if isinstance(result, Exception):
                 answer.set_exception(result)
             else:
                 answer.set_result(result)
 
     def _exchange(self, order: Order) -> Drafted | Exception:
-        if not self._process.is_alive():
-            self._start_process()
-        self._pipe.send(order)
-        result: Drafted | Exception = self._pipe.recv()
-        return result
+        try:
+            process, pipe = self._running()
+        except ComputationInterrupted as error:
+            return error
+        except OSError as error:
+            return ComputationInterrupted(f"The inference process cannot be started ({error}). Send it again later.")
+        try:
+            pipe.send(order)
+            result: Drafted | Exception = pipe.recv()
+            return result
+        except (EOFError, OSError):
+            return self._restarted(process, order)
 
-    def _restarted(self, order: Order) -> ComputationInterrupted:
-        self._process.join(timeout=5)
-        code = self._process.exitcode
-        if self._thread is None:
+    def _running(self) -> tuple[BaseProcess, Connection]:
+        """The process and its pipe; started again if it is dead."""
+        with self._starting:
+            if self._thread is None:
+                raise ComputationInterrupted("The server is stopping and makes no draft any more.")
+            if not self._process.is_alive():
+                self._start_process()
+            return self._process, self._pipe
+
+    def _keep_alive(self) -> None:
+        """Starts a process again that died, also while nobody orders anything."""
+        restarts = Restarts()
+        while not self._stopping.is_set():
+            while self._process.is_alive() and not self._stopping.wait(LOOK_SECONDS):
+                pass
+            if self._stopping.wait(restarts.pause_after(time.monotonic() - self._started)):
+                return
+            before = self._process
+            try:
+                if self._running()[0] is not before:
+                    LOG.error("The inference process ended with code %s; started again.", before.exitcode)
+            except ComputationInterrupted:
+                return
+            except OSError as error:
+                LOG.error("The inference process cannot be started (%s); trying again later.", error)
+
+    def _restarted(self, process: BaseProcess, order: Order) -> ComputationInterrupted:
+        process.join(timeout=5)
+        code = process.exitcode
+        if self._stopping.is_set():
             return ComputationInterrupted(f"The server was stopped while {order.name} was drafted.")
-        self._start_process()
+        # If it cannot be started now, it is tried again later.
+        with contextlib.suppress(ComputationInterrupted, OSError):
+            self._running()
         LOG.error("The inference process ended with code %s over %s; started again.", code, order.name)
         return ComputationInterrupted(
             f"The inference process stopped (exit code {code}) while {order.name} was drafted. "

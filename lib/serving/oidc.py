@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,17 @@ ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA"]
 AWAY_SECONDS = 5.0
 """For so long nobody asks an issuer again that did not answer."""
 
+ISSUER_SECONDS = 10.0
+"""How long an issuer may take to answer."""
+
 KEYS_LAST_SECONDS = 300.0
-"""After this time the issuer's keys are fetched again."""
+"""After this time the issuer's keys are not used any more; they are fetched again when half of it is over."""
+
+KEYS_KEPT_SECONDS = 3600.0
+"""For so long known keys are used while the issuer does not answer."""
+
+WAITING = 4
+"""Requests that wait for the issuer at once, fewer than are signed in at once: the others are told to come again."""
 
 LEEWAY_SECONDS = 30
 """How far both clocks may differ."""
@@ -64,8 +74,10 @@ class Issuer:
         self._claims = claims
         self._guard = threading.Lock()
         self._keys: KeySet | None = None
-        self._fetched = 0.0
+        self._fetched = -math.inf
         self._away: tuple[float, str] = (-math.inf, "")
+        self._answer: Future[KeySet] | None = None
+        self._places = threading.BoundedSemaphore(WAITING)
         self._registry = jwt.JWTClaimsRegistry(
             leeway=LEEWAY_SECONDS,
             iss={"essential": True, "value": claims.issuer},
@@ -117,29 +129,63 @@ class Issuer:
         return max(roles, key=PEOPLE.index)
 
     def _key_set(self, *, fresh: bool) -> KeySet:
-        with self._guard:
-            age = time.monotonic() - self._fetched
-            # A wrong token must not make this server ask the issuer again and again.
-            if self._keys is None or age > KEYS_LAST_SECONDS or (fresh and age > LEEWAY_SECONDS):
-                self._keys = self._fetch()
-                self._fetched = time.monotonic()
-            return self._keys
+        """The issuer's keys: those that are known, unless they are too old, or ``fresh`` ones are wanted.
 
-    def _fetch(self) -> KeySet:
+        Nobody who can do with known keys waits for the issuer: they are fetched anew before they are too old, and are
+        used on while it does not answer.
+        """
+        now = time.monotonic()
+        with self._guard:
+            keys, age = self._keys, now - self._fetched
+            is_away = self._away[0] > self._fetched
+            # A wrong token must not make this server ask the issuer again and again.
+            is_good = keys is not None and age <= (LEEWAY_SECONDS if fresh else KEYS_LAST_SECONDS)
+            is_usable = is_good or (not fresh and is_away and age <= KEYS_KEPT_SECONDS)
+            if keys is not None and is_good and (fresh or age <= KEYS_LAST_SECONDS / 2):
+                return keys
+            answer = self._fetching(now)
+        return keys if keys is not None and is_usable else self._waited(answer)
+
+    def _fetching(self, now: float) -> Future[KeySet]:
+        """The answer of the issuer, which is asked by one thread at a time; holding the guard."""
         since, reason = self._away
-        if time.monotonic() - since < AWAY_SECONDS:
-            raise ComputationInterrupted(reason)
+        if now - since < AWAY_SECONDS:
+            told: Future[KeySet] = Future()
+            told.set_exception(ComputationInterrupted(reason))
+            return told
+        if self._answer is None:
+            self._answer = Future()
+            threading.Thread(target=self._fetch, args=[self._answer], name="issuer", daemon=True).start()
+        return self._answer
+
+    def _fetch(self, answer: Future[KeySet]) -> None:
         try:
-            return self._asked()
-        except ComputationInterrupted as error:
-            self._away = time.monotonic(), str(error)
-            raise
+            keys = self._asked()
+        # Whoever waits must be told whatever it is.
+        except Exception as error:
+            with self._guard:
+                self._answer, self._away = None, (time.monotonic(), str(error))
+            answer.set_exception(ComputationInterrupted(str(error)))
+        else:
+            with self._guard:
+                self._answer, self._keys, self._fetched = None, keys, time.monotonic()
+            answer.set_result(keys)
+
+    def _waited(self, answer: Future[KeySet]) -> KeySet:
+        if not self._places.acquire(blocking=False):
+            raise ComputationInterrupted(f"The keys of {self._claims.issuer} are being fetched. Send it again later.")
+        try:
+            return answer.result(ISSUER_SECONDS)
+        except TimeoutError as error:
+            raise ComputationInterrupted(f"{self._claims.issuer} does not send its keys in time.") from error
+        finally:
+            self._places.release()
 
     def _asked(self) -> KeySet:
         address = f"{self._claims.issuer.rstrip('/')}/.well-known/openid-configuration"
         try:
-            configuration = httpx.get(address, timeout=10).raise_for_status().json()
-            keys = httpx.get(configuration["jwks_uri"], timeout=10).raise_for_status().json()
+            configuration = httpx.get(address, timeout=ISSUER_SECONDS).raise_for_status().json()
+            keys = httpx.get(configuration["jwks_uri"], timeout=ISSUER_SECONDS).raise_for_status().json()
             return KeySet([key for key in map(_key, keys["keys"]) if key is not None])
         except (httpx.HTTPError, httpx.InvalidURL, KeyError, TypeError, ValueError) as error:
             raise ComputationInterrupted(

@@ -27,6 +27,7 @@ from lib.serving.drafting import Drafting
 from lib.serving.inference import Draftsman, become_computing_process
 from lib.serving.library import Library
 from lib.serving.measuring import compare_next
+from lib.serving.restarts import Restarts
 from lib.serving.settings import Settings, StudiesServer
 from lib.store.jobs import LEASE, Job, JobKind, JobState, LostLease
 from lib.store.record import Record, open_record
@@ -262,22 +263,31 @@ class Worker:
             self._thread.join()
 
     def _look_after(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        restarts = Restarts()
         while not self._stopping.is_set():
-            owner = str(uuid.uuid4())
-            process = context.Process(
-                target=_work, args=(self._workplace, owner, os.getpid()), name="worker", daemon=True
-            )
-            process.start()
-            self._process = process
-            LOG.info("worker process %s started.", process.pid)
-            while process.is_alive() and not self._stopping.wait(0.2):
-                pass
-            if process.is_alive():
-                process.kill()
-                process.join()
-                self._record.jobs.give_back(owner)
-                return
+            begin = time.monotonic()
+            try:
+                self._live()
+            # Without memory or descriptors it cannot be started, and a record may be away: later it may go.
+            except Exception:
+                LOG.exception("The worker process cannot be looked after; trying again.")
+            self._stopping.wait(restarts.pause_after(time.monotonic() - begin))
+
+    def _live(self) -> None:
+        """Starts the process and waits until it ends, or ends it when the server stops."""
+        owner = str(uuid.uuid4())
+        process = multiprocessing.get_context("spawn").Process(
+            target=_work, args=(self._workplace, owner, os.getpid()), name="worker", daemon=True
+        )
+        process.start()
+        self._process = process
+        LOG.info("worker process %s started.", process.pid)
+        while process.is_alive() and not self._stopping.wait(0.2):
+            pass
+        if process.is_alive():
+            process.kill()
+            process.join()
+            self._record.jobs.give_back(owner)
+        else:
             LOG.error("The worker process ended with code %s; starting it again.", process.exitcode)
             self._record.jobs.release(owner)
-            self._stopping.wait(1)

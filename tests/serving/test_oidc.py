@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,9 +16,18 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 
 from lib.errors import ComputationInterrupted, NotAllowed, NotSignedIn
 from lib.serving import oidc
-from lib.serving.oidc import AWAY_SECONDS, KEYS_LAST_SECONDS, LEEWAY_SECONDS, Claims, Issuer
+from lib.serving.oidc import (
+    AWAY_SECONDS,
+    KEYS_KEPT_SECONDS,
+    KEYS_LAST_SECONDS,
+    LEEWAY_SECONDS,
+    WAITING,
+    Claims,
+    Issuer,
+)
 from lib.stages import Role
 from tests.serving.issuer import AUDIENCE, LocalIssuer, issuing
+from tests.serving.places import until
 
 
 @pytest.fixture(scope="module")
@@ -336,3 +347,60 @@ def test_an_issuer_that_does_not_listen_is_told() -> None:
 
     with pytest.raises(ComputationInterrupted, match=r"cannot be fetched: ConnectError"):
         Issuer(Claims(gone.address, AUDIENCE)).identify(token)
+
+
+@pytest.fixture
+def hanging(issuer: Issuer, local: LocalIssuer, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """An issuer whose keys are known and that does not answer any more until the event is set; lets it know of asks."""
+    issuer.identify(local.token())
+    goes_on, ask = threading.Event(), issuer._asked
+
+    def slow() -> Any:
+        assert goes_on.wait(30)
+        return ask()
+
+    monkeypatch.setattr(issuer, "_asked", slow)
+    yield goes_on
+    goes_on.set()
+
+
+@pytest.mark.parametrize("age", [LEEWAY_SECONDS + 1, KEYS_LAST_SECONDS * 0.9])
+def test_a_good_token_never_waits_for_an_issuer_whose_keys_are_known(
+    issuer: Issuer, local: LocalIssuer, later: Any, hanging: threading.Event, age: float
+) -> None:
+    later(age)
+    other = RSAKey.generate_key(2048, {"kid": "rsa-9"})
+    with ThreadPoolExecutor(WAITING) as wrong:
+        waiting = [wrong.submit(issuer.identify, local.token(key=other)) for _ in range(WAITING)]
+        until(lambda: not issuer._places._value, 20, "the waiting")
+
+        assert issuer.identify(local.token())[0] == "dr.kim"
+        # Those for whom there is no place to wait do not take others' threads either.
+        with pytest.raises(ComputationInterrupted, match="are being fetched"):
+            issuer.identify(local.token(key=other))
+        hanging.set()
+        assert all(isinstance(one.exception(20), NotSignedIn) for one in waiting)
+
+
+def test_an_issuer_is_asked_by_one_at_a_time(local: LocalIssuer) -> None:
+    issuer = Issuer(Claims(local.address, AUDIENCE))
+    with ThreadPoolExecutor(WAITING) as people:
+        assert len(list(people.map(issuer.identify, [local.token()] * WAITING))) == WAITING
+
+    assert local.asked == 1
+
+
+def test_known_keys_are_used_on_while_the_issuer_is_away_but_not_for_ever(
+    issuer: Issuer, local: LocalIssuer, later: Any
+) -> None:
+    issuer.identify(local.token())
+    local.status = 503
+    later(KEYS_LAST_SECONDS - 1)
+    issuer.identify(local.token())
+    until(lambda: issuer._away[1], 20, "the refusal")
+    later(KEYS_LAST_SECONDS + 10)
+
+    assert issuer.identify(local.token())[0] == "dr.kim"
+    later(KEYS_KEPT_SECONDS + KEYS_LAST_SECONDS)
+    with pytest.raises(ComputationInterrupted, match="cannot be fetched"):
+        issuer.identify(local.token(exp=int(time.time()) + 10**6))
