@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib.errors import NotAllowed, UnknownAnnotation
+from lib.errors import NotAllowed, StageConflict, UnknownAnnotation
 from lib.serving.annotator import Annotator
 from lib.serving.requests import Submission
 from lib.stages import Role, Stage, current, in_force
@@ -22,11 +22,14 @@ def accept(
         annotator: who accepts it.
 
     Returns:
-        The expert's version, and whether it is new: the expert's own current one is not accepted again.
+        The expert's version, and whether it is new: what is accepted already is not accepted again, however often
+        and by how many it is asked for. A second expert may agree with what another one drew, once, or with a version
+        by its number.
 
     Raises:
         NotAllowed: if the annotator is no expert.
         UnknownImage, UnknownAnnotation: if there is no such version in force, or its mask is no longer kept.
+        StageConflict: if another expert's mask came after the version that is named.
     """
     if annotator.role not in (Role.EXPERT, Role.ADMIN):
         raise NotAllowed(f"Masks are accepted by experts; {annotator.name} is {annotator.role}.")
@@ -39,8 +42,9 @@ def accept(
         wanted = now_current if version is None else _in_force(history, version)
         if wanted is None:
             raise UnknownAnnotation(f"{image_id!r} has no mask to accept yet.")
-        if now_current is not None and _is_accepted(now_current, wanted, annotator):
+        if now_current is not None and _is_accepted(now_current, wanted, history, version, annotator):
             return now_current, False
+        _refuse_behind_another(now_current, wanted, annotator)
         mask = record.kept_mask(wanted)
         record.assignments.finish(image_id, annotator.name)
         new = NewAnnotation(
@@ -68,8 +72,36 @@ def _in_force(history: list[Annotation], version: int) -> Annotation:
     return found
 
 
-def _is_accepted(now_current: Annotation, wanted: Annotation, annotator: Annotator) -> bool:
-    """Whether the current annotation is this expert's, and is or came from the wanted one with the same mask."""
-    is_experts = now_current.stage is Stage.EXPERT and now_current.author == annotator.name
-    is_it = wanted.version == now_current.version
-    return is_experts and (is_it or (now_current.parent == wanted.version and now_current.mask == wanted.mask))
+def _is_accepted(
+    now_current: Annotation,
+    wanted: Annotation,
+    history: list[Annotation],
+    version: int | None,
+    annotator: Annotator,
+) -> bool:
+    """Whether the current annotation is an expert's already, with the wanted mask and for what is asked."""
+    if now_current.stage is not Stage.EXPERT or now_current.mask != wanted.mask:
+        return False
+    if now_current.parent == wanted.version or _agreed(in_force(history), now_current, annotator):
+        return True
+    # Who names no version means the mask and not who accepted it a moment before.
+    origin = next((one for one in history if one.version == now_current.parent), None)
+    return version is None and origin is not None and origin.mask == now_current.mask
+
+
+def _agreed(valid: list[Annotation], now_current: Annotation, annotator: Annotator) -> bool:
+    """Whether this expert's version is among those since the current mask came."""
+    others = [one.version for one in valid if one.stage is Stage.EXPERT and one.mask != now_current.mask]
+    since = max(others, default=0)
+    return any(one.stage is Stage.EXPERT and one.author == annotator.name and one.version > since for one in valid)
+
+
+def _refuse_behind_another(now_current: Annotation | None, wanted: Annotation, annotator: Annotator) -> None:
+    """Refuses to put an older mask over what another expert has stored since, unseen perhaps."""
+    if now_current is None or now_current.stage is not Stage.EXPERT or now_current.mask == wanted.mask:
+        return
+    if now_current.author != annotator.name and now_current.version > wanted.version:
+        raise StageConflict(
+            f"Version {now_current.version} by {now_current.author} has come since version {wanted.version}. Look at "
+            f"it and accept that one, or withdraw it first."
+        )

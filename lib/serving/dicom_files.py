@@ -18,7 +18,6 @@ from lib.dicom.source import SourceSeries, read_source
 from lib.dicom.structure_set import write_structure_set
 from lib.errors import UnreadableImage
 from lib.serving.library import Library
-from lib.serving.made_once import made_once
 from lib.stages import PROGRAMS, Role, Stage
 from lib.store import layout
 from lib.store.annotations import Annotation
@@ -45,7 +44,7 @@ class DicomFiles:
             return files
         window = "-".join(f"{bound:g}" for bound in self.record.task.window_hu or ())
         folder = self._cache_place(image.id, f"{files[0].stat().st_mtime_ns}-{window}-dicom{FORM}")
-        made_once(folder, self._temporary, lambda unfinished: self._write_derived(image, unfinished))
+        self.library.made(image.id, folder, lambda unfinished: self._write_derived(image, unfinished))
         return sorted(folder.iterdir())
 
     def _write_derived(self, image: Image, folder: Path) -> None:
@@ -77,7 +76,9 @@ class DicomFiles:
     def _object_file(self, annotation: Annotation, kind: str, write: Callable[..., pydicom.Dataset]) -> Path:
         digest = self.record.kept_mask(annotation)[:16]
         path = self._cache_place(annotation.image, f"v{annotation.version}-{digest}{kind}-{FORM}.dcm")
-        return made_once(path, self._temporary, lambda unfinished: self._write_object(annotation, write, unfinished))
+        return self.library.made(
+            annotation.image, path, lambda unfinished: self._write_object(annotation, write, unfinished)
+        )
 
     def _write_object(self, annotation: Annotation, write: Callable[..., pydicom.Dataset], path: Path) -> None:
         image, grid = self.library.readable_with_grid(annotation.image)
@@ -90,10 +91,6 @@ class DicomFiles:
 
     def _cache_place(self, image_id: str, what: str) -> Path:
         return self.library.data / layout.CACHE / layout.cached_name(image_id, what)
-
-    @property
-    def _temporary(self) -> Path:
-        return self.library.data / layout.TEMPORARY
 
 
 def derived_series(image: Image) -> DerivedSeries:

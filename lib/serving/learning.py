@@ -42,6 +42,30 @@ class Reporter:
     check: Callable[[], None]
 
 
+class CasesErased(Exception):
+    """What was learned must not be published: a patient among its cases was erased meanwhile."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A version that is not in the record yet; see ``NewModel``.
+
+    Attributes:
+        content: its checkpoint.
+    """
+
+    parent: int | None
+    content: bytes
+    network: dict[str, Any]
+    training: list[tuple[str, int]]
+    validation: list[tuple[str, int]]
+    metrics: dict[str, Any]
+
+    def with_weights(self, digest: str) -> NewModel:
+        """As the record takes it, once its checkpoint is on the disk."""
+        return NewModel(self.parent, digest, self.network, self.training, self.validation, self.metrics)
+
+
 def train(record: Record, library: Library, job: Job, reporter: Reporter) -> None:
     """Fine-tunes on all expert annotations, measures the result and what drafts now, and lets the better one serve.
 
@@ -51,6 +75,20 @@ def train(record: Record, library: Library, job: Job, reporter: Reporter) -> Non
         NoAnnotationsYet: if there is no training case.
         LostLease: if the job was cancelled meanwhile; nothing is published.
     """
+    without_erased(lambda: _train(record, library, job, reporter), reporter)
+
+
+def without_erased(learn: Callable[[], None], reporter: Reporter) -> None:
+    """Learns, and does so anew for as long as a patient is erased meanwhile of whom the result would have learned."""
+    while True:
+        try:
+            learn()
+            return
+        except CasesErased as error:
+            reporter.line(f"{error} The training starts over without them.")
+
+
+def _train(record: Record, library: Library, job: Job, reporter: Reporter) -> None:
     begin = time.monotonic()
     learned = record.annotations.expert_labels(Split.TRAINING)
     measured = record.annotations.expert_labels(Split.VALIDATION)
@@ -75,9 +113,9 @@ def train(record: Record, library: Library, job: Job, reporter: Reporter) -> Non
     scores = validate(checkpoint, cases, device(), reporter.check)
     rival = _rival(record, parent, start, cases, reporter)
     decision = verdict(scores, rival)
-    new = NewModel(
+    new = Trained(
         parent=parent.version if parent is not None else None,
-        weights=record.weights.put(checkpoint.to_bytes()),
+        content=checkpoint.to_bytes(),
         network=checkpoint.plan.to_json(),
         training=versions_of(learned),
         validation=versions_of(measured),
@@ -86,14 +124,18 @@ def train(record: Record, library: Library, job: Job, reporter: Reporter) -> Non
     publish(record, record.models, new, decision, job)
 
 
-def publish(record: Record, models: Models, new: NewModel, decision: Verdict, job: Job) -> None:
-    """Adds a version and ends the job that made it, both or neither.
+def publish(record: Record, models: Models, new: Trained, decision: Verdict, job: Job) -> None:
+    """Adds a version and ends the job that made it, both or neither; if neither, no weights stay either.
 
     Raises:
         LostLease: if the job was cancelled meanwhile.
+        CasesErased: if a patient was erased meanwhile of whom it learned, or on whom it was measured.
     """
-    with record.database.transaction():
-        model = models.add(new, ModelState(decision.state), decision.reason)
+    with record.storing_weights(new.content) as digest:
+        # Here, where erasing must wait: it either names the version or is seen.
+        if erased := record.images.erased_among({image for image, _ in (*new.training, *new.validation)}):
+            raise CasesErased(f"{len(erased)} of the images were erased meanwhile.")
+        model = models.add(new.with_weights(digest), ModelState(decision.state), decision.reason)
         line = f"Version {model.version} is {model.state}: {decision.reason}."
         record.jobs.finish(job, JobState.DONE, {"model_version": model.version, "reason": decision.reason}, line)
 

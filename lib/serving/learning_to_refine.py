@@ -11,11 +11,20 @@ from lib.errors import NoAnnotationsYet
 from lib.refinement.learn import RefineOptions, learn_to_refine
 from lib.refinement.refine import Refinement, Refiner
 from lib.serving.inference import device
-from lib.serving.learning import Reporter, checkpoint_of, metrics_of, publish, reporting, rounded, stopped
+from lib.serving.learning import (
+    Reporter,
+    Trained,
+    checkpoint_of,
+    metrics_of,
+    publish,
+    reporting,
+    rounded,
+    stopped,
+    without_erased,
+)
 from lib.serving.library import Library
 from lib.serving.pairs import Pair, mix_of, training_pairs, usual_strength, validation_pairs
 from lib.store.jobs import Job
-from lib.store.models import NewModel
 from lib.store.record import Record
 from lib.training.cases import TrainingCase
 from lib.training.gate import Rival, verdict
@@ -36,6 +45,10 @@ def train_refiner(record: Record, library: Library, job: Job, reporter: Reporter
         NoAnnotationsYet: if there is no pair, and no expert mask to make one from.
         LostLease: if the job was cancelled meanwhile; nothing is published.
     """
+    without_erased(lambda: _train(record, library, job, reporter), reporter)
+
+
+def _train(record: Record, library: Library, job: Job, reporter: Reporter) -> None:
     begin = time.monotonic()
     strength = usual_strength(record, library)
     learned, measured = training_pairs(record, library, strength), validation_pairs(record, library, strength)
@@ -65,9 +78,9 @@ def train_refiner(record: Record, library: Library, job: Job, reporter: Reporter
     rival = Rival("the draft as it is", of_drafts, needs_proof=True)
     if serving is not None:
         rival = _better(rival, Rival(f"version {serving.version}", of_serving[0], needs_proof=True))
-    new = NewModel(
+    new = Trained(
         parent=parent.version if parent is not None else None,
-        weights=record.weights.put(checkpoint.to_bytes()),
+        content=checkpoint.to_bytes(),
         network=checkpoint.plan.to_json(),
         training=_versions(learned),
         validation=_versions(measured),

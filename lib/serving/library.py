@@ -7,16 +7,16 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from lib.errors import NoImage, StudiesAway, UnreadableImage
+from lib.errors import NoImage, StudiesAway, UnknownImage, UnreadableImage
 from lib.serving.fetched import Fetched
 from lib.serving.folder import STUDIES, read_image
-from lib.serving.made_once import made_once
+from lib.serving.made_once import made_once, remove
 from lib.serving.remote import Remote
 from lib.serving.settings import StudiesServer
 from lib.store import layout
@@ -65,7 +65,10 @@ class Library:
         if path is None or self.fetched is None:
             yield self._files_here(image)
             return
+        is_new = not self.fetched.has(path)
         with self.fetched.using(path) as paths:
+            if is_new and paths:
+                self._refuse_erased(image.id, paths[0].parent)
             yield paths
 
     def files(self, image: Image) -> list[Path]:
@@ -206,15 +209,33 @@ class Library:
                 # Beside its files, so that it goes when they go.
                 return self._as_nifti(image, paths, paths[0].with_name("image.nii.gz"))
             changed = max(path.stat().st_mtime_ns for path in paths)
-            return self._as_nifti(
-                image, paths, self.data / layout.CACHE / layout.cached_name(image.id, f"{changed}.nii.gz")
-            )
+            name = layout.cached_name(image.id, f"{changed}.nii.gz")
+            return self._as_nifti(image, paths, self.data / layout.CACHE / name)
 
     def _as_nifti(self, image: Image, paths: list[Path], target: Path) -> Path:
         def write(unfinished: Path) -> None:
             unfinished.write_bytes(nifti_bytes(read_image(image.kind, paths)))
 
-        return made_once(target, self.data / layout.TEMPORARY, write)
+        return self.made(image.id, target, write)
+
+    def made(self, image_id: str, target: Path, write: Callable[[Path], object]) -> Path:
+        """A file or folder that is made of an image, once; see ``made_once``.
+
+        Raises:
+            UnknownImage: if its patient was erased meanwhile; what was made is deleted then.
+        """
+        if target.exists():
+            return target
+        made = made_once(target, self.data / layout.TEMPORARY, write)
+        self._refuse_erased(image_id, made)
+        return made
+
+    def _refuse_erased(self, image_id: str, made: Path) -> None:
+        # Writers take turns, and erasing is one: it has ended, or it begins now and finds what was made.
+        with self.record.database.transaction():
+            if self.record.images.erased_among([image_id]):
+                remove(made)
+                raise UnknownImage(f"There is no image {image_id!r} any more: its patient was erased meanwhile.")
 
 
 class _NotAllowed(PermissionError):

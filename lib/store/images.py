@@ -237,6 +237,13 @@ class Images:
         with self.database.reading() as connection:
             return sorted((root, path) for root, path in connection.execute(query))
 
+    def erased_among(self, ids: Collection[str]) -> list[str]:
+        """Those of the images whose patient was erased, sorted."""
+        wanted = set(ids)
+        erased = select(schema.image.c.id).where(self._is_mine, schema.image.c.state == ImageState.ERASED)
+        with self.database.reading() as connection:
+            return sorted(wanted.intersection(connection.scalars(erased)))
+
     def has_files(self, root: str) -> bool:
         """Whether any image has a file below a root."""
         file = schema.file.c

@@ -103,9 +103,11 @@ class Listings:
             return list(connection.scalars(query.limit(most)))
 
     def put(self, image_id: str, listing: Listing | None) -> None:
-        """Lists an image; ``None``: viewers can do nothing with it."""
+        """Lists an image; ``None``: viewers can do nothing with it. One that was erased meanwhile is not listed."""
         column = schema.listing.c
         with self.database.transaction() as connection:
+            if self.images.erased_among([image_id]):
+                listing = None
             connection.execute(delete(schema.listing).where(column.task == self.task, column.image == image_id))
             if listing is not None:
                 values = {name: getattr(listing, name) for name in COLUMNS}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import URL, exists, select
+from sqlalchemy import URL, ColumnElement, exists, select
 
 from lib.errors import LabelRefineryError, SetupError, UnknownAnnotation
 from lib.store import layout, schema
@@ -86,16 +87,29 @@ class Record:
         Raises:
             StorageFull: if there is no room for the file.
         """
-        digest = self.masks.put(content)
+        with self._storing(self.masks, content, self.delete_unused_masks) as digest:
+            yield digest
+
+    @contextmanager
+    def storing_weights(self, content: bytes) -> Iterator[str]:
+        """The same for a row with a checkpoint."""
+        with self._storing(self.weights, content, self.delete_unused_weights) as digest:
+            yield digest
+
+    @contextmanager
+    def _storing(
+        self, files: FileStore, content: bytes, delete_unused: Callable[[Iterable[str]], int]
+    ) -> Iterator[str]:
+        digest = files.put(content)
         try:
             with self.database.transaction():
                 # Erasing, pruning or somebody else's refusal may have deleted an equal one meanwhile.
-                self.masks.keep(digest, content)
+                files.keep(digest, content)
                 yield digest
         except BaseException:
             # What refused the row may refuse this too: a file too many does no harm, the error must be told.
             with suppress(LabelRefineryError, OSError):
-                self.delete_unused_masks([digest])
+                delete_unused([digest])
             raise
 
     def delete_unused_masks(self, digests: Iterable[str]) -> int:
@@ -103,12 +117,18 @@ class Record:
 
         It does so as a writer: whoever stores an equal mask at that moment looks for its file as a writer, too.
         """
-        mask = schema.annotation.c.mask
+        return self._delete_unused(self.masks, schema.annotation.c.mask, digests)
+
+    def delete_unused_weights(self, digests: Iterable[str]) -> int:
+        """The same for checkpoints."""
+        return self._delete_unused(self.weights, schema.model.c.weights, digests)
+
+    def _delete_unused(self, files: FileStore, column: ColumnElement[Any], digests: Iterable[str]) -> int:
         deleted = 0
         with self.database.transaction() as connection:
             for digest in digests:
-                path = self.masks.path(digest)
-                if path.exists() and not connection.scalar(select(exists().where(mask == digest))):
+                path = files.path(digest)
+                if path.exists() and not connection.scalar(select(exists().where(column == digest))):
                     path.unlink()
                     deleted += 1
         return deleted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -73,11 +74,64 @@ def test_another_version_than_the_current_one_can_be_accepted(juniors: Here) -> 
     assert history(juniors)[-1] == (3, "expert", "dr.kim", 1)
 
 
-def test_a_second_expert_may_accept_what_the_first_one_stored(juniors: Here) -> None:
+def test_a_second_expert_may_accept_what_the_first_one_drew_once(juniors: Here) -> None:
+    put_label(juniors.client, "case_00", mask_bytes(1), client_id="dr.kim")
+
+    for _ in range(2):
+        assert accepted(juniors, client="dr.lee").json()["version"] == 3
+        assert accepted(juniors, client="dr.kim").json()["version"] == 3
+    assert history(juniors)[-1] == (3, "expert", "dr.lee", 2)
+
+
+def test_a_second_expert_may_agree_with_an_accepted_version_by_its_number(juniors: Here) -> None:
     accepted(juniors)
 
-    assert accepted(juniors, client="dr.lee").json()["version"] == 3
-    assert history(juniors)[-1] == (3, "expert", "dr.lee", 2)
+    for _ in range(3):
+        assert accepted(juniors, client="dr.lee", version=2).json()["version"] == 3
+        assert accepted(juniors, client="dr.kim", version=3).json()["version"] == 3
+    assert len(history(juniors)) == 3
+
+
+@pytest.mark.parametrize("version", [{}, {"version": 1}], ids=["what is current", "by its number"])
+@pytest.mark.parametrize("experts", [1, 2, 3])
+def test_however_many_accept_a_mask_at_once_it_is_accepted_once(
+    juniors: Here, experts: int, version: dict[str, int]
+) -> None:
+    names = [f"dr.{number % experts}" for number in range(20)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        replies = [reply.json() for reply in pool.map(lambda name: accepted(juniors, client=name, **version), names)]
+
+    assert [reply["version"] for reply in replies] == [2] * 20
+    assert sum(reply["new"] for reply in replies) == 1
+    assert len({reply["author"] for reply in replies}) == 1
+    assert len(history(juniors)) == 2
+
+
+def test_what_another_expert_stored_since_is_not_put_behind_an_older_mask(juniors: Here) -> None:
+    put_label(juniors.client, "case_00", mask_bytes(1), client_id="dr.lee")
+
+    reply = accepted(juniors, version=1)
+
+    assert reply.status_code == 409
+    assert "Version 2 by dr.lee has come since version 1. Look at it and accept that one" in reply.json()["detail"]
+    juniors.client.delete("/datastore/label?id=case_00&tag=version_2")
+    assert accepted(juniors, version=1).json()["version"] == 4
+
+
+def test_a_mask_that_is_accepted_can_be_accepted_again_after_it_was_taken_back(juniors: Here) -> None:
+    accepted(juniors)
+    juniors.client.delete("/datastore/label?id=case_00&tag=version_2")
+
+    assert accepted(juniors, client="dr.lee").json()["version"] == 4
+
+
+def test_a_version_that_several_withdraw_at_once_is_withdrawn_once(juniors: Here) -> None:
+    accepted(juniors)
+    with ThreadPoolExecutor(8) as pool:
+        replies = pool.map(lambda _: juniors.client.delete("/datastore/label?id=case_00&tag=version_2"), range(8))
+
+    assert sorted(reply.status_code for reply in replies) == [200] + [404] * 7
+    assert [one[1] for one in history(juniors)] == ["draft", "expert", "withdrawn"]
 
 
 def test_an_annotator_cannot_accept(open_app: Callable[..., Here]) -> None:

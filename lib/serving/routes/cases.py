@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter
 
+from lib.serving.annotator import Annotator
 from lib.serving.datastore import annotation_info
 from lib.serving.dicom_files import description_of, series_uid_of
 from lib.serving.dicomweb import value_of
@@ -15,6 +16,7 @@ from lib.serving.requests import Submission
 from lib.serving.routes.common import App, Who, told_saved
 from lib.serving.saving import save_mask
 from lib.serving.studies import Series
+from lib.stages import current, stage_of
 from lib.store.annotations import TAG_FINAL, Annotation
 from lib.store.listings import Listing
 from lib.task import Task
@@ -26,7 +28,7 @@ router = APIRouter(prefix="/cases", tags=["Cases"])
 def cases(app: App, study: str) -> dict[str, Any]:
     """The task, and the images of a study (its StudyInstanceUID), each with its current annotation."""
     task, series = app.record.task, app.dicom.series_of(study)
-    current = {one.images[0].image: _told_current(app, one) for one in series if one.annotation is not None}
+    told = {one.images[0].image: _told_current(app, one) for one in series if one.annotation is not None}
     return {
         "task": _told_task(task),
         "cases": [
@@ -36,7 +38,7 @@ def cases(app: App, study: str) -> dict[str, Any]:
                 "study_uid": listing.study_uid,
                 "series_uid": listing.series_uid,
                 "instance_uid": listing.instance_uid,
-                "current": current.get(listing.image),
+                "current": told.get(listing.image),
             }
             for one in series
             if one.annotation is None
@@ -84,5 +86,16 @@ def no_finding(app: App, who: Who, image: str, client_id: str | None = None) -> 
     """Stores that somebody looked for all structures of the task in an image and that none is there."""
     found, grid = app.library.readable_with_grid(image)
     submission = Submission.from_monailabel(found.id, TAG_FINAL, {}, app.record.task)
-    annotation = save_mask(app.record, np.zeros(grid.shape, np.uint8), grid, submission, who(client_id))
-    return told_saved(app, annotation)
+    annotator, nothing = who(client_id), np.zeros(grid.shape, np.uint8)
+    # Who presses twice has said it once.
+    with app.record.database.transaction():
+        said = current(app.record.annotations.history(found.id))
+        if said is None or not _says_nothing_is_there(said, submission, annotator):
+            said = save_mask(app.record, nothing, grid, submission, annotator)
+    return told_saved(app, said)
+
+
+def _says_nothing_is_there(said: Annotation, submission: Submission, annotator: Annotator) -> bool:
+    """Whether an annotation is this person's own, of the same stage, and found none of the structures."""
+    is_own = said.author == annotator.name and said.stage is stage_of(annotator.role)
+    return is_own and said.looked_at == submission.looked_at and not any(said.voxels.values())
