@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +12,21 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from lib.errors import GridMismatch, InvalidRequest, UnknownStructure, UnreadableImage
+from lib.errors import GridMismatch, InvalidRequest, LabelRefineryError, UnknownStructure, UnreadableImage
+from lib.nrrd import NrrdHeader, read_nrrd_header, read_nrrd_layers
+from lib.opened import OpenFile, Source, opened
 from lib.task import BACKGROUND, MAX_STRUCTURES, Structure, Task, listed
 from lib.volume import (
+    NRRD_SUFFIXES,
     Array,
     Grid,
     Volume,
-    nrrd_fields,
     onto_grid,
+    read_grid,
     read_volume,
-    refuse_detached,
+    refuse_off_grid,
     sitk_of_volume,
     suffix_of,
-    volume_of_sitk,
 )
 
 MASK_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".bin")
@@ -30,6 +34,12 @@ MASK_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".bin")
 
 LARGEST_VALUE = 2**32
 """No voxel of a mask holds a number beyond it."""
+
+MOST_VALUES = 1 << 16
+"""As many as two bytes can hold."""
+
+NUMBER = re.compile("[0-9]{1,9}")
+"""A label value or a layer as 3D Slicer writes it."""
 
 CONVERSION, REFERENCE = "Segmentation_ConversionParameters", "Reference image geometry"
 """The header's key and the parameter in it by which 3D Slicer tells on which image it was drawn."""
@@ -100,27 +110,31 @@ def _named_value(entry: object) -> NamedValue:
     raise InvalidRequest(f'Each entry of params.label_info must be {{"name": text, "idx": number}}, found {entry!r}.')
 
 
-def read_mask(path: Path, grid: Grid, name: str) -> MaskFile:
-    """Reads a mask file.
+def read_mask(source: Source, grid: Grid | None, name: str) -> MaskFile:
+    """Reads a mask file; one that does not belong to the image is refused before its voxels are read.
 
     Args:
-        path: a NIfTI, NRRD or Slicer segmentation file, or OHIF's raw buffer ``.bin``: one byte or two bytes a
+        source: a NIfTI, NRRD or Slicer segmentation file, or OHIF's raw buffer ``.bin``: one byte or two bytes a
             voxel, first image axis fastest.
-        grid: the lattice of the image, needed for the raw buffer, which carries none.
+        grid: the lattice of the image; ``None``: any will do, but then no raw buffer, which carries none.
         name: the image's id, for messages.
 
     Raises:
         UnreadableImage: if the file is damaged or of a kind that is not read here.
+        GridMismatch: if it lies on another lattice than the image, or covers only a part and may not.
     """
-    if path.name.lower().endswith(".bin"):
-        return MaskFile(_raw_buffer(path, grid, name))
-    if suffix_of(path.name) not in MASK_SUFFIXES:
-        raise UnreadableImage(f"A mask must be one of {', '.join(MASK_SUFFIXES)}; found {path.name!r}.")
-    if path.stat().st_size == 0:
-        raise UnreadableImage(f"The mask {path.name} is empty (0 bytes). Send it again.")
-    if suffix_of(path.name) in (".seg.nrrd", ".nrrd"):
-        return _slicer_segmentation(path)
-    return MaskFile(read_volume(path))
+    if suffix_of(source.name) not in MASK_SUFFIXES and not source.name.lower().endswith(".bin"):
+        raise UnreadableImage(f"A mask must be one of {', '.join(MASK_SUFFIXES)}; found {source.name!r}.")
+    with opened(source) as file:
+        if source.name.lower().endswith(".bin"):
+            return MaskFile(_raw_buffer(file, grid, name))
+        if file.size == 0:
+            raise UnreadableImage(f"The mask {file.name} is empty (0 bytes). Send it again.")
+        if suffix_of(file.name) in NRRD_SUFFIXES:
+            return _slicer_segmentation(file, grid, name)
+        if grid is not None:
+            refuse_off_grid(read_grid(file, is_whole=False), grid, name)
+        return MaskFile(read_volume(file))
 
 
 def to_task_values(mask: Array, label_info: Sequence[NamedValue], task: Task) -> Array:
@@ -138,21 +152,42 @@ def to_task_values(mask: Array, label_info: Sequence[NamedValue], task: Task) ->
         UnknownStructure: if a name or a number belongs to no structure of the task, or a voxel is no whole number.
     """
     meaning = _meaning(label_info, task)
-    found = np.unique(mask)
+    found = _values(mask)
     if not np.isfinite(found).all() or (found != np.rint(found)).any():
         odd = [float(value) for value in found if not np.isfinite(value) or value != np.rint(value)][:5]
         raise UnknownStructure(f"A mask holds whole numbers only, found {odd}. Export it as a label map.")
     accepted = {BACKGROUND, *task.values.values()}
-    unknown = [int(value) for value in found if meaning.get(int(value), int(value)) not in accepted]
+    by_value = {value: meaning.get(int(value), int(value)) for value in found.tolist()}
+    unknown = [int(value) for value, meant in by_value.items() if meant not in accepted]
     if unknown:
+        told = ", ".join(f"{value:.15g}" for value in unknown[:20])
         raise UnknownStructure(
-            f"The mask holds the label values {unknown[:20]}, the task has {listed(task.structures)}. "
+            f"The mask holds the label values [{told}], the task has {listed(task.structures)}. "
             "Say in params.label_info which structure each value is."
         )
     renumbered = np.zeros(mask.shape, np.uint8)
-    for value in found:
-        renumbered[mask == value] = meaning.get(int(value), int(value))
+    for value, meant in by_value.items():
+        renumbered[mask == value] = meant
     return renumbered
+
+
+def _values(mask: Array) -> Array:
+    """The values that a mask holds, in order; slice by slice, since sorting all of it takes its room several times.
+
+    Raises:
+        UnknownStructure: if there are more than a label map can have.
+    """
+    if mask.dtype == np.uint8:
+        return np.flatnonzero(voxels_by_value(mask)).astype(np.uint8)
+    found: Array = np.empty(0, mask.dtype)
+    for pixels in mask.T:
+        found = np.union1d(found, pixels)
+        if found.size > MOST_VALUES:
+            raise UnknownStructure(
+                f"A mask holds whole numbers only, at most {MOST_VALUES} of them; found are more, such as "
+                f"{[float(value) for value in found[:5]]}. Export the mask, not the image."
+            )
+    return found
 
 
 def _meaning(named: Sequence[NamedValue], task: Task) -> dict[int, int]:
@@ -174,11 +209,11 @@ def _task_value(name: str, task: Task) -> int | None:
     return BACKGROUND if name.strip().casefold() == "background" else None
 
 
-def mask_on_image(path: Path, grid: Grid, label_info: Sequence[NamedValue], task: Task, name: str) -> Array:
+def mask_on_image(source: Source, grid: Grid, label_info: Sequence[NamedValue], task: Task, name: str) -> Array:
     """A client's mask file as the task's mask on the image's grid.
 
     Args:
-        path: the file as it came.
+        source: the file as it came.
         grid: the lattice of the image.
         label_info: what the client says about its numbers. Names that the file itself gives its segments win, where
             the task has them: they belong to the voxels, while 3D Slicer's ``label_info`` counts positions.
@@ -191,7 +226,7 @@ def mask_on_image(path: Path, grid: Grid, label_info: Sequence[NamedValue], task
     Raises:
         GridMismatch, UnknownStructure, UnreadableImage: as the steps above.
     """
-    file = read_mask(path, grid, name)
+    file = read_mask(source, grid, name)
     placed = file.on(grid, name)
     if not label_info:
         return to_task_values(placed, file.named, task)
@@ -202,58 +237,80 @@ def mask_on_image(path: Path, grid: Grid, label_info: Sequence[NamedValue], task
 
 def voxels_per_structure(mask: Array, structures: Sequence[Structure]) -> dict[str, int]:
     """How many voxels of a mask belong to each structure, zeros included."""
-    counts = np.bincount(mask.ravel(), minlength=256)
+    counts = voxels_by_value(mask)
     return {structure.name: int(counts[structure.value]) for structure in structures}
 
 
-def _raw_buffer(path: Path, grid: Grid, name: str) -> Volume:
-    content = path.read_bytes()
-    voxels = int(np.prod(grid.shape))
+def voxels_by_value(mask: Array) -> Array:
+    """How many voxels of a uint8 mask have each value, int64 (256,); slice by slice, since numpy counts in 8 bytes."""
+    counts = np.zeros(256, np.int64)
+    for pixels in mask.T:
+        counts += np.bincount(pixels.ravel(), minlength=256)
+    return counts
+
+
+def _raw_buffer(file: OpenFile, grid: Grid | None, name: str) -> Volume:
+    if grid is None:
+        raise UnreadableImage(f"{file.name} is a raw buffer, which does not say where it lies. Export it as NIfTI.")
+    voxels = math.prod(grid.shape)
     types: dict[int, np.dtype[Any]] = {voxels: np.dtype("u1"), 2 * voxels: np.dtype("<u2")}
-    if len(content) not in types:
+    if file.size not in types:
         raise UnreadableImage(
-            f"The buffer for {name} has {len(content)} bytes; its image of {grid} needs {voxels} (one byte a voxel) "
+            f"The buffer for {name} has {file.size} bytes; its image of {grid} needs {voxels} (one byte a voxel) "
             f"or {2 * voxels} (two)."
         )
-    flat = np.frombuffer(content, types[len(content)])
+    flat = np.frombuffer(file.file.read(2 * voxels), types[file.size])
     return Volume(flat.reshape(grid.shape, order="F"), grid.affine)
 
 
-def _slicer_segmentation(path: Path) -> MaskFile:
+def _slicer_segmentation(file: OpenFile, grid: Grid | None, name: str) -> MaskFile:
     """A label map, or 3D Slicer's segmentation of one or more layers, with the segments that it names."""
-    fields, _ = nrrd_fields(path)
-    refuse_detached(fields, path.name)
+    suffix = suffix_of(file.name)
     try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise UnreadableImage(f"The mask {path.name} cannot be read as NRRD. Export it again.") from error
-    layers = image.GetNumberOfComponentsPerPixel()
-    numbers = [number for number in range(MAX_STRUCTURES) if f"Segment{number}_LabelValue" in fields]
-    segments = [_segment(fields, number, layers, path.name) for number in numbers]
-    # The header tells, not the file's name: an empty segmentation has no segments, but speaks of itself.
-    is_segmentation = any(key.startswith(("Segment0_", "Segmentation_")) for key in fields)
-    drawn_on = _reference(fields.get(CONVERSION, ""))
-    if layers == 1:
+        header = read_nrrd_header(file, suffix)
+        segments = _segments(header, file.name)
+        # The header tells, not the file's name: an empty segmentation has no segments, but speaks of itself.
+        is_segmentation = any(key.startswith(("Segment0_", "Segmentation_")) for key in header.pairs)
+        if grid is not None:
+            refuse_off_grid(Grid(header.shape, header.affine), grid, name, may_be_part=is_segmentation)
+        layers = read_nrrd_layers(file, suffix)[1]
+    except (LabelRefineryError, MemoryError):
+        raise
+    # The unpacker raises whatever damaged bytes make it stumble over.
+    except Exception as error:
+        raise UnreadableImage(f"The mask {file.name} cannot be read as NRRD: {error}. Export it again.") from error
+    drawn_on = _reference(header.pairs.get(CONVERSION, ""))
+    if header.layers == 1:
         named = tuple(NamedValue(name, value) for name, value, _ in segments if name)
-        return MaskFile(volume_of_sitk(image, path.name), named, is_segmentation, drawn_on)
-    if not segments:
-        raise UnreadableImage(f"{path.name} has {layers} layers and names no segments. Export it as a label map.")
+        return MaskFile(Volume(layers[0], header.affine), named, is_segmentation, drawn_on)
     # Overlapping segments lie on layers of their own, each numbered from 1: give every segment its own number.
-    first = volume_of_sitk(sitk.VectorIndexSelectionCast(image, 0), path.name)
-    merged = np.zeros(first.voxels.shape, np.uint8)
+    merged = np.zeros(header.shape, np.uint8, order="F")
     for position, (_, value, layer) in enumerate(segments, start=1):
-        merged[volume_of_sitk(sitk.VectorIndexSelectionCast(image, layer), path.name).voxels == value] = position
+        merged[layers[layer] == value] = position
     named = tuple(NamedValue(name, position) for position, (name, _, _) in enumerate(segments, start=1))
-    return MaskFile(Volume(merged, first.affine), named, is_segmentation, drawn_on)
+    return MaskFile(Volume(merged, header.affine), named, is_segmentation, drawn_on)
+
+
+def _segments(header: NrrdHeader, name: str) -> list[tuple[str, int, int]]:
+    """Name, label value and layer of the segments that a header describes."""
+    numbers = [number for number in range(MAX_STRUCTURES) if f"Segment{number}_LabelValue" in header.pairs]
+    segments = [_segment(header.pairs, number, header.layers, name) for number in numbers]
+    if header.layers > MAX_STRUCTURES:
+        raise UnreadableImage(f"{name} has {header.layers} layers; wanted are at most {MAX_STRUCTURES}.")
+    if header.layers > 1 and not segments:
+        raise UnreadableImage(f"{name} has {header.layers} layers and names no segments. Export it as a label map.")
+    return segments
 
 
 def _segment(fields: Mapping[str, str], number: int, layers: int, name: str) -> tuple[str, int, int]:
     """Name, label value and layer of one segment (3D Slicer, segmentation file format)."""
     prefix = f"Segment{number}_"
     value, layer = fields[f"{prefix}LabelValue"], fields.get(f"{prefix}Layer", "0")
-    if not (value.isdecimal() and layer.isdecimal() and int(layer) < layers):
+    is_number = all(NUMBER.fullmatch(text) for text in (value, layer))
+    if not is_number or int(layer) >= layers:
         raise UnreadableImage(
-            f"{name}: segment {number} has the label value {value!r} in layer {layer!r} of {layers}. Export it again."
+            f"{name}: segment {number} has the label value {value[:20]!r} in layer {layer[:20]!r} of {layers}. Export "
+            "it again."
         )
     return fields.get(f"{prefix}Name", ""), int(value), int(layer)
 

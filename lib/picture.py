@@ -9,19 +9,36 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from lib.errors import UnreadableImage
+from lib.opened import OpenFile, Source, opened
+from lib.room import refuse_too_large
+from lib.signature import NEEDED_BYTES, kind_of
 
-PICTURE_SUFFIXES = (".png", ".pgm", ".tiff", ".tif", ".bmp", ".jpeg", ".jpg")
-"""File names that are read here; the content decides which of the formats it is."""
+READERS: dict[str, tuple[str, type[ImageFile]]] = {
+    ".png": ("PNG", PngImageFile), ".pgm": ("PGM", PpmImageFile), ".tiff": ("TIFF", TiffImageFile),
+    ".tif": ("TIFF", TiffImageFile), ".bmp": ("BMP", BmpImageFile), ".jpeg": ("JPEG", JpegImageFile),
+    ".jpg": ("JPEG", JpegImageFile),
+}  # fmt: skip
+"""The format that a suffix stands for, and what reads it."""
 
-FORMATS = ("PNG", "PPM", "TIFF", "BMP", "JPEG")
-"""Pillow's names of the formats."""
+PICTURE_SUFFIXES = tuple(READERS)
+"""File names that are read here; a picture must be of the format that it is called by."""
 
 GREY_8, GREY_16 = ("1", "L", "LA"), ("I;16", "I;16B", "I;16L", "I")
 COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX")
 """Pillow's names of pixel types (its documentation, "Modes"); ``I`` is how it reads a 16 bit PGM."""
+
+FORMATS = tuple(dict.fromkeys(name for name, _ in READERS.values()))
+
+PIXEL_BYTES = 4
+"""Room for a pixel while a picture is read: Pillow has 32 bits for a colour, and for some of 16 bits of grey."""
 
 SCREEN_DPI = (72, 96)
 """What programs write when they know of no pixel size."""
@@ -36,7 +53,7 @@ Pixels = NDArray[Any]
 Spacing = tuple[float, float]
 
 
-def read_picture(path: Path) -> tuple[Pixels, Spacing]:
+def read_picture(source: Source) -> tuple[Pixels, Spacing]:
     """Reads a grey picture.
 
     Returns:
@@ -47,11 +64,11 @@ def read_picture(path: Path) -> tuple[Pixels, Spacing]:
     Raises:
         UnreadableImage: if the file is damaged, coloured, has several pages, or no 8 or 16 bits a pixel.
     """
-    with _opened(path) as picture:
-        return np.ascontiguousarray(_grey(picture, path.name).T), _spacing_mm(picture)
+    with _opened(source) as picture:
+        return np.ascontiguousarray(_grey(picture, source.name).T), _spacing_mm(picture)
 
 
-def picture_size(path: Path) -> tuple[tuple[int, int], Spacing]:
+def picture_size(source: Source) -> tuple[tuple[int, int], Spacing]:
     """Pixels along I and J, and their edges in mm, from the header.
 
     The pixels are looked at only where the header cannot tell that the picture is grey.
@@ -59,31 +76,46 @@ def picture_size(path: Path) -> tuple[tuple[int, int], Spacing]:
     Raises:
         UnreadableImage: as ``read_picture``, as far as the header tells; a PNG file is checked to its end.
     """
-    with _opened(path) as picture:
+    with _opened(source) as picture:
         size, spacing_mm = picture.size, _spacing_mm(picture)
         if picture.mode in COLOUR:
-            _grey(picture, path.name)
+            _grey(picture, source.name)
         elif picture.format == "PNG":
             picture.verify()
     return size, spacing_mm
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(source: Source) -> Iterator[ImageFile]:
     try:
-        with Image.open(path, formats=FORMATS) as picture:
-            _refuse_unfit(picture, path.name)
+        with opened(source) as file, _reader(file) as picture:
+            _refuse_unfit(picture, file.name)
             yield picture
-    except UnreadableImage:
+    except (UnreadableImage, MemoryError):
         raise
-    except UnidentifiedImageError as error:
-        raise UnreadableImage(f"{path.name} is no readable picture, neither {', '.join(FORMATS)}.") from error
     # The readers raise whatever a damaged file makes them stumble over.
     except Exception as error:
-        raise UnreadableImage(f"{path.name} cannot be read: {error}. Export the picture again.") from error
+        raise UnreadableImage(f"{source.name} cannot be read: {error}. Export the picture again.") from error
 
 
-def _refuse_unfit(picture: Image.Image, name: str) -> None:
+def _reader(file: OpenFile) -> ImageFile:
+    """The picture, of which only the header is read so far."""
+    suffix = Path(file.name).suffix.lower()
+    wanted, reader = READERS[suffix]
+    found = kind_of(file.first(NEEDED_BYTES))
+    if not found:
+        raise UnreadableImage(f"{file.name} is no readable picture, neither {', '.join(FORMATS)}.")
+    if found != wanted:
+        raise UnreadableImage(
+            f"{file.name} is called {suffix}, which is {wanted}, but begins like a {found} file. Call it what it is, "
+            "or export it again."
+        )
+    # Not by Pillow's own opening, which tries readers by content, and warns of sizes as the whole process was set to.
+    return reader(file.file)
+
+
+def _refuse_unfit(picture: ImageFile, name: str) -> None:
+    refuse_too_large(picture.size, PIXEL_BYTES, name)
     pages = getattr(picture, "n_frames", 1)
     if pages != 1:
         raise UnreadableImage(f"{name} holds {pages} pages; wanted is one picture a file. Save each page by itself.")
@@ -93,7 +125,7 @@ def _refuse_unfit(picture: Image.Image, name: str) -> None:
         )
 
 
-def _grey(picture: Image.Image, name: str) -> Pixels:
+def _grey(picture: ImageFile, name: str) -> Pixels:
     """Pixels (rows, columns); a colour picture whose channels are alike is grey."""
     if picture.mode in COLOUR:
         channels = np.asarray(picture.convert("RGB"))
@@ -109,13 +141,13 @@ def _grey(picture: Image.Image, name: str) -> Pixels:
     return 65535 - pixels if _is_white_zero(picture) else pixels
 
 
-def _is_white_zero(picture: Image.Image) -> bool:
+def _is_white_zero(picture: ImageFile) -> bool:
     """Whether a TIFF file counts from white to black, which Pillow puts right for 8 bits only."""
     photometric_interpretation = 262
     return picture.format == "TIFF" and getattr(picture, "tag_v2", {}).get(photometric_interpretation) == 0
 
 
-def _spacing_mm(picture: Image.Image) -> Spacing:
+def _spacing_mm(picture: ImageFile) -> Spacing:
     """Pixel edges as a PNG or TIFF file tells them, or 1 mm; JPEG and BMP carry a resolution for printers only."""
     dpi = picture.info.get("dpi")
     if picture.format not in ("PNG", "TIFF") or dpi is None:

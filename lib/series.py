@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
-import SimpleITK as sitk
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from lib.compressed import refuse_other_size
+from lib.dataset import read_dataset
 from lib.errors import NoImage, UnreadableImage
+from lib.geometry import LPS_FROM_RAS, plausible_affine
 from lib.multi_frame import PER_FRAME, is_enhanced, single_headers
-from lib.stored_pixels import refuse_lacking_pixels
-from lib.volume import LPS_FROM_RAS, Array, Grid, Volume, volume_of_sitk
+from lib.opened import OpenFile, Source, opened
+from lib.room import refuse_too_large
+from lib.stored_pixels import refuse_lacking_pixels, stored_frames, stored_type
+from lib.uids import USABLE_UID
+from lib.volume import Array, Grid, Volume
 
 # Others' files are read as they are: pydicom would tell of each odd value, thousands of times and not in which file.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -32,6 +33,9 @@ LONGEST_MODALITY = 16
 
 SPACING_TOLERANCE = 0.02
 """How much the distance of two neighbouring slices may differ from the others, as a share."""
+
+COSINE_TOLERANCE = 0.02
+"""How far the directions of rows and columns may be from unit vectors at right angles; some programs round them."""
 
 EDGE_TOLERANCE_MM = 1e-3
 """How much the pixel edges of two slices of one series may differ, in length or direction."""
@@ -63,7 +67,7 @@ class SliceHeader:
     A radiograph has none: its columns run to the left and its rows to the back of the patient, from the origin on.
 
     Attributes:
-        path: the file.
+        path: the file; only its name, if it came open.
         class_uid: SOPClassUID (0008,0016).
         instance_uid: SOPInstanceUID (0008,0018).
         series_uid: SeriesInstanceUID (0020,000E).
@@ -79,6 +83,8 @@ class SliceHeader:
         stack: StackID of a frame.
         frame: number of the frame in an enhanced file, from 1; ``None``: the file is the slice.
         is_measured: whether the file tells the size of its pixels, which a radiograph may leave out.
+        kind: numpy's name of the type of its values after the rescale; that of a radiograph may become float32.
+        number: of its file among those that were read together, from 0.
     """
 
     path: Path
@@ -97,6 +103,8 @@ class SliceHeader:
     stack: str = ""
     frame: int | None = None
     is_measured: bool = True
+    kind: str = "int16"
+    number: int = 0
 
     @property
     def is_projection(self) -> bool:
@@ -123,46 +131,51 @@ class SliceHeader:
         return float(np.asarray(self.origin_mm) @ self.normal)
 
 
-def looks_like_dicom(path: Path) -> bool:
+def looks_like_dicom(source: Source) -> bool:
     """Whether the file has DICOM's preamble (PS3.10 section 7.1)."""
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    with opened(source) as file:
+        return file.first(132)[128:] == b"DICM"
 
 
-def read_header(path: Path) -> SliceHeader:
+def read_header(source: Source) -> SliceHeader:
     """Reads the header of one image file; of an enhanced one, what it says of its first frame.
 
     Raises:
         NoImage: if it is another DICOM object, such as a report.
         UnreadableImage: if it is no grey DICOM image, or has frames that do not say where they lie.
     """
-    return _headers(path, only_first=True)[0]
+    return _headers(source, only_first=True)[0]
 
 
-def read_headers(paths: Sequence[Path]) -> list[SliceHeader]:
+def read_headers(sources: Sequence[Source]) -> list[SliceHeader]:
     """The headers of all slices in these files.
 
     Raises:
         NoImage, UnreadableImage: as ``read_header``, and if a file's pixels are not all there or cannot be decoded, as
             far as that shows before they are.
     """
-    return [header for path in paths for header in _headers(path)]
+    return [
+        replace(header, number=number) if number else header
+        for number, source in enumerate(sources)
+        for header in _headers(source)
+    ]
 
 
-def _headers(path: Path, *, only_first: bool = False) -> list[SliceHeader]:
+def _headers(source: Source, *, only_first: bool = False) -> list[SliceHeader]:
     try:
-        with path.open("rb") as file:
-            header = pydicom.dcmread(file, stop_before_pixels=True)
+        with opened(source) as file:
+            header = read_dataset(file, with_pixels=False)
+            path = Path(source.name) if isinstance(source, OpenFile) else source
             found = headers_of(header, path, only_first=only_first)
             # A slice that lacks pixels still belongs to its series, which would otherwise pass for a shorter one.
             if not only_first:
-                refuse_lacking_pixels(file, header, path.name)
+                refuse_lacking_pixels(file.file, header, file.name)
         return found
-    except UnreadableImage:
+    except (UnreadableImage, MemoryError):
         raise
     # The reader raises whatever a damaged header makes it stumble over.
     except Exception as error:
-        raise UnreadableImage(f"{path.name} is no readable DICOM file: {error}.") from error
+        raise UnreadableImage(f"{source.name} is no readable DICOM file: {error}.") from error
 
 
 def headers_of(header: Any, path: Path, *, only_first: bool = False) -> list[SliceHeader]:
@@ -211,13 +224,14 @@ def _refuse_frames(header: Any, name: str) -> None:
 
 
 def _refuse_unusable_uids(header: Any, name: str) -> None:
-    used = ["SeriesInstanceUID"]
-    if header.get("Modality") in PROJECTIONS:
+    """Refuses UIDs that could not name the image, its study, its files and their addresses."""
+    used = ["SeriesInstanceUID", "StudyInstanceUID"]
+    # Files of a series that lack one are told by their order, each radiograph by this one.
+    if header.get("Modality") in PROJECTIONS or header.get("SOPInstanceUID"):
         used.append("SOPInstanceUID")
     for attribute in used:
         uid = str(header.get(attribute, ""))
-        # It becomes the image's id, and names files: the standard's digits and dots, and what anonymisers write.
-        if not re.fullmatch(r"[0-9A-Za-z._-]{1,64}", uid):
+        if not USABLE_UID.fullmatch(uid):
             raise UnreadableImage(f"{name} has no usable {attribute}, found {uid[:80]!r}.")
 
 
@@ -226,10 +240,18 @@ def _slice_header(header: Any, path: Path, frame: int | None = None) -> SliceHea
     name = path.name if frame is None else f"Frame {frame} of {path.name}"
     direction, origin_mm, (rows_mm, columns_mm) = _place(header, modality in PROJECTIONS, name)
     thickness_mm = float(header.get("SliceThickness") or 1)
-    if not (
-        min(rows_mm, columns_mm, thickness_mm) > 0 and np.linalg.norm(np.cross(direction[:3], direction[3:])) > 0.5
-    ):
-        raise UnreadableImage(f"{name} has no usable pixel size or orientation in its header.")
+    edges_mm = np.array([np.multiply(direction[:3], columns_mm), np.multiply(direction[3:], rows_mm)])
+    if not (min(rows_mm, columns_mm, thickness_mm) > 0 and _is_rectangular(direction)):
+        raise UnreadableImage(
+            f"{name} has no usable pixel size or orientation in its header: wanted are edges above 0 mm, and unit "
+            f"vectors at right angles, found {[rows_mm, columns_mm, thickness_mm]} mm along {direction}."
+        )
+    lps = np.eye(4)
+    lps[:3, :2], lps[:3, 2], lps[:3, 3] = edges_mm.T, np.cross(direction[:3], direction[3:]), origin_mm
+    plausible_affine(lps, name)
+    slope, intercept = float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)
+    if not np.isfinite([slope, intercept]).all():
+        raise UnreadableImage(f"{name} has the rescale {slope} and {intercept}; wanted are numbers. Send it again.")
     issuer = str(header.get("IssuerOfPatientID") or "")
     patient = f"{header.PatientID}@{issuer}" if header.get("PatientID") else str(header.StudyInstanceUID)
     return SliceHeader(
@@ -241,15 +263,37 @@ def _slice_header(header: Any, path: Path, frame: int | None = None) -> SliceHea
         patient=patient,
         modality=modality,
         shape=(int(header.Columns), int(header.Rows)),
-        columns_mm=tuple(float(cosine * columns_mm) for cosine in direction[:3]),
-        rows_mm=tuple(float(cosine * rows_mm) for cosine in direction[3:]),
+        columns_mm=tuple(edges_mm[0].tolist()),
+        rows_mm=tuple(edges_mm[1].tolist()),
         origin_mm=tuple(origin_mm),
         thickness_mm=thickness_mm,
-        rescale=(float(header.get("RescaleSlope") or 1), float(header.get("RescaleIntercept") or 0)),
+        rescale=(slope, intercept),
         stack=str(header.get("StackID") or ""),
         frame=frame,
         is_measured=bool(header.get("PixelSpacing") or header.get("ImagerPixelSpacing")),
+        kind=_rescaled_type(header, slope, intercept),
     )
+
+
+def _is_rectangular(direction: Sequence[float]) -> bool:
+    along_row, along_column = np.reshape(direction, (2, 3))
+    cosines = np.array([along_row @ along_row - 1, along_column @ along_column - 1, along_row @ along_column])
+    return bool(np.abs(cosines).max() <= 2 * COSINE_TOLERANCE)
+
+
+def _rescaled_type(header: Any, slope: float, intercept: float) -> str:
+    """The smallest type that holds all values of a slice without loss; whole numbers stay whole, as in GDCM."""
+    stored = stored_type(header)
+    if (slope, intercept) == (1, 0):
+        return str(stored)
+    bits = int(header.get("BitsStored") or 8 * stored.itemsize)
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if stored.kind == "i" else (0, 2**bits - 1)
+    ends = sorted(end * slope + intercept for end in (low, high))
+    if slope.is_integer() and intercept.is_integer():
+        for kind in (np.uint8, np.uint16, np.uint32) if ends[0] >= 0 else (np.int8, np.int16, np.int32):
+            if np.iinfo(kind).min <= ends[0] and ends[1] <= np.iinfo(kind).max:
+                return str(np.dtype(kind))
+    return "float64"
 
 
 def _place(header: Any, is_projection: bool, name: str) -> tuple[list[float], list[float], list[float]]:
@@ -346,7 +390,7 @@ def _refuse_sideways(slices: Sequence[SliceHeader]) -> None:
         )
 
 
-def read_series(paths: Sequence[Path]) -> Volume:
+def read_series(sources: Sequence[Source]) -> Volume:
     """Reads the files of one series, in the order of their places.
 
     Returns:
@@ -355,71 +399,47 @@ def read_series(paths: Sequence[Path]) -> Volume:
         at first: see ``as_shown``.
 
     Raises:
-        UnreadableImage: if the slices do not make one volume.
+        UnreadableImage: if the slices do not make one volume, or one that is too large for this machine.
     """
-    slices = ordered(read_headers(paths))
+    slices = ordered(read_headers(sources))
+    grid = series_grid(slices)
     try:
-        voxels = _voxels(slices)
+        voxels = _voxels(slices, sources)
     # Too little memory is no fault of the files.
     except (UnreadableImage, MemoryError):
         raise
-    # The readers raise whatever damaged pixels or tables make them stumble over.
+    # The decoders raise whatever damaged pixels or tables make them stumble over.
     except Exception as error:
         raise UnreadableImage(f"Series {slices[0].series_uid} cannot be read: {error}") from error
-    return Volume(voxels, series_grid(slices).affine, slices[0].is_measured)
+    return Volume(voxels, grid.affine, slices[0].is_measured)
 
 
-def _voxels(slices: Sequence[SliceHeader]) -> Array:
+def _voxels(slices: Sequence[SliceHeader], sources: Sequence[Source]) -> Array:
     if slices[0].is_projection:
-        return _radiograph(slices[0].path)
-    if any(header.frame is not None for header in slices):
-        return _frames(slices)
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(header.path) for header in slices])
-    if len({header.rescale for header in slices}) > 1:
-        # SimpleITK gives all slices the type of the first one, so that others would lose their fractions.
-        reader.SetOutputPixelType(sitk.sitkFloat64)
-    return volume_of_sitk(reader.Execute(), slices[0].series_uid).voxels
-
-
-def _frames(slices: Sequence[SliceHeader]) -> Array:
-    """Voxels of enhanced files; not by SimpleITK, which knows neither the order of frames nor what each rescales."""
-    in_file: dict[Path, list[int]] = {}
+        return _radiograph(sources[slices[0].number])
+    in_file: dict[int, list[int]] = {}
     for k, header in enumerate(slices):
-        in_file.setdefault(header.path, []).append(k)
-    voxels: Array | None = None
-    for path, numbers in in_file.items():
-        dataset = pydicom.dcmread(path)
-        refuse_other_size(dataset)
-        frames = iter_pixels(dataset, indices=[(slices[k].frame or 1) - 1 for k in numbers])
-        for k, pixels in zip(numbers, frames, strict=True):
-            if voxels is None:
-                kind = _rescaled_type(pixels.dtype, int(dataset.BitsStored), {header.rescale for header in slices})
-                voxels = np.empty((*slices[0].shape, len(slices)), kind, order="F")
-            slope, intercept = slices[k].rescale
-            voxels[:, :, k] = pixels.T if (slope, intercept) == (1, 0) else pixels.T * slope + intercept
-    assert voxels is not None
+        in_file.setdefault(header.number, []).append(k)
+    voxels = np.empty((*slices[0].shape, len(slices)), _common_type(slices), order="F")
+    for number, places in in_file.items():
+        with opened(sources[number]) as file:
+            _, frames = stored_frames(file, [slices[k].frame or 1 for k in places])
+            for k, pixels in zip(places, frames, strict=True):
+                slope, intercept = slices[k].rescale
+                voxels[:, :, k] = pixels.T if (slope, intercept) == (1, 0) else pixels.T * slope + intercept
     return voxels
 
 
-def _rescaled_type(stored: np.dtype[Any], bits: int, rescales: set[tuple[float, float]]) -> np.dtype[Any]:
-    """The smallest type that holds all values without loss; whole numbers stay whole."""
-    if rescales == {(1.0, 0.0)}:
-        return stored
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if stored.kind == "i" else (0, 2**bits - 1)
-    bounds = [end * slope + intercept for slope, intercept in rescales for end in (low, high)]
-    if all(number.is_integer() for rescale in rescales for number in rescale):
-        for kind in (np.int16, np.int32):
-            if np.iinfo(kind).min <= min(bounds) and max(bounds) <= np.iinfo(kind).max:
-                return np.dtype(kind)
-    return np.dtype(np.float64)
+def _common_type(slices: Sequence[SliceHeader]) -> np.dtype[Any]:
+    """A type that holds the values of all slices."""
+    return np.result_type(*{header.kind for header in slices})
 
 
-def _radiograph(path: Path) -> Array:
-    # Not by SimpleITK, which inverts MONOCHROME1 before the tables can be applied.
-    dataset = pydicom.dcmread(path)
-    refuse_other_size(dataset)
-    return as_shown(dataset.pixel_array.T[:, :, None], dataset)
+def _radiograph(source: Source) -> Array:
+    with opened(source) as file:
+        header, frames = stored_frames(file, [1])
+        (pixels,) = frames
+    return as_shown(pixels.T[:, :, None], header)
 
 
 def as_shown(pixels: Array, header: Any) -> Array:
@@ -447,8 +467,14 @@ def as_shown(pixels: Array, header: Any) -> Array:
 
 
 def series_grid(slices: Sequence[SliceHeader]) -> Grid:
-    """The lattice of a series, read from its headers."""
+    """The lattice of a series, read from its headers.
+
+    Raises:
+        UnreadableImage: as ``ordered``, and if it would take more memory than this machine has for one image.
+    """
     in_place = ordered(slices)
+    name = f"Series {in_place[0].series_uid}"
+    refuse_too_large((*in_place[0].shape, len(in_place)), _common_type(in_place).itemsize, name)
     first, last = in_place[0], in_place[-1]
     lps = np.eye(4)
     lps[:3, 0], lps[:3, 1], lps[:3, 3] = first.columns_mm, first.rows_mm, first.origin_mm
@@ -457,4 +483,4 @@ def series_grid(slices: Sequence[SliceHeader]) -> Grid:
     else:
         lps[:3, 2] = first.normal * first.thickness_mm
     width, height = first.shape
-    return Grid((width, height, len(in_place)), LPS_FROM_RAS @ lps)
+    return Grid((width, height, len(in_place)), plausible_affine(LPS_FROM_RAS @ lps, name))

@@ -1,16 +1,26 @@
-"""What a DICOM file tells of its pixels before they are decoded: whether they are all there and can be read here."""
+"""The pixels of a DICOM file: what it tells of them before they are decoded, and their stored values."""
 
 from __future__ import annotations
 
-import os
+import io
 import struct
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import IO, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.pixels.utils import iter_pixels
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from lib.compressed import refuse_other_size
+from lib.dataset import read_dataset
 from lib.errors import UnreadableImage
+from lib.opened import OpenFile
+
+PLAIN = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+"""Transfer syntaxes in which pixels lie in the file as they lie in memory."""
 
 BITS_ALLOCATED = (1, 8, 16, 32, 64)
 """Bits of a pixel that there can be (PS3.5 section 8.1.1)."""
@@ -65,7 +75,7 @@ def refuse_lacking_pixels(file: IO[bytes], header: Any, name: str) -> None:
         return
     pixels = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
     wanted = (pixels * bits + 7) // 8
-    found = min(length, os.fstat(file.fileno()).st_size - begin)
+    found = min(length, file.seek(0, io.SEEK_END) - begin)
     if found < wanted:
         raise UnreadableImage(
             f"{name} is cut off: its header promises {wanted} bytes of pixels, {found} are there. Send it again."
@@ -91,3 +101,47 @@ def _is_decoded(syntax: UID) -> bool:
         return get_decoder(syntax).is_available
     except NotImplementedError:
         return not syntax or syntax.is_private
+
+
+def stored_type(header: Any) -> np.dtype[Any]:
+    """The type of stored values: that of BitsAllocated, with a sign if PixelRepresentation says so."""
+    kind = "i" if int(header.get("PixelRepresentation") or 0) else "u"
+    return np.dtype(f"{kind}{max(int(header.get('BitsAllocated') or 16) // 8, 1)}")
+
+
+def stored_frames(file: OpenFile, frames: Sequence[int]) -> tuple[Any, Iterator[NDArray[Any]]]:
+    """Stored values of frames; bits beside those of the value, in which older scanners kept overlays, are left out.
+
+    Args:
+        file: an image of one value a pixel.
+        frames: their numbers, from 1.
+
+    Returns:
+        The dataset, which may lack its pixels, and (rows, columns) for each frame, as long as the file stays open.
+
+    Raises:
+        UnreadableImage: if frames claim another size than the object.
+        Exception: whatever pydicom and the decoders stumble over.
+    """
+    header = read_dataset(file, with_pixels=False)
+    kind = stored_type(header)
+    begin = pixels_at(file.file, header)
+    if begin is not None and header.file_meta.get("TransferSyntaxUID") in PLAIN and header.BitsAllocated in (8, 16, 32):
+        return header, (_plain_frame(file, header, begin, frame - 1, kind.newbyteorder("<")) for frame in frames)
+    dataset = read_dataset(file)
+    refuse_other_size(dataset)
+    return dataset, iter_pixels(dataset, indices=[frame - 1 for frame in frames], raw=True)
+
+
+def _plain_frame(file: OpenFile, header: Any, begin: int, index: int, kind: np.dtype[Any]) -> NDArray[Any]:
+    rows, columns, bits = int(header.Rows), int(header.Columns), int(header.BitsAllocated)
+    length = rows * columns * kind.itemsize
+    file.file.seek(begin + index * length)
+    pixels = np.frombuffer(file.file.read(length), kind).reshape(rows, columns)
+    used = int(header.get("BitsStored") or bits)
+    high = int(header.get("HighBit") or used - 1)
+    if not 1 <= used <= high + 1 <= bits:
+        raise UnreadableImage(
+            f"{file.name} says that {used} of {bits} bits are used, up to bit {high}, which cannot be. Send it again."
+        )
+    return pixels if used == bits else (pixels << bits - 1 - high) >> bits - used

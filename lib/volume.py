@@ -7,11 +7,8 @@ to the patient's left, J to the back, which says no more than that columns run t
 
 from __future__ import annotations
 
-import io
 import itertools
-import logging
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +16,14 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
-from nibabel.openers import ImageOpener
 from nibabel.orientations import aff2axcodes
 
 from lib.errors import GridMismatch, UnreadableImage
+from lib.geometry import LPS_FROM_RAS
+from lib.nifti import read_nifti_header, read_nifti_voxels, refuse_cut_nifti
+from lib.nrrd import read_nrrd_header, read_nrrd_layers, refuse_cut_nrrd
+from lib.opened import OpenFile, Source, opened
 from lib.picture import PICTURE_SUFFIXES, UNKNOWN_MM, picture_size, read_picture
-
-# It tells of each header that it mends, not in which file, and also where that changes nothing; what does is refused.
-logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -40,8 +37,6 @@ VOLUME_SUFFIXES = NIFTI_SUFFIXES + NRRD_SUFFIXES
 
 IMAGE_SUFFIXES = VOLUME_SUFFIXES + PICTURE_SUFFIXES
 """File names of images, which may be pictures too."""
-
-LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -116,51 +111,100 @@ def suffix_of(name: str) -> str:
     return next((suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), "")
 
 
-def read_volume(path: Path) -> Volume:
-    """Reads a NIfTI or NRRD file, or a picture.
+def read_volume(source: Source) -> Volume:
+    """Reads a NIfTI or NRRD file, or a picture, as its name says; a file of another kind is refused.
 
     Returns:
         Voxels in the file's own type, scaled as its header says; a 2D image becomes (I, J, 1). Where a picture does
         not tell its pixel size, the edges are 1 mm.
 
     Raises:
-        UnreadableImage: if the file is damaged, holds no voxels or only such that are no numbers, or is not one grey
-            volume.
+        UnreadableImage: if the file is damaged, holds no voxels or only such that are no numbers, is not one grey
+            volume, or takes more memory than this machine has for one image.
     """
     try:
-        volume = _reader_of(path)(path)
+        with opened(source) as file:
+            volume = _volume(file)
     # Too little memory is no fault of the file.
     except (UnreadableImage, MemoryError):
         raise
     # The readers raise whatever a damaged header makes them stumble over.
     except Exception as error:
-        raise UnreadableImage(f"{path.name} cannot be read: {_reason(error, path)}. Export the image again.") from error
-    if volume.voxels.size == 0:
-        raise UnreadableImage(f"{path.name} holds no voxels (shape {volume.voxels.shape}).")
+        raise UnreadableImage(f"{source.name} cannot be read: {_reason(error)}. Export the image again.") from error
     # Slice by slice: as a rule the first one has a number.
     if not any(np.isfinite(pixels).any() for pixels in volume.voxels.T):
-        raise UnreadableImage(f"{path.name} holds no number: all its voxels are NaN or infinite. Export it again.")
+        raise UnreadableImage(f"{source.name} holds no number: all its voxels are NaN or infinite. Export it again.")
     return volume
 
 
-def read_grid(path: Path) -> Grid:
-    """The lattice of an image file from its header, and whether all voxels of a NIfTI or NRRD file are there.
+def read_grid(source: Source, *, is_whole: bool = True) -> Grid:
+    """The lattice of an image file from its header.
+
+    Args:
+        source: a NIfTI or NRRD file, or a picture.
+        is_whole: whether to look if all voxels of a NIfTI or NRRD file are there, too.
 
     Raises:
         UnreadableImage: as ``read_volume``, and if the file is shorter than its header says.
+        OSError: if it cannot be opened.
     """
-    if path.stat().st_size == 0:
-        raise UnreadableImage(f"{path.name} is empty (0 bytes).")
-    try:
-        if suffix_of(path.name) in PICTURE_SUFFIXES:
-            return _picture_grid(*picture_size(path))
-        if suffix_of(path.name) in NIFTI_SUFFIXES:
-            return _nifti_grid(path)
-        return _nrrd_grid(path)
-    except UnreadableImage:
-        raise
-    except Exception as error:
-        raise UnreadableImage(f"{path.name} is no readable image: {_reason(error, path)}.") from error
+    with opened(source) as file:
+        if file.size == 0:
+            raise UnreadableImage(f"{file.name} is empty (0 bytes).")
+        try:
+            return _grid(file, is_whole)
+        except (UnreadableImage, MemoryError):
+            raise
+        # The readers raise whatever a damaged header makes them stumble over.
+        except Exception as error:
+            raise UnreadableImage(f"{file.name} is no readable image: {_reason(error)}.") from error
+
+
+def _volume(file: OpenFile) -> Volume:
+    suffix = suffix_of(file.name)
+    if suffix in PICTURE_SUFFIXES:
+        pixels, spacing_mm = read_picture(file)
+        grid = _picture_grid(pixels.shape, spacing_mm)
+        return Volume(pixels[:, :, None], grid.affine, is_measured=spacing_mm != UNKNOWN_MM)
+    if suffix in NRRD_SUFFIXES:
+        _refuse_layers(read_nrrd_header(file, suffix).layers, file.name)
+        header, (voxels,) = read_nrrd_layers(file, suffix)
+        return Volume(voxels, header.affine)
+    found, voxels = read_nifti_voxels(file, _nifti_suffix(file.name))
+    return Volume(voxels, found.affine)
+
+
+def _grid(file: OpenFile, is_whole: bool) -> Grid:
+    suffix = suffix_of(file.name)
+    if suffix in PICTURE_SUFFIXES:
+        return _picture_grid(*picture_size(file))
+    if suffix in NRRD_SUFFIXES:
+        header = read_nrrd_header(file, suffix)
+        _refuse_layers(header.layers, file.name)
+        if is_whole:
+            refuse_cut_nrrd(file, header)
+        return Grid(header.shape, header.affine)
+    found = read_nifti_header(file, _nifti_suffix(file.name))
+    if is_whole:
+        refuse_cut_nifti(file, suffix, found)
+    return Grid(found.shape, found.affine)
+
+
+def _nifti_suffix(name: str) -> str:
+    suffix = suffix_of(name)
+    if suffix not in NIFTI_SUFFIXES:
+        raise UnreadableImage(f"{name} is no readable image: it is called none of {', '.join(IMAGE_SUFFIXES)}.")
+    return suffix
+
+
+def _refuse_layers(layers: int, name: str) -> None:
+    if layers != 1:
+        raise UnreadableImage(f"{name} has {layers} values per voxel; wanted is one grey volume.")
+
+
+def _picture_grid(shape: tuple[int, ...], spacing_mm: tuple[float, float]) -> Grid:
+    lps = np.diag([*spacing_mm, 1.0, 1.0])
+    return Grid((shape[0], shape[1], 1), LPS_FROM_RAS @ lps)
 
 
 def write_volume(path: Path, volume: Volume, *, compressed: bool = True) -> None:
@@ -218,18 +262,29 @@ def onto_grid(mask: Volume, grid: Grid, name: str, *, may_be_part: bool = False)
         GridMismatch: if the lattices differ by more than the tolerance, or the mask leaves the grid, or does not
             cover it.
     """
+    refuse_off_grid(mask.grid, grid, name, may_be_part=may_be_part)
     if mask.grid.is_same_as(grid):
         return mask.voxels
     whole = Volume(np.zeros(grid.shape, mask.voxels.dtype), grid.affine)
-    view = view_on(whole, mask.grid, name)
-    if view.size < whole.voxels.size and not may_be_part:
+    view_on(whole, mask.grid, name)[...] = mask.voxels
+    return whole.voxels
+
+
+def refuse_off_grid(mask: Grid, grid: Grid, name: str, *, may_be_part: bool = False) -> None:
+    """Refuses a mask by its lattice alone, before room is made for its voxels; as ``onto_grid``.
+
+    Raises:
+        GridMismatch: as ``onto_grid``.
+    """
+    if mask.is_same_as(grid):
+        return
+    nothing = Volume(np.broadcast_to(np.uint8(0), grid.shape), grid.affine)
+    if view_on(nothing, mask, name).size < nothing.voxels.size and not may_be_part:
         raise GridMismatch(
-            f"The mask of {name} is {mask.grid}, the image is {grid}: the mask may be that of another image, or was "
+            f"The mask of {name} is {mask}, the image is {grid}: the mask may be that of another image, or was "
             "cropped. Only 3D Slicer's segmentations (.seg.nrrd) and DICOM may cover a part of the image. Export the "
             "mask with the image as reference volume."
         )
-    view[...] = mask.voxels
-    return whole.voxels
 
 
 def view_on(image: Volume, part: Grid, name: str) -> Array:
@@ -283,208 +338,7 @@ def _indices(affine: Array, places_mm: Array) -> Array:
     return np.asarray(np.linalg.solve(affine[:3, :3], (places_mm - affine[:3, 3]).T).T)
 
 
-def _three_axes(shape: tuple[int, ...], name: str) -> tuple[int, int, int]:
-    """The shape with axes of one voxel added or dropped at the end."""
-    trimmed = list(shape)
-    while len(trimmed) > 3 and trimmed[-1] == 1:
-        trimmed.pop()
-    trimmed += [1] * (3 - len(trimmed))
-    if len(trimmed) > 3:
-        raise UnreadableImage(
-            f"{name} has {len(shape)} axes ({'x'.join(map(str, shape))}); wanted is one grey volume of 3 axes. "
-            "Split the series into single volumes."
-        )
-    if min(trimmed) < 1:
-        raise UnreadableImage(f"{name} holds no voxels (shape {'x'.join(map(str, shape))}).")
-    return trimmed[0], trimmed[1], trimmed[2]
-
-
-def _checked_affine(affine: Array, name: str) -> Array:
-    matrix = np.asarray(affine, np.float64)
-    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
-        raise UnreadableImage(f"{name} has no usable voxel size or orientation in its header. Export it again.")
-    return matrix
-
-
-def _reader_of(path: Path) -> Callable[[Path], Volume]:
-    if suffix_of(path.name) in PICTURE_SUFFIXES:
-        return _read_picture
-    return _read_nifti if suffix_of(path.name) in NIFTI_SUFFIXES else _read_nrrd
-
-
-def _read_picture(path: Path) -> Volume:
-    pixels, spacing_mm = read_picture(path)
-    affine = _picture_grid(pixels.shape, spacing_mm).affine
-    return Volume(pixels[:, :, None], affine, is_measured=spacing_mm != UNKNOWN_MM)
-
-
-def _picture_grid(shape: tuple[int, ...], spacing_mm: tuple[float, float]) -> Grid:
-    lps = np.diag([*spacing_mm, 1.0, 1.0])
-    return Grid((shape[0], shape[1], 1), LPS_FROM_RAS @ lps)
-
-
-def _load_nifti(path: Path) -> Any:
-    image: Any = nib.load(path)
-    _refuse_edges_of_zero(path, image)
-    if image.get_data_dtype().fields is not None or np.issubdtype(image.get_data_dtype(), np.complexfloating):
-        raise UnreadableImage(f"{path.name} holds colour or complex voxels; wanted is one grey volume.")
-    return image
-
-
-def _refuse_edges_of_zero(path: Path, image: Any) -> None:
-    """Refuses voxels that are 0 mm long where nothing else places them; nibabel would take them for 1 mm."""
-    if not isinstance(image, nib.Nifti1Pair) or image.header["sform_code"] > 0:
-        return
-    with ImageOpener(str(path)) as file:
-        edges_mm = type(image.header).from_fileobj(file, check=False)["pixdim"][1:4]
-    zero = ["IJK"[axis] for axis, voxels in enumerate(image.shape[:3]) if voxels > 1 and edges_mm[axis] == 0]
-    if zero:
-        raise UnreadableImage(
-            f"{path.name} says that its voxels are 0 mm long along {', '.join(zero)} (pixdim). Export it again with "
-            "its voxel size."
-        )
-
-
-def _read_nifti(path: Path) -> Volume:
-    image = _load_nifti(path)
-    voxels = np.asanyarray(image.dataobj)
-    # Other libraries take no numbers in the byte order of another machine.
-    native = voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
-    return Volume(native.reshape(_three_axes(image.shape, path.name)), _checked_affine(image.affine, path.name))
-
-
-def _nifti_grid(path: Path) -> Grid:
-    image = _load_nifti(path)
-    voxels = int(np.prod(image.shape, dtype=np.int64))
-    expected = int(image.dataobj.offset) + voxels * image.get_data_dtype().itemsize
-    _refuse_short_file(path, expected, path.name.lower().endswith(".gz"))
-    return Grid(_three_axes(image.shape, path.name), _checked_affine(image.affine, path.name))
-
-
-def _refuse_short_file(path: Path, expected: int, is_gzip: bool) -> None:
-    """Raises if fewer than the expected bytes are there, once unpacked."""
-    found = path.stat().st_size
-    if is_gzip:
-        with path.open("rb") as file:
-            file.seek(-4, io.SEEK_END)
-            # Gzip ends with the length of its content (RFC 1952), which a cut file does not.
-            if int.from_bytes(file.read(4), "little") == expected % 2**32:
-                return
-        found = _unpacked_length(path)
-    if found < expected:
-        raise UnreadableImage(
-            f"{path.name} is cut off: its header promises {expected} bytes, {found} are there. Copy the file again."
-        )
-
-
-def _unpacked_length(path: Path) -> int:
-    """Bytes that can be unpacked, over all members of a gzip file, up to the first damaged place."""
-    length, unpacker = 0, zlib.decompressobj(31)
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            while chunk:
-                try:
-                    length += len(unpacker.decompress(chunk))
-                except zlib.error:
-                    return length
-                chunk = unpacker.unused_data
-                if unpacker.eof:
-                    unpacker = zlib.decompressobj(31)
-    return length
-
-
-def _grid_of_sitk(image: Any, name: str) -> Grid:
-    size = tuple(image.GetSize())
-    shape = _three_axes(size, name)
-    axes = image.GetDimension()
-    inside = min(axes, 3)
-    steps = np.array(image.GetDirection()).reshape(axes, axes) * np.array(image.GetSpacing())
-    lps = np.eye(4)
-    lps[:inside, :inside] = steps[:inside, :inside]
-    lps[:inside, 3] = image.GetOrigin()[:inside]
-    return Grid(shape, _checked_affine(LPS_FROM_RAS @ lps, name))
-
-
-def volume_of_sitk(image: Any, name: str) -> Volume:
-    """A SimpleITK image as a volume; vector and colour images are refused."""
-    if image.GetNumberOfComponentsPerPixel() != 1:
-        raise UnreadableImage(
-            f"{name} has {image.GetNumberOfComponentsPerPixel()} values per voxel; wanted is one grey volume."
-        )
-    grid = _grid_of_sitk(image, name)
-    return Volume(sitk.GetArrayFromImage(image).T.reshape(grid.shape), grid.affine)
-
-
-def _read_nrrd(path: Path) -> Volume:
-    refuse_detached(nrrd_fields(path)[0], path.name)
-    return volume_of_sitk(sitk.ReadImage(str(path)), path.name)
-
-
-def _nrrd_grid(path: Path) -> Grid:
-    fields, offset = nrrd_fields(path)
-    refuse_detached(fields, path.name)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    if reader.GetNumberOfComponents() != 1:
-        raise UnreadableImage(f"{path.name} has {reader.GetNumberOfComponents()} values per voxel, wanted is one.")
-    grid = _grid_of_sitk(reader, path.name)
-    _refuse_short_nrrd(path, fields, offset)
-    return grid
-
-
-NRRD_BYTES = {
-    "signed char": 1, "int8": 1, "int8_t": 1, "uchar": 1, "unsigned char": 1, "uint8": 1, "uint8_t": 1,
-    "short": 2, "short int": 2, "signed short": 2, "int16": 2, "int16_t": 2,
-    "ushort": 2, "unsigned short": 2, "uint16": 2, "uint16_t": 2,
-    "int": 4, "signed int": 4, "int32": 4, "int32_t": 4, "uint": 4, "unsigned int": 4, "uint32": 4, "uint32_t": 4,
-    "float": 4, "longlong": 8, "long long": 8, "int64": 8, "int64_t": 8,
-    "ulonglong": 8, "unsigned long long": 8, "uint64": 8, "uint64_t": 8, "double": 8,
-}  # fmt: skip
-"""Bytes of one voxel by the names of teem's NRRD definition, field ``type``."""
-
-
-def nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
-    """Fields (in lower case) and key/value pairs of an NRRD header, and the offset of the byte behind it."""
-    fields: dict[str, str] = {}
-    with path.open("rb") as file:
-        for raw in file:
-            if not raw.rstrip(b"\r\n"):
-                return fields, file.tell()
-            key, found, value = raw.decode("utf-8", "replace").strip().partition(":")
-            if found and not raw.startswith(b"#"):
-                is_pair = value.startswith("=")
-                fields[key.strip() if is_pair else key.strip().lower()] = value.removeprefix("=").strip()
-    return fields, path.stat().st_size
-
-
-def refuse_detached(fields: dict[str, str], name: str) -> None:
-    """Refuses an NRRD header whose voxels lie elsewhere: it could name any file of this machine.
-
-    Raises:
-        UnreadableImage: if the header names another file.
-    """
-    if "data file" in fields or "datafile" in fields:
-        raise UnreadableImage(f"{name} keeps its voxels in another file. Save it as one .nrrd file.")
-
-
-def _refuse_short_nrrd(path: Path, fields: dict[str, str], offset: int) -> None:
-    encoding = fields.get("encoding", "").lower()
-    voxel_bytes = NRRD_BYTES.get(fields.get("type", "").lower())
-    if voxel_bytes is None or encoding not in ("raw", "gzip", "gz"):
-        sitk.ReadImage(str(path))
-        return
-    expected = voxel_bytes * int(np.prod([int(size) for size in fields["sizes"].split()], dtype=np.int64))
-    if encoding == "raw":
-        _refuse_short_file(path, offset + expected, is_gzip=False)
-        return
-    with path.open("rb") as file:
-        file.seek(-4, io.SEEK_END)
-        if int.from_bytes(file.read(4), "little") != expected % 2**32:
-            sitk.ReadImage(str(path))
-
-
-def _reason(error: Exception, path: Path) -> str:
-    """The last line of a reader's message, where ITK puts the reason, without the folders of this machine."""
+def _reason(error: Exception) -> str:
+    """The last line of what a reader says, without a full stop."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1].rstrip(".").replace(str(path), path.name) if lines else type(error).__name__
+    return lines[-1].rstrip(".") if lines else type(error).__name__

@@ -18,9 +18,11 @@ from lib.labels import (
     voxels_per_structure,
     write_segments,
 )
+from lib.nrrd import read_nrrd_header
+from lib.opened import opened
 from lib.phantoms.scanner import oriented_grid
 from lib.task import Task, numbered
-from lib.volume import Grid, Volume, nrrd_fields, sitk_of_volume, write_volume
+from lib.volume import Grid, Volume, sitk_of_volume, write_volume
 from tests.drawn import drawn
 
 TASK = Task("hippocampus", "Two halves", numbered(["anterior", "posterior"]))
@@ -37,6 +39,12 @@ SECOND = drawn("""
     . 2 2
 """)
 GRID = Grid((2, 3, 1), np.eye(4))
+
+
+def pairs_of(path):
+    """What a Slicer segmentation says of its segments."""
+    with opened(path) as file:
+        return read_nrrd_header(file, ".seg.nrrd").pairs
 
 
 def named(**values):
@@ -383,7 +391,7 @@ def test_a_segmentation_cut_off_is_refused(tmp_path, encoding):
     path = write_segmentation(tmp_path / "m.seg.nrrd", [BOTH], [("anterior", 1, 0)], encoding)
     path.write_bytes(path.read_bytes()[: -13 if encoding == "gzip" else -1])
 
-    with pytest.raises(UnreadableImage, match=r"m\.seg\.nrrd cannot be read as NRRD"):
+    with pytest.raises(UnreadableImage, match=r"m\.seg\.nrrd (is cut off: its header|cannot be read as NRRD)"):
         mask_on_image(path, GRID, (), TASK, "ct_017")
 
 
@@ -546,7 +554,7 @@ def test_a_segmentation_for_slicer_names_and_colours_what_was_looked_for(tmp_pat
 
     write_segments(path, Volume(SECOND, GRID.affine), [posterior])
 
-    fields = nrrd_fields(path)[0]
+    fields = pairs_of(path)
     about = {key: fields[f"Segment0_{key}"] for key in ("Name", "LabelValue", "Layer", "Extent")}
     assert about == {"Name": "posterior", "LabelValue": "2", "Layer": "0", "Extent": "0 1 0 2 0 0"}
     assert [round(255 * float(part)) for part in fields["Segment0_Color"].split()] == list(posterior.colour)
@@ -567,7 +575,7 @@ def test_a_segmentation_for_slicer_tells_the_image_so_that_a_part_of_it_comes_ba
     """3D Slicer keeps the geometry when it saves the edited segmentation, cropped."""
     grid = Grid((2, 3, 4), oriented_grid("LPS", (2, 3, 4), (0.7, 1.3, 5.0), (12.0, -34.0, 567.8), (8, -5, 11))[1])
     write_segments(tmp_path / "ours.seg.nrrd", Volume(np.zeros(grid.shape, np.uint8), grid.affine), TASK.structures)
-    kept = nrrd_fields(tmp_path / "ours.seg.nrrd")[0]["Segmentation_ConversionParameters"]
+    kept = pairs_of(tmp_path / "ours.seg.nrrd")["Segmentation_ConversionParameters"]
     path = drawn_in_slicer(tmp_path / "m.seg.nrrd", COLUMN, grid.affine, kept)
 
     assert mask_on_image(path, grid, (), TASK, "ct_017").sum() == 2

@@ -15,7 +15,7 @@ from lib.multi_frame import FunctionalGroups, single_headers
 from lib.phantoms.dicom_series import write_dicom_series, write_enhanced_series
 from lib.phantoms.scanner import oriented_grid
 from lib.series import read_header, read_headers, read_series, series_grid
-from lib.volume import volume_of_sitk
+from tests.itk import volume_of_sitk
 from tests.test_series import compress
 
 SHAPE = (7, 5, 4)
@@ -85,7 +85,7 @@ def test_an_enhanced_image_is_the_volume_of_its_slices(tmp_path, orientation, ti
 def test_frames_in_the_order_of_their_places_are_what_simpleitk_reads(tmp_path, tilt_deg):
     path, _, _ = write(tmp_path, tilt_deg=tilt_deg)
 
-    volume, read = read_series([path]), volume_of_sitk(sitk.ReadImage(str(path)), path.name)
+    volume, read = read_series([path]), volume_of_sitk(sitk.ReadImage(str(path)))
 
     np.testing.assert_array_equal(volume.voxels, read.voxels)
     np.testing.assert_allclose(volume.affine, read.affine, atol=1e-4)

@@ -177,7 +177,7 @@ def test_values_beyond_sixteen_bits_are_refused(tmp_path, value):
 def test_a_file_of_another_kind_is_refused(tmp_path, read, suffix):
     (tmp_path / f"film{suffix}").write_bytes(b"a letter" * 40)
 
-    with pytest.raises(UnreadableImage, match=r"is no readable picture, neither PNG, PPM, TIFF, BMP, JPEG"):
+    with pytest.raises(UnreadableImage, match=r"is no readable picture, neither PNG, PGM, TIFF, BMP, JPEG"):
         read(tmp_path / f"film{suffix}")
 
 

@@ -19,7 +19,7 @@ from lib.errors import UnreadableImage
 from lib.phantoms.dicom_series import write_dicom_series
 from lib.phantoms.scanner import oriented_grid
 from lib.series import NO_IMAGES, looks_like_dicom, ordered, read_header, read_headers, read_series, series_grid
-from lib.volume import volume_of_sitk
+from tests.itk import volume_of_sitk
 
 SHAPE = (7, 5, 4)
 
@@ -160,7 +160,7 @@ def test_voxels_and_place_are_those_that_simpleitk_finds_by_itself(tmp_path, ori
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path)))
 
-    volume, read = read_series(paths), volume_of_sitk(reader.Execute(), "series")
+    volume, read = read_series(paths), volume_of_sitk(reader.Execute())
 
     np.testing.assert_array_equal(volume.voxels, read.voxels)
     np.testing.assert_allclose(volume.affine, read.affine, atol=1e-4)

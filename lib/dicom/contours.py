@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,10 @@ from pydicom.uid import RTStructureSetStorage
 from lib.dicom.provenance import LONGEST_TEXT
 from lib.dicom.source import SourceSeries, dataset_of, reason_of
 from lib.errors import GridMismatch, LabelRefineryError, UnknownStructure, UnreadableImage
+from lib.geometry import LPS_FROM_RAS
+from lib.opened import Source
 from lib.task import Structure, Task, listed, name_key
-from lib.volume import LPS_FROM_RAS, Array
+from lib.volume import Array
 
 PLANE_TOLERANCE_MM = 0.1
 """How far the points of a contour may lie off a slice; planning systems round them."""
@@ -42,7 +43,7 @@ class Contour:
 
 
 def read_contours(
-    source: Dataset | Path | bytes, series: SourceSeries, task: Task, leave_out: Collection[str] = ()
+    source: Dataset | Source | bytes, series: SourceSeries, task: Task, leave_out: Collection[str] = ()
 ) -> tuple[Array, tuple[str, ...]]:
     """The contours of a structure set as the task's mask on the image's grid.
 

@@ -26,8 +26,9 @@ from pydicom.valuerep import DSfloat
 
 from lib import __version__
 from lib.errors import UnreadableImage
+from lib.geometry import LPS_FROM_RAS
 from lib.series import PROJECTIONS
-from lib.volume import LPS_FROM_RAS, Array, Grid, Volume, view_on
+from lib.volume import Array, Grid, Volume, view_on
 
 MAKER = "Label Refinery"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -14,6 +13,7 @@ from lib.dicom.frames import SEGMENTATIONS
 from lib.dicom.segmentation import read_segmentation
 from lib.dicom.source import SourceSeries, dataset_of, reason_of
 from lib.errors import UnreadableImage
+from lib.opened import Source
 from lib.task import Task, name_key
 from lib.volume import Array
 
@@ -26,7 +26,7 @@ UNNAMED = "unknown"
 
 
 def read_drawn(
-    source: Dataset | Path | bytes, series: SourceSeries, task: Task, leave_out: Collection[str] = ()
+    source: Dataset | Source | bytes, series: SourceSeries, task: Task, leave_out: Collection[str] = ()
 ) -> tuple[Array, tuple[str, ...]]:
     """A segmentation or a structure set as the task's mask on the image's grid.
 
@@ -48,7 +48,7 @@ def read_drawn(
     return read_segmentation(dataset, series, task, leave_out)
 
 
-def referenced_images(source: Dataset | Path | bytes) -> dict[str, set[str]]:
+def referenced_images(source: Dataset | Source | bytes) -> dict[str, set[str]]:
     """The images that such an object refers to: SOPInstanceUIDs by SeriesInstanceUID.
 
     A segmentation names them in its Common Instance Reference (PS3.3 section C.12.2), a structure set by frame of

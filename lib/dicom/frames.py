@@ -14,8 +14,9 @@ from pydicom.uid import UID, SegmentationStorage
 from lib.compressed import refuse_other_size
 from lib.dicom.source import SourceSeries
 from lib.errors import GridMismatch, UnreadableImage
+from lib.geometry import LPS_FROM_RAS
 from lib.multi_frame import FunctionalGroups
-from lib.volume import LPS_FROM_RAS, Array, Grid, Volume, view_on
+from lib.volume import Array, Grid, Volume, view_on
 
 KINDS = ("BINARY", "FRACTIONAL", "LABELMAP")
 """Types of segmentations (0062,0001)."""

@@ -17,18 +17,19 @@ from typing import Any, Literal
 
 import highdicom as hd
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from lib import __version__
+from lib.dataset import read_dataset
 from lib.dicom.frames import frames_of, refuse_no_segmentation
 from lib.dicom.provenance import MAKER, REPEATED, Algorithm, Provenance, dicom_text, person_name, uid_of
 from lib.dicom.segments import code_of, matched
 from lib.dicom.source import SourceSeries, dataset_of, reason_of
 from lib.errors import GridMismatch, LabelRefineryError, UnreadableImage
 from lib.multi_frame import single_headers
+from lib.opened import Source
 from lib.series import SliceHeader
 from lib.task import BACKGROUND, Structure, Task, name_key
 from lib.volume import Array
@@ -167,7 +168,7 @@ def _source_images(series: SourceSeries) -> list[Dataset]:
     """
     read: dict[Path, Dataset] = {}
     for path in dict.fromkeys(one.path for one in series.slices):
-        read[path] = pydicom.dcmread(path, stop_before_pixels=True)
+        read[path] = read_dataset(path, with_pixels=False)
     images = [read[one.path] if one.frame is None else _as_slice(read[one.path], one) for one in series.slices]
     frame_of_reference = series.frame_of_reference_uid or uid_of("frame of reference", series.name)
     for image, header in zip(images, series.slices, strict=True):
@@ -248,7 +249,7 @@ def uids_of(series_name: str, seed: str) -> tuple[str, str]:
 
 
 def read_segmentation(
-    source: Dataset | Path | bytes, series: SourceSeries, task: Task, leave_out: Collection[str] = ()
+    source: Dataset | Source | bytes, series: SourceSeries, task: Task, leave_out: Collection[str] = ()
 ) -> tuple[Array, tuple[str, ...]]:
     """Any DICOM segmentation as the task's mask on the image's whole grid.
 

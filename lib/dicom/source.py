@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
+from lib.dataset import read_dataset
 from lib.errors import GridMismatch
+from lib.geometry import LPS_FROM_RAS
+from lib.opened import OpenFile, Source
 from lib.series import SliceHeader, ordered, read_headers, series_grid
-from lib.volume import LPS_FROM_RAS, Array, Grid
+from lib.volume import Array, Grid
 
 LONGEST_REASON = 300
 """Letters of what a library says that are repeated."""
@@ -90,17 +92,17 @@ class SourceSeries:
             )
 
 
-def read_source(paths: Sequence[Path]) -> SourceSeries:
+def read_source(sources: Sequence[Source]) -> SourceSeries:
     """Reads the headers of one image's files.
 
     Args:
-        paths: all slices of a series in any order, an enhanced file, or one radiograph.
+        sources: all slices of a series in any order, an enhanced file, or one radiograph.
 
     Raises:
         UnreadableImage: if the files are not one image, as ``lib.series.ordered``.
     """
-    slices = ordered(read_headers(paths))
-    first = pydicom.dcmread(slices[0].path, specific_tags=["FrameOfReferenceUID"])
+    slices = ordered(read_headers(sources))
+    first = read_dataset(sources[slices[0].number], with_pixels=False, tags=["FrameOfReferenceUID"])
     return SourceSeries(tuple(slices), series_grid(slices), str(first.get("FrameOfReferenceUID") or ""))
 
 
@@ -113,8 +115,12 @@ def reason_of(error: Exception) -> str:
     return " ".join(str(error).split())[:LONGEST_REASON].rstrip(".")
 
 
-def dataset_of(source: Dataset | Path | bytes) -> Dataset:
-    """A DICOM object that is already read, in a file or in memory."""
+def dataset_of(source: Dataset | Source | bytes) -> Any:
+    """A DICOM object that is already read, in a file or in memory.
+
+    Raises:
+        UnreadableImage: as ``lib.dataset.read_dataset``, and whatever the reader stumbles over.
+    """
     if isinstance(source, Dataset):
         return source
-    return pydicom.dcmread(BytesIO(source) if isinstance(source, bytes) else source)
+    return read_dataset(OpenFile(BytesIO(source), "The object") if isinstance(source, bytes) else source)

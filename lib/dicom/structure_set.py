@@ -13,19 +13,20 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
-import pydicom
 from contourpy import contour_generator
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from lib import __version__
+from lib.dataset import read_dataset
 from lib.dicom.contours import CLOSED
 from lib.dicom.provenance import MAKER, REPEATED, Provenance, dicom_text, person_name, uid_of
 from lib.dicom.source import SourceSeries
 from lib.errors import GridMismatch, UnreadableImage
+from lib.geometry import LPS_FROM_RAS
 from lib.series import SliceHeader
 from lib.task import Structure, Task
-from lib.volume import LPS_FROM_RAS, Array
+from lib.volume import Array
 
 SERIES_NUMBER = 901
 """Behind the scanner's own series and the segmentations."""
@@ -113,7 +114,7 @@ def outlines(plane: Array) -> Iterator[Array]:
 
 
 def _header(series: SourceSeries, provenance: Provenance) -> FileDataset:
-    image: Any = pydicom.dcmread(series.slices[0].path, stop_before_pixels=True)
+    image: Any = read_dataset(series.slices[0].path, with_pixels=False)
     written = FileDataset("", {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
     written.SpecificCharacterSet = "ISO_IR 192"
     for keyword in REPEATED:

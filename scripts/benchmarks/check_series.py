@@ -100,17 +100,29 @@ def _by_simpleitk(paths: list[Path]) -> Any:
     """The volume as SimpleITK sorts and places the same files."""
     import SimpleITK as sitk
 
-    from lib.volume import volume_of_sitk
-
     with tempfile.TemporaryDirectory() as folder:
         for number, path in enumerate(paths):
             (Path(folder) / f"{number}.dcm").symlink_to(path.absolute())
         reader = sitk.ImageSeriesReader()
         names = reader.GetGDCMSeriesFileNames(folder)
         if len(names) < 2:
-            return volume_of_sitk(sitk.ReadImage(str(paths[0])), paths[0].name)
+            return _volume(sitk.ReadImage(str(paths[0])))
         reader.SetFileNames(names)
-        return volume_of_sitk(reader.Execute(), "series")
+        return _volume(reader.Execute())
+
+
+def _volume(image: Any) -> Any:
+    """A SimpleITK image of three axes as a volume."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    from lib.geometry import LPS_FROM_RAS
+    from lib.volume import Volume
+
+    lps = np.eye(4)
+    lps[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
+    lps[:3, 3] = image.GetOrigin()
+    return Volume(sitk.GetArrayFromImage(image).T, LPS_FROM_RAS @ lps)
 
 
 def _known_fault(volume: Any, slices: list[Any]) -> str:

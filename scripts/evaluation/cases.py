@@ -16,7 +16,7 @@ from lib.series import read_headers, read_series, series_grid
 from lib.task import Task
 from lib.volume import Array, Grid, Volume, read_grid, read_volume
 from scripts.evaluation.folders import Pair, series_files
-from scripts.evaluation.structures import NO_GRID, Wanted
+from scripts.evaluation.structures import Wanted
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def read_case(pair: Pair, wanted: Wanted) -> Case:
     Raises:
         GridMismatch, UnreadableImage, UnknownStructure: if they cannot be compared.
     """
-    truth, prediction = (read_mask(path, NO_GRID, pair.case) for path in (pair.truth, pair.prediction))
+    truth, prediction = (read_mask(path, None, pair.case) for path in (pair.truth, pair.prediction))
     if pair.image is not None:
         grid = _image_grid(pair.image)
     else:

@@ -14,11 +14,7 @@ from lib.errors import InvalidSetting
 from lib.labels import read_mask
 from lib.serving.settings import TASK_FILE, Settings, configured
 from lib.task import PALETTE, Structure, Task, listed
-from lib.volume import Grid
 from scripts.evaluation.folders import Pair
-
-NO_GRID = Grid((0, 0, 0), np.eye(4))
-"""Only raw buffers need to be told their grid, and none are read here."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ def found_in(pairs: Iterable[Pair]) -> Task:
     numbers: set[int] = set()
     for pair in pairs:
         try:
-            mask = read_mask(pair.truth, NO_GRID, pair.case).volume
+            mask = read_mask(pair.truth, None, pair.case).volume
         # The comparison will stumble over it too, and tell why.
         except Exception:
             continue

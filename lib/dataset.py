@@ -1,0 +1,37 @@
+"""A DICOM file as a dataset: read from the open file alone, and never larger than this machine can take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pydicom
+
+from lib.compressed import is_larger_when_inflated
+from lib.errors import UnreadableImage
+from lib.opened import Source, opened
+from lib.room import MOST_VOXEL_BYTES
+
+
+def read_dataset(source: Source, *, with_pixels: bool = True, tags: Sequence[str] | None = None) -> Any:
+    """Reads a DICOM file.
+
+    Args:
+        source: an open file stands behind what was read afterwards: without pixels, where they begin.
+        with_pixels: whether to read them, too.
+        tags: keywords of the attributes that are wanted; ``None``: all.
+
+    Raises:
+        UnreadableImage: if it is compressed as a whole and would take more than this machine can give.
+        Exception: whatever pydicom stumbles over in a damaged file.
+    """
+    with opened(source) as file:
+        # pydicom inflates such a file in one piece, whatever is asked of it.
+        if is_larger_when_inflated(file, MOST_VOXEL_BYTES):
+            raise UnreadableImage(
+                f"{file.name} has more than {MOST_VOXEL_BYTES >> 20} MiB when it is decompressed, which is more than "
+                "this machine takes. Send it uncompressed, or in parts."
+            )
+        file.file.seek(0)
+        wanted = None if tags is None else list(tags)
+        return pydicom.dcmread(file.file, stop_before_pixels=not with_pixels, specific_tags=wanted)
