@@ -159,7 +159,8 @@ def _header(reader: Reader, name: str) -> NiftiHeader:
         affine=plausible_affine(header.get_best_affine(), name),
         stored=stored,
         scaling=(1.0 if slope is None else slope, 0.0 if intercept is None else intercept),
-        begin=int(header.get_data_offset()),
+        # Some programs leave it 0: the first byte that a single file has for voxels is meant.
+        begin=int(header.get_data_offset()) or HEADERS[length].single_vox_offset,
     )
     if not length <= found.begin <= MOST_BYTES_BEFORE:
         raise UnreadableImage(

@@ -85,7 +85,7 @@ def test_every_case_gets_a_line_and_a_bad_one_stops_nothing(folders, tmp_path):
     }  # fmt: skip
     errors = {row["case"]: row["error"] for row in rows if row["error"]}
     assert errors == summary["errors"] and errors.keys() == {"shifted", "damaged"}
-    assert "3 mm apart" in errors["shifted"] and "damaged.nii.gz cannot be read" in errors["damaged"]
+    assert "3 mm apart" in errors["shifted"] and "damaged.nii.gz is no readable image" in errors["damaged"]
     assert summary["compared"] == 4
 
 
