@@ -23,6 +23,7 @@ from torch.nn import functional
 from lib.errors import GridMismatch
 from lib.networks.checkpoint import NetworkPlan, Triple, VoxelTriple
 from lib.networks.sam_encoder import sha256_of
+from lib.pieces import largest_piece
 from lib.task import Task
 from lib.volume import Array, Grid, Volume
 
@@ -52,11 +53,11 @@ AVERAGE_FROM = 2
 THICK = 2
 """An axis is not strided while its voxels are this many times as long as the shortest ones."""
 
-COARSE = 64
-"""Steps into which a long axis is divided when connected pieces are told apart."""
+SAMPLED = 2_000_000
+"""Voxels that percentiles are taken from at most."""
 
-SAMPLED = 1_000_000
-"""Voxels that percentiles are taken from."""
+ROUNDING = 1e-4
+"""Shares of a voxel that differ by no more are equal: they were added up in single precision."""
 
 MAX_VOXELS = 4_000_000
 """A task without a spacing of its own works at one that keeps its median image below this many voxels."""
@@ -151,7 +152,7 @@ class Prepared:
 
 def prepared(volume: Volume, plan: NetworkPlan) -> Prepared:
     """The image on the network grid, on the network's intensity scale."""
-    oriented = np.nan_to_num(_turned(volume.voxels, volume.grid).astype(np.float32, copy=False))
+    oriented = _in_numbers(_turned(volume.voxels, volume.grid))
     box = _body_box(oriented, plan)
     spacing_mm = _in_ras_order(volume.grid.spacing_mm, volume.grid)
     frame = Frame(volume.grid, box, _network_shape(box, spacing_mm, plan.spacing_mm))
@@ -168,7 +169,9 @@ def prepared_mask(mask: Array, frame: Frame, plan: NetworkPlan) -> Array:
         plan: says which label value is which channel; other values count as background.
 
     Returns:
-        uint8 (I, J, K) of channel numbers along right, anterior, superior.
+        uint8 (I, J, K) of channel numbers along right, anterior, superior. Background is only what structures fill to
+        less than half; among these the one with the largest share has the voxel, the larger label value of equal ones.
+        Were half-filled voxels background, structures would come out too small wherever edges halve.
 
     Raises:
         GridMismatch: if the mask's shape is not the image's.
@@ -179,10 +182,18 @@ def prepared_mask(mask: Array, frame: Frame, plan: NetworkPlan) -> Array:
             "Put the mask on the image's grid."
         )
     cropped = torch.from_numpy(_turned(mask, frame.grid)[frame.slices].copy())
-    shares = [(channel, cropped == value) for channel, value in enumerate(plan.structures.values(), start=1)]
-    present = [(channel, share.float()) for channel, share in shares if share.any()]
-    background = torch.ones(cropped.shape) - sum((share for _, share in present), torch.zeros(cropped.shape))
-    return _most_probable([(0, background), *present], frame.shape)
+    resizing = _Resizing.of(frame.box_shape, frame.shape)
+    boxes = ndimage.find_objects(cropped.numpy(), max_label=255)
+    structures, largest = torch.zeros(frame.shape), torch.zeros(frame.shape)
+    channels = torch.zeros(frame.shape, dtype=torch.uint8)
+    for channel, value in _by_value(plan):
+        if boxes[value - 1] is not None:
+            target, source = resizing.around(boxes[value - 1])
+            share = resizing.applied((cropped[source] == value).float(), target, source)
+            structures[target] += share
+            _take_over(channels[target], largest[target], channel, share)
+    channels[structures < 0.5 - ROUNDING] = 0
+    return channels.numpy()
 
 
 def mask_on_image(probabilities: Tensor, frame: Frame, plan: NetworkPlan) -> Array:
@@ -196,19 +207,22 @@ def mask_on_image(probabilities: Tensor, frame: Frame, plan: NetworkPlan) -> Arr
         plan: says which channel is which label value.
 
     Returns:
-        uint8 (I, J, K) of label values; 0 in the air that was cropped.
+        uint8 (I, J, K) of label values; 0 in the air that was cropped. Where probabilities are equal, a structure takes
+        the place of the background, and the larger label value that of the smaller.
     """
-    floor = 1 / len(probabilities)
-    # Resizing never exceeds the largest probability, so a channel below an equal share is nowhere the largest.
-    present = [
-        (channel, share)
-        for channel, share in enumerate(probabilities.float())
-        if channel == 0 or float(share.max()) >= floor
-    ]
-    channels = _most_probable(present, frame.box_shape)
+    largest = _resized(probabilities[0].float(), frame.box_shape).clone()
+    channels = torch.zeros(frame.box_shape, dtype=torch.uint8)
+    resizing = _Resizing.of(frame.shape, frame.box_shape)
+    for channel, _ in _by_value(plan):
+        # Resizing never exceeds the largest probability, so what is below an equal share is nowhere the largest.
+        box = _box_of(probabilities[channel] >= 1 / len(probabilities) - ROUNDING)
+        if box is not None:
+            target, source = resizing.around(box)
+            share = resizing.applied(probabilities[channel][source].float(), target, source)
+            _take_over(channels[target], largest[target], channel, share)
     values = np.array([0, *plan.structures.values()], np.uint8)
     whole = np.zeros(_in_ras_order(frame.grid.shape, frame.grid), np.uint8)
-    whole[frame.slices] = values[channels]
+    whole[frame.slices] = values[channels.numpy()]
     return np.ascontiguousarray(_turned_back(whole, frame.grid))
 
 
@@ -265,7 +279,7 @@ def plan_for(task: Task, grids: Sequence[Grid]) -> NetworkPlan:
 
 def body_grid(volume: Volume, view: View) -> Grid:
     """The part of an image that is left when air is cropped, as ``plan_for`` should see it; axes become RAS."""
-    oriented = np.nan_to_num(_turned(volume.voxels, volume.grid).astype(np.float32, copy=False))
+    oriented = _in_numbers(_turned(volume.voxels, volume.grid))
     i, j, k = (stop - start for start, stop in _body_box(oriented, view))
     return Grid((i, j, k), np.diag([*_in_ras_order(volume.grid.spacing_mm, volume.grid), 1.0]))
 
@@ -295,6 +309,15 @@ def _turned_back(voxels: Array, grid: Grid) -> Array:
     return np.transpose(np.flip(voxels, flipped), np.argsort(axes))
 
 
+def _in_numbers(voxels: Array) -> Array:
+    """Float32; what is no finite number, such as corners that a scanner leaves out, is as dark as the darkest voxel."""
+    voxels = voxels.astype(np.float32, copy=False)
+    finite = np.isfinite(voxels)
+    if finite.all():
+        return voxels
+    return np.where(finite, voxels, voxels[finite].min() if finite.any() else np.float32(0))
+
+
 def _is_tissue(voxels: Array, window_hu: tuple[float, float] | None) -> Array:
     """Bool (I, J, K): no air; everything where nothing stands out."""
     if window_hu is not None:
@@ -304,24 +327,15 @@ def _is_tissue(voxels: Array, window_hu: tuple[float, float] | None) -> Array:
 
 
 def _sample(voxels: Array) -> Array:
-    """Float (N,): voxels at regular steps, enough for percentiles."""
-    return voxels.ravel()[:: max(voxels.size // SAMPLED, 1)]
+    """(N,): voxels for percentiles, each as likely as any other, the same ones of equal shapes.
 
-
-def _largest_piece(tissue: Array) -> Array:
-    """Bool (I, J, K): the largest connected piece, such as the head without its holder.
-
-    Long axes are looked at in steps, so its border is known to a step only; the voxels between are filled.
+    Every n-th voxel would come from a few slices or columns only, wherever n and their number have a common factor, and
+    from every second slice of a scan whose slices alternate.
     """
-    steps = [max(size // COARSE, 1) for size in tissue.shape]
-    pieces, count = ndimage.label(tissue[:: steps[0], :: steps[1], :: steps[2]])
-    if count <= 1:
-        return tissue
-    largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
-    for axis, step in enumerate(steps):
-        largest = np.repeat(largest, step, axis=axis)
-    i, j, k = tissue.shape
-    return np.asarray(largest[:i, :j, :k])
+    if voxels.size <= SAMPLED:
+        return voxels.ravel()
+    drawn = np.random.default_rng(0).integers(voxels.size, size=SAMPLED)
+    return np.asarray(voxels[np.unravel_index(drawn, voxels.shape)])
 
 
 def _body_box(voxels: Array, view: View) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
@@ -329,7 +343,7 @@ def _body_box(voxels: Array, view: View) -> tuple[tuple[int, int], tuple[int, in
     whole = tuple((0, size) for size in voxels.shape)
     seen = _is_tissue(voxels, view.window_hu)
     if view.region == "largest":
-        seen = _largest_piece(seen)
+        seen = largest_piece(seen)
     starts, stops = generate_spatial_bounding_box(seen[None], margin=[CROP_MARGIN] * 3, allow_smaller=True)
     kept = int(np.prod(np.subtract(stops, starts)))
     spans = whole if not 0 < kept <= CROP_PAYS_BELOW * voxels.size else zip(starts, stops, strict=True)
@@ -381,19 +395,69 @@ def _resized(voxels: Tensor, shape: VoxelTriple) -> Tensor:
     return image[0, 0]
 
 
-def _most_probable(shares: Sequence[tuple[int, Tensor]], shape: VoxelTriple) -> Array:
-    """Uint8 (I, J, K) of the given shape: the channel with the largest share, the earlier one where equal.
+Box = tuple[slice, slice, slice]
 
-    One channel at a time is resized, since all of them at full size would not fit into memory.
+
+@dataclass(frozen=True)
+class _Resizing:
+    """``_resized`` for a part of the voxels at a time: many structures at full size would not fit into memory.
+
+    Attributes:
+        weights: for each axis float32 (voxels after, voxels before), what each voxel takes of each.
     """
-    (first, share), *others = shares
-    best = _resized(share, shape).clone()
-    channels = torch.full(shape, first, dtype=torch.uint8)
-    for channel, share in others:
-        resized = _resized(share, shape)
-        channels[resized > best] = channel
-        torch.maximum(best, resized, out=best)
-    return channels.numpy()
+
+    weights: tuple[Tensor, Tensor, Tensor]
+
+    @classmethod
+    def of(cls, before: VoxelTriple, after: VoxelTriple) -> _Resizing:
+        """Learned from how lines of a single set voxel are resized, one line for each place it may have."""
+        i, j, k = (
+            _resized(torch.eye(size)[:, :, None], (wanted, size, 1))[:, :, 0]
+            for size, wanted in zip(before, after, strict=True)
+        )
+        return cls((i, j, k))
+
+    def around(self, box: Box) -> tuple[Box, Box]:
+        """Where the voxels of a box have a part in after the resizing, and all voxels that have a part in that."""
+        spans = []
+        for weights, span in zip(self.weights, box, strict=True):
+            target = _span_of((weights[:, span] > 0).any(dim=1))
+            spans.append((target, _span_of((weights[target] > 0).any(dim=0))))
+        (i, from_i), (j, from_j), (k, from_k) = spans
+        return (i, j, k), (from_i, from_j, from_k)
+
+    def applied(self, voxels: Tensor, target: Box, source: Box) -> Tensor:
+        """Float32 voxels at ``source``, resized at ``target``."""
+        for axis, weights in enumerate(self.weights):
+            part = weights[target[axis], source[axis]]
+            voxels = torch.tensordot(part, voxels, dims=([1], [axis])).movedim(0, axis)
+        return voxels
+
+
+def _take_over(channels: Tensor, largest: Tensor, channel: int, share: Tensor) -> None:
+    """Gives a channel the voxels where its share is the largest so far, or as large as that."""
+    wins = share >= largest - ROUNDING
+    channels[wins] = channel
+    torch.maximum(largest, share, out=largest)
+
+
+def _by_value(plan: NetworkPlan) -> list[tuple[int, int]]:
+    """Channel and label value of each structure, by label value: the larger one comes last and wins where both tie."""
+    return sorted(enumerate(plan.structures.values(), start=1), key=lambda pair: pair[1])
+
+
+def _box_of(voxels: Tensor) -> Box | None:
+    """The smallest box that holds all set voxels of bool (I, J, K); ``None`` if there is none."""
+    if not voxels.any():
+        return None
+    i, j, k = (_span_of(voxels.movedim(axis, 0).flatten(1).any(dim=1)) for axis in range(3))
+    return i, j, k
+
+
+def _span_of(line: Tensor) -> slice:
+    """From the first to the last set voxel of a line that has one."""
+    places = line.nonzero()
+    return slice(int(places[0]), int(places[-1]) + 1)
 
 
 def _median_of(spacings: Sequence[Triple]) -> Triple:

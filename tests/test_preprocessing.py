@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +15,13 @@ import torch
 from lib.errors import GridMismatch, UnacceptableFile
 from lib.networks.checkpoint import NetworkPlan
 from lib.preprocessing import (
+    AIR_SHARE,
+    LOWEST_SCORE,
     MAX_PIXELS,
     MAX_VOXELS,
     PATCH_VOXELS,
+    PERCENTILES,
+    _resized,
     body_grid,
     mask_on_image,
     plan_for,
@@ -95,6 +101,152 @@ def test_a_mask_sent_there_and_back_stays_in_its_place(orientation, spacing_mm, 
     assert min(dice_of(mask, found, 1), dice_of(mask, found, 5)) > 0.9
 
 
+def on_network_grid(mask: np.ndarray, edge_mm: float, structures=STRUCTURES) -> np.ndarray:
+    """The channels of a mask of 1 mm voxels on a grid of other ones."""
+    wanted = plan((edge_mm,) * 3, structures=structures)
+    frame = prepared(Volume(np.ones(mask.shape, np.float32), np.eye(4)), wanted).frame
+    return prepared_mask(mask, frame, wanted)
+
+
+def balls(radius: float, count: int = 8) -> Iterator[np.ndarray]:
+    """Balls of the value 1 in 48x48x48 voxels, their middles anywhere between voxels."""
+    places = np.indices((48, 48, 48)) + 0.0
+    for middle in np.random.default_rng(0).uniform(22.5, 25.5, (count, 3)):
+        yield (np.linalg.norm(places - middle[:, None, None, None], axis=0) < radius).astype(np.uint8)
+
+
+def shares(mask: np.ndarray, value: int, edge: int) -> np.ndarray:
+    """How much of each block of so many voxels along every edge has a value."""
+    i, j, k = (size // edge for size in mask.shape)
+    return (mask == value).reshape(i, edge, j, edge, k, edge).mean(axis=(1, 3, 5))
+
+
+@pytest.mark.parametrize("edge", [2, 3])
+@pytest.mark.parametrize("thickness", [1, 2, 3, 4])
+def test_a_sheet_fills_every_voxel_of_the_network_that_it_fills_at_least_to_half(thickness, edge):
+    for first in range(12, 12 + edge):
+        mask = np.zeros((36, 12, 12), np.uint8)
+        mask[first : first + thickness] = 1
+
+        found = on_network_grid(mask, edge)
+
+        filled = [2 * len(set(range(at * edge, (at + 1) * edge)) & set(range(first, first + thickness))) >= edge
+                  for at in range(36 // edge)]  # fmt: skip
+        assert found.all(axis=(1, 2)).tolist() == found.any(axis=(1, 2)).tolist() == filled
+
+
+@pytest.mark.parametrize("edge", [2, 3])
+@pytest.mark.parametrize("radius", [1.5, 4, 8, 16])
+def test_a_ball_fills_every_voxel_of_the_network_that_it_fills_at_least_to_half(radius, edge):
+    for ball in balls(radius):
+        assert np.array_equal(on_network_grid(ball, edge), shares(ball, 1, edge) >= 0.5)
+
+
+@pytest.mark.parametrize(
+    ("edge_mm", "radius", "least", "most"),
+    [(2, 4, 0.98, 1.10), (2, 8, 0.98, 1.06), (2, 16, 0.98, 1.04), (3, 8, 0.95, 1.05), (1.5, 4, 0.9, 1.05),
+     (1.5, 8, 0.95, 1.05), (0.7, 8, 0.98, 1.03)],
+)  # fmt: skip
+def test_a_ball_keeps_its_volume_on_the_network_grid(edge_mm, radius, least, most):
+    """Background where half-filled voxels tie took a fifth of a small ball, and a thirteenth of one of 8 mm."""
+    kept = [
+        on_network_grid(ball, edge_mm).sum() * (48 / round(48 / edge_mm)) ** 3 / ball.sum() for ball in balls(radius)
+    ]
+
+    assert least < np.mean(kept) < most
+
+
+def test_what_a_perfect_network_finds_of_a_small_ball_loses_no_fifth_of_it():
+    found = [there_and_back(ball, np.eye(4), plan((2.0, 2.0, 2.0))) for ball in balls(4)]
+
+    assert np.mean([mask.sum() / ball.sum() for mask, ball in zip(found, balls(4), strict=True)]) > 0.88
+    assert np.mean([dice_of(ball, mask, 1) for mask, ball in zip(found, balls(4), strict=True)]) > 0.87
+
+
+@pytest.mark.parametrize("structures", [{"liver": 1, "cyst": 5, "spleen": 9}, {"spleen": 9, "liver": 1, "cyst": 5}])
+def test_where_structures_meet_the_largest_share_wins_the_larger_value_of_equal_ones_and_no_gap_opens(structures):
+    mask = np.random.default_rng(0).choice(np.array([0, 1, 5, 9], np.uint8), (24, 24, 24), p=(0.4, 0.2, 0.2, 0.2))
+    by_value = sorted(structures.values())
+
+    found = on_network_grid(mask, 2, structures)
+
+    each = np.stack([shares(mask, value, 2) for value in by_value])
+    # The last of equal ones.
+    winners = np.array(by_value)[len(by_value) - 1 - each[::-1].argmax(axis=0)]
+    expected = np.where(each.sum(axis=0) >= 0.5, winners, 0)
+    assert np.array_equal(np.array([0, *structures.values()])[found], expected)
+    assert {0, 1, 5, 9} == set(np.unique(expected))
+
+
+@pytest.mark.parametrize("structures", [{"liver": 1, "cyst": 5}, {"cyst": 5, "liver": 1}])
+def test_a_voxel_that_two_structures_share_evenly_is_the_larger_values(structures):
+    mask = np.ones((8, 8, 8), np.uint8)
+    mask[1::2] = 5
+
+    assert set(np.unique(np.array([0, *structures.values()])[on_network_grid(mask, 2, structures)])) == {5}
+
+
+@pytest.mark.parametrize("structures", [{"liver": 1, "cyst": 5}, {"cyst": 5, "liver": 1}])
+def test_on_the_way_back_a_structure_wins_against_the_background_and_the_larger_value_of_two(structures):
+    wanted = plan(structures=structures)
+    frame = prepared(Volume(np.ones((2, 1, 1), np.float32), np.diag([2.0, 2, 2, 1])), wanted).frame
+    by_value = {0: [0.5, 0.2], 1: [0.5, 0.4], 5: [0.0, 0.4]}
+
+    found = mask_on_image(
+        torch.tensor([by_value[value] for value in (0, *structures.values())])[:, :, None, None], frame, wanted
+    )
+
+    assert found.ravel().tolist() == [1, 5]
+
+
+@pytest.mark.parametrize("edges_mm", [(1.5, 1.5, 1.5), (2.0, 0.8, 3.0), (0.6, 1.0, 1.3)])
+def test_every_voxel_of_the_image_gets_the_most_probable_structure_of_all(edges_mm):
+    """Compared with all probabilities at full size at once."""
+    structures = {f"structure {value}": value for value in range(1, 8)}
+    wanted = plan(edges_mm, structures=structures)
+    frame = prepared(Volume(np.ones((30, 24, 20), np.float32), np.eye(4)), wanted).frame
+    generator = torch.Generator().manual_seed(0)
+    probabilities = (4 * torch.randn((8, *frame.shape), generator=generator)).softmax(dim=0)
+
+    found = mask_on_image(probabilities, frame, wanted)
+
+    whole = torch.stack([_resized(one, (30, 24, 20)) for one in probabilities])
+    first, second = whole.topk(2, dim=0).values
+    is_clear = (first - second > 1e-3).numpy()
+    assert is_clear.mean() > 0.95
+    assert np.array_equal(found[is_clear], whole.argmax(dim=0).numpy()[is_clear])
+
+
+def peak_mib() -> int:
+    """The most memory that this process held since the peak was last forgotten (Linux)."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) // 1024
+
+
+def test_many_structures_take_no_more_memory_than_a_few():
+    """4 million voxels: as a float channel each of 60 structures would take 16 MiB, all together 940."""
+    wanted = plan((2.0, 2.0, 2.0), (0.0, 1.0), {f"structure {value}": value for value in range(1, 61)})
+    frame = prepared(Volume(np.ones((160, 160, 160), np.float32), np.eye(4)), wanted).frame
+    mask = np.zeros((160, 160, 160), np.uint8)
+    for value in range(1, 61):
+        i, j = 20 * (value % 8), 20 * (value // 8)
+        mask[i : i + 16, j : j + 16, 20:100] = value
+    try:
+        # Forgets the peak of what ran in this process before.
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError as error:
+        pytest.skip(f"the peak of memory cannot be set back here: {error}")
+    before = peak_mib()
+
+    target = torch.from_numpy(prepared_mask(mask, frame, wanted))
+    on_network = peak_mib()
+    found = mask_on_image(torch.stack([target == channel for channel in range(61)]), frame, wanted)
+
+    assert on_network - before < 100
+    assert peak_mib() - on_network < 150
+    assert set(np.unique(found)) == set(range(61))
+
+
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_nothing_changes_at_the_networks_own_spacing(orientation):
     affine = affine_of(orientation, (2.0, 2.0, 2.0))
@@ -148,6 +300,19 @@ def test_a_network_for_the_largest_piece_does_not_see_what_lies_beside_it(region
     assert seen.frame.box_shape == (columns, 46, 30)
 
 
+@pytest.mark.parametrize(("shape", "first"), [((2560, 3328, 1), 907), ((512, 512, 8), 51), ((300, 300, 60), 33)])
+def test_the_largest_piece_is_seen_with_its_margin_and_without_a_marker_however_large_the_image_is(shape, first):
+    """A breast up to one edge of the image; the marker beside it is thinner than any step."""
+    voxels = np.full(shape, -1000, np.int16)
+    voxels[first:, 40 : shape[1] - 200] = 40
+    voxels[first - 30 : first - 27, 40:80] = 40
+    wanted = plan(window_hu=(-160, 240), spacing_mm=(1.0, 1.0, 1.0), region="largest")
+
+    frame = prepared(Volume(voxels, np.eye(4)), wanted).frame
+
+    assert frame.box == ((first - 3, shape[0]), (37, shape[1] - 197), (0, shape[2]))
+
+
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
 def test_without_a_window_the_scale_of_an_image_does_not_matter(scale):
     voxels = np.random.default_rng(0).gamma(4.0, 20.0, (20, 20, 20)).astype(np.float32)
@@ -175,6 +340,56 @@ def test_the_air_around_does_not_shift_the_scale():
     tissue = prepared(Volume(voxels, np.eye(4)), plan(spacing_mm=(1.0, 1.0, 1.0))).voxels[0, 3:-3, 3:-3, 3:-3]
 
     assert abs(float(tissue.mean())) < 0.1 and abs(float(tissue.std()) - 1) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("shape", "dim"),
+    [
+        ((1024, 1024, 20), slice(0, 1)),
+        ((512, 512, 64), slice(0, None, 16)),
+        ((200, 200, 400), slice(0, None, 8)),
+        ((200, 200, 200), slice(0, None, 2)),
+    ],
+)
+def test_the_scale_of_a_large_image_is_that_of_all_its_slices(shape, dim):
+    """Some slices are dim, as far from a coil; in the others there is a lesion brighter than tissue."""
+    voxels = np.random.default_rng(0).integers(90, 110, shape, dtype=np.int16)
+    voxels[tuple(slice(size // 3, 2 * size // 3 + 1) for size in shape)] *= 3
+    voxels[:, :, dim] //= 5
+
+    seen = prepared(Volume(voxels, np.eye(4)), plan(spacing_mm=(1.0, 1.0, 1.0))).voxels[0].numpy()
+
+    low, high = np.percentile(voxels, (1, 99))
+    tissue = voxels[voxels > low + AIR_SHARE * (high - low)]
+    low, high = np.percentile(tissue, PERCENTILES)
+    within = tissue.clip(low, high)
+    expected = (voxels[::5, ::5].clip(max=high) - within.mean()) / within.std()
+    assert np.abs(seen[::5, ::5] - expected).max() < 0.05
+
+
+def test_no_voxel_is_more_than_five_deviations_darker_than_the_mean():
+    """Tissue of 1000 with a deviation of 10 in air of 0."""
+    voxels = np.random.default_rng(0).normal(1000, 10, (20, 20, 20)).astype(np.float32)
+    voxels[:, :, :10:2] = 0
+
+    seen = prepared(Volume(voxels, np.eye(4)), plan(spacing_mm=(1.0, 1.0, 1.0))).voxels
+
+    assert float(seen.min()) == LOWEST_SCORE == -5.0
+
+
+@pytest.mark.parametrize("no_number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("window_hu", [None, (0.0, 100.0)])
+def test_voxels_that_are_no_number_are_as_dark_as_the_darkest(no_number, window_hu):
+    """A tenth of the image: more than the percentiles leave out."""
+    voxels = np.random.default_rng(0).normal(50, 10, (20, 20, 20)).astype(np.float32)
+    voxels[0, 0, 0] = 0
+    dark = voxels.copy()
+    voxels[:2], dark[:2] = no_number, voxels[2:].min()
+    wanted = plan(spacing_mm=(1.0, 1.0, 1.0), window_hu=window_hu)
+
+    seen, expected = (prepared(Volume(each, np.eye(4)), wanted).voxels for each in (voxels, dark))
+
+    assert torch.equal(seen, expected)
 
 
 @pytest.mark.parametrize("value", [0, 7, np.nan])
@@ -221,12 +436,25 @@ def test_a_mask_of_another_shape_is_refused():
 def test_probabilities_are_interpolated_so_that_edges_fall_between_voxels():
     """Halfway between two network voxels of 4 mm the probabilities cross: the fine mask ends there."""
     image = prepared(Volume(np.arange(16, dtype=np.float32).reshape(16, 1, 1), np.eye(4)), plan((4.0, 1.0, 1.0)))
-    liver = torch.tensor([0.0, 0.0, 0.75, 1.0]).reshape(4, 1, 1)
+    liver = torch.tensor([0.0, 1.0, 1.0, 0.0]).reshape(4, 1, 1)
 
     found = mask_on_image(torch.stack([1 - liver, liver]), image.frame, plan(structures={"liver": 1}))
 
-    # Network centres lie at 1.5, 5.5, 9.5, 13.5; 0.5 is crossed at 5.5 + 4 * 0.5 / 0.75 = 8.17.
-    assert found[:, 0, 0].tolist() == [0] * 9 + [1] * 7
+    # Network centres lie at 1.5, 5.5, 9.5, 13.5; 0.5 is crossed at 3.5 and 11.5. Were the outermost centres those of
+    # the image, they would lie at 0, 5, 10, 15 and the crossings at 2.5 and 12.5.
+    assert found[:, 0, 0].tolist() == [0] * 4 + [1] * 8 + [0] * 4
+
+
+@pytest.mark.parametrize("edge_mm", [0.5, 0.75, 1.25, 1.6, 2.0, 3.0])
+def test_a_ramp_has_at_every_voxel_of_the_network_the_value_of_its_place(edge_mm):
+    ramp = np.arange(30, dtype=np.float32).reshape(30, 1, 1)
+    wanted = plan((edge_mm, 1.0, 1.0), window_hu=(0.0, 30.0))
+
+    seen = (prepared(Volume(ramp, np.eye(4)), wanted).voxels[0, :, 0, 0] + 1) * 15
+
+    edge = 30 / len(seen)
+    places = (torch.arange(len(seen)) + 0.5) * edge - 0.5
+    assert torch.allclose(seen, places.clamp(0, 29), atol=1e-4)
 
 
 TASK = Task("organs", "", numbered(["liver", "spleen"]))

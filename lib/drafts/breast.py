@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import SimpleITK as sitk
-from scipy.ndimage import binary_fill_holes, binary_opening, gaussian_filter, label
+from scipy.ndimage import binary_fill_holes, binary_opening, gaussian_filter
 
+from lib.pieces import largest_piece
 from lib.volume import Array
 
 MARKER_MM = 3.0
@@ -40,12 +41,7 @@ def _largest_bright(smooth: Array, pixel_mm: float) -> Array:
         return np.zeros(smooth.shape, bool)
     # Li's threshold lies closer to the dark background than Otsu's, which may part dense from fatty tissue.
     bright = sitk.GetArrayFromImage(sitk.LiThreshold(sitk.GetImageFromArray(smooth), 0, 1)).astype(bool)
-    opened = _opened(bright, MARKER_MM / pixel_mm)
-    pieces, count = label(opened)
-    if count == 0:
-        return np.asarray(opened)
-    largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
-    return np.asarray(binary_fill_holes(largest))
+    return np.asarray(binary_fill_holes(largest_piece(_opened(bright, MARKER_MM / pixel_mm))))
 
 
 def _opened(bright: Array, radius: float) -> Array:

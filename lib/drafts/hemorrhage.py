@@ -20,6 +20,9 @@ Box: TypeAlias = tuple[slice, slice, slice]
 WORKING_MM = (0.9, 0.9, 3.0)
 """Finer voxels are averaged to about these edges along right, anterior, superior."""
 
+AIR_HU = -1000.0
+"""What voxels that are no number count as."""
+
 SMOOTHING_MM = 1.6
 """Standard deviation of the Gaussian that takes the noise away, within a slice."""
 
@@ -195,7 +198,7 @@ def hemorrhage(volume: Volume, task: Task) -> Array:
     turned = apply_orientation(volume.voxels, to_ras)
     edges = np.array(volume.grid.spacing_mm)[np.argsort(to_ras[:, 0])]
     steps = [max(1, int(wanted / edge + 0.3)) for wanted, edge in zip(WORKING_MM, edges, strict=True)]
-    hu = _averaged(np.nan_to_num(turned.astype(np.float32), nan=-1000.0), steps)
+    hu = _averaged(np.nan_to_num(turned.astype(np.float32), nan=AIR_HU, posinf=AIR_HU, neginf=AIR_HU), steps)
     i, j, k = (float(edge * step) for edge, step in zip(edges, steps, strict=True))
     coarse = _typed(scene_of(hu, (i, j, k)), task.values)
     for axis, step in enumerate(steps):

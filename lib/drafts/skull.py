@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from lib.pieces import largest_piece
 from lib.volume import Array
 
 BONE_HU = 200.0
@@ -42,12 +43,10 @@ def cranial_cavity(hu: Array, spacing_mm: tuple[float, float, float]) -> Array:
     enclosed = ~closed & ~np.isin(outside, edges)
     # Bone was grown inwards too: growing back stops at it.
     tissue = (hu > TISSUE_HU[0]) & (hu < TISSUE_HU[1])
-    core = ~_grown(~(enclosed & tissue), NECK_MM, spacing_mm)
-    pieces, count = ndimage.label(core)
-    if count == 0:
-        return np.zeros(hu.shape, bool)
-    largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
-    return np.asarray(_grown(largest, GAP_MM + NECK_MM + 1, spacing_mm) & tissue)
+    core = largest_piece(~_grown(~(enclosed & tissue), NECK_MM, spacing_mm))
+    if not core.any():
+        return core
+    return np.asarray(_grown(core, GAP_MM + NECK_MM + 1, spacing_mm) & tissue)
 
 
 def _grown(mask: Array, margin_mm: float, spacing_mm: tuple[float, float, float]) -> Array:
