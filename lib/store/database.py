@@ -6,6 +6,9 @@ IMMEDIATE``), since a lock that is only wanted half way through is refused. With
 place, so that both keep the same rule: one writer at a time. It also keeps two processes from migrating at once.
 Lock order: ``_writing`` before the database's lock; no other lock is taken inside a transaction. Readers wait for
 nobody.
+
+SQLite's log is brought to the disk after a writer's turn and before its block ends, once for all writers that wait for
+that: SQLite itself would do so within each turn. What is acknowledged has outlived a loss of power either way.
 """
 
 from __future__ import annotations
@@ -27,9 +30,13 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from lib.errors import InvalidSetting, RecordAway, StorageFull
 from lib.store.notes import read_column
+from lib.store.shared_sync import SharedSync
 
 BUSY_TIMEOUT_MS = 30_000
-"""How long a writer waits for a writer of another process."""
+"""How long a writer waits for its turn, in this process and among all."""
+
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+"""SQLite's codes for a lock that somebody else holds; extended codes have more bits above these 8."""
 
 WRITERS_LOCK = 0x1ABE1
 """Number of the advisory lock that PostgreSQL's writers take turns by."""
@@ -49,6 +56,8 @@ class Database:
     def __init__(self, url: str | URL) -> None:
         self.engine = _engine(url)
         self._writing = threading.RLock()
+        file = self.engine.url.database if self.engine.dialect.name == "sqlite" else None
+        self._log = SharedSync(Path(f"{file}-wal")) if file else None
         self._connection: ContextVar[Connection | None] = ContextVar("connection", default=None)
         self._snapshot: ContextVar[Connection | None] = ContextVar("snapshot", default=None)
 
@@ -58,24 +67,37 @@ class Database:
 
         Raises:
             StorageFull: if the disk has no room for them; nothing is written then.
-            RecordAway: if the database server does not answer.
+            RecordAway: if the database server does not answer, or other writers do not end in time.
         """
         outer = self._connection.get()
         if outer is not None:
             with _savepoint(outer):
                 yield outer
             return
-        with (
-            _faults_told(),
-            self._writing,
-            self.engine.connect().execution_options(writes=True) as connection,
-            connection.begin(),
-        ):
-            mark = self._connection.set(connection)
-            try:
-                yield connection
-            finally:
-                self._connection.reset(mark)
+        with _faults_told():
+            with (
+                self._turn() as milliseconds,
+                self.engine.connect().execution_options(writes=True, waits_ms=milliseconds) as connection,
+                connection.begin(),
+            ):
+                mark = self._connection.set(connection)
+                try:
+                    yield connection
+                finally:
+                    self._connection.reset(mark)
+            if self._log is not None:
+                self._log.wait()
+
+    @contextmanager
+    def _turn(self) -> Iterator[int]:
+        """A writer's turn in this process; what is left of the time to wait for those of other ones."""
+        begin = time.monotonic()
+        if not self._writing.acquire(timeout=BUSY_TIMEOUT_MS / 1000):
+            raise _busy()
+        try:
+            yield max(1, BUSY_TIMEOUT_MS - int(1000 * (time.monotonic() - begin)))
+        finally:
+            self._writing.release()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -149,9 +171,18 @@ def _faults_told() -> Iterator[None]:
         sqlite_code, state = getattr(error.orig, "sqlite_errorcode", None), getattr(error.orig, "sqlstate", "")
         if sqlite_code == sqlite3.SQLITE_FULL or state == POSTGRESQL_FULL:
             raise StorageFull("The disk that holds the record is full. Free some space and send it again.") from error
+        if sqlite_code is not None and sqlite_code & 0xFF in BUSY:
+            raise _busy() from error
         if isinstance(error, OperationalError) and (state is None or str(state).startswith(POSTGRESQL_AWAY)):
             raise RecordAway("The database that holds the record does not answer. Send it again later.") from error
         raise
+
+
+def _busy() -> RecordAway:
+    return RecordAway(
+        f"The record is busy: others have been writing to it for {BUSY_TIMEOUT_MS / 1000:g} s. Nothing was stored; "
+        "send it again later."
+    )
 
 
 def _engine(url: str | URL) -> Engine:
@@ -175,7 +206,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     _use_write_ahead_log(connection)
     for pragma in (
         f"busy_timeout = {BUSY_TIMEOUT_MS}",
-        "synchronous = FULL",
+        # Each commit comes to the disk by SharedSync; this is for what SQLite writes beside the log.
+        "synchronous = NORMAL",
         "foreign_keys = ON",
         # 64 MiB for each connection: with a hundred thousand images the default of 2 MiB reads the same pages anew.
         "cache_size = -65536",
@@ -221,5 +253,9 @@ def _begin_postgresql(connection: Connection) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if options.get("writes", False):
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {options['waits_ms']}")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql("BEGIN")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from lib.errors import InvalidSetting, StorageFull
+from lib.errors import InvalidSetting, RecordAway, StorageFull
+from lib.store import database as database_module
 from lib.store.database import Database
 from lib.store.images import ImageState
 from tests.store.records import ONLY_SQLITE, Outside, put_image
@@ -95,7 +99,7 @@ def test_what_is_committed_survives_a_lost_process(record):
             for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
         }
 
-    assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
+    assert settings == {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "secure_delete": 1}
 
 
 @ONLY_SQLITE
@@ -123,3 +127,69 @@ def test_other_errors_of_the_database_stay_what_they_are(record):
 def test_an_address_of_another_kind_of_database_is_refused():
     with pytest.raises(InvalidSetting, match=r"is a sqlite:/// or postgresql\+psycopg:// address, found mysql"):
         Database("mysql://host/name")
+
+
+@ONLY_SQLITE
+def test_what_is_acknowledged_is_on_the_disk_before_the_block_ends(record, monkeypatch):
+    log = record.database.engine.url.database + "-wal"
+    synced, sync = [], os.fsync
+
+    def noted(handle):
+        synced.append((os.fstat(handle).st_ino, os.fstat(handle).st_size))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with record.database.transaction():
+        put_image(record, "ct_020")
+        before = os.stat(log).st_size
+        with record.database.transaction():
+            put_image(record, "ct_021")
+        assert synced == []
+
+    assert os.stat(log).st_size > before
+    assert (os.stat(log).st_ino, os.stat(log).st_size) in synced
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Writers wait for a moment only."""
+    monkeypatch.setattr(database_module, "BUSY_TIMEOUT_MS", 300)
+
+
+@ONLY_SQLITE
+@pytest.mark.parametrize("lock", ["IMMEDIATE", "EXCLUSIVE"])
+@pytest.mark.parametrize("writers", [1, 8])
+@pytest.mark.usefixtures("impatient")
+def test_a_record_that_another_program_keeps_locked_is_told_to_each_in_time(record, lock, writers):
+    other = sqlite3.connect(record.database.engine.url.database, isolation_level=None, check_same_thread=False)
+    other.execute(f"BEGIN {lock}")
+    begin = time.monotonic()
+    with ThreadPoolExecutor(writers) as people:
+        waiting = [people.submit(put_image, record, f"new_{number}") for number in range(writers)]
+    errors = [one.exception() for one in waiting]
+
+    assert [type(error) for error in errors] == [RecordAway] * writers
+    assert "The record is busy" in str(errors[0]) and "send it again later" in str(errors[0])
+    # One after the other they would wait for so many times as long.
+    assert time.monotonic() - begin < 20
+    other.execute("ROLLBACK")
+    other.close()
+    put_image(record, "afterwards")
+    assert "afterwards" in Outside(record).images.ids()
+
+
+@ONLY_SQLITE
+@pytest.mark.usefixtures("impatient")
+def test_a_writer_of_this_process_that_does_not_end_in_time_is_told_to_the_next(record):
+    with record.database.transaction(), ThreadPoolExecutor(1) as other:
+        assert isinstance(other.submit(put_image, record, "ct_020").exception(), RecordAway)
+
+
+@ONLY_SQLITE
+@pytest.mark.usefixtures("impatient")
+def test_readers_go_on_while_another_program_keeps_the_record_locked(record):
+    other = sqlite3.connect(record.database.engine.url.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    assert record.images.ids() == ["ct_017", "ct_018", "ct_019"]
+    other.close()
