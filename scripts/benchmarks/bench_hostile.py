@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
         "--tree", type=Path, default=ROOT, metavar="DIR", help="checkout whose server is attacked [this one]"
     )
     options.add_argument(
-        "--most-mib", type=int, default=6144, help="end the server if a process grows beyond [%(default)s]"
+        "--most-mib", type=int, default=3072, help="end the server if a process grows beyond [%(default)s]"
     )
     chosen = options.parse_args(argv)
     files, requests = range(chosen.files), range(chosen.requests)

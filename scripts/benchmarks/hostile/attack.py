@@ -140,6 +140,7 @@ class Attack:
             self._found(asked, f"{reply.status}: {reply.text[:200]}")
         if reply.status == -1:
             self._found(asked, "no reply in time")
+            self.place.revive(asked.about, stuck_after=starts)
         if holds_canary(reply.body):
             self._found(asked, "the content of a canary came back")
         if opened:

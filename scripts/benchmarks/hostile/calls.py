@@ -188,7 +188,8 @@ def hostile_call(number: int, seed: int, routes: Sequence[Route], known: Known) 
     method = (
         chance.choice(["PATCH", "HEAD", "OPTIONS", "TRACE", "PUT", "FOO"]) if chance.random() < 0.02 else route.method
     )
-    return Call(number, role, method, target, headers, body, bool(body) and chance.random() < 0.03)
+    is_half = (bool(body) and chance.random() < 0.03) or any(name in PROMISING for name, _ in headers)
+    return Call(number, role, method, target, headers, body, is_half)
 
 
 def _target(route: Route, known: Known, chance: Chance, odd: float) -> bytes:
@@ -238,6 +239,10 @@ ODD_HEADERS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("Sec-Fetch-Site", (b"cross-site",)),
     ("Upgrade", (b"websocket", b"h2c")),
 )  # fmt: skip
+
+
+PROMISING = ("Content-Length", "Transfer-Encoding", "Expect")
+"""Headers that may promise more than comes."""
 
 
 def _headers(chance: Chance) -> list[tuple[str, bytes]]:

@@ -14,14 +14,15 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
+from PIL import Image
 
 from lib.phantoms import breast
 from lib.phantoms.dicom_mammogram import write_mammogram
 from lib.phantoms.dicom_series import write_dicom_series
 from lib.picture import PICTURE_SUFFIXES
 from lib.volume import Volume, nifti_bytes, write_volume
-from scripts.benchmarks.common import ROOT, Served, served
-from scripts.benchmarks.hostile.calls import ROLES, Known
+from scripts.benchmarks.common import ROOT, Served, apart, served
+from scripts.benchmarks.hostile.calls import Known
 from scripts.benchmarks.hostile.canaries import Canaries
 from scripts.benchmarks.hostile.reach import Reach
 from scripts.benchmarks.hostile.watching import Seen, Watch, end
@@ -76,8 +77,6 @@ def write_studies(folder: Path) -> None:
             patient_id=modality,
             seed=number,
         )  # type: ignore[arg-type]
-    from PIL import Image
-
     Image.fromarray(drawn(7)[0].voxels[:, :, 8].astype(np.uint8)).save(folder / f"picture{PICTURE_SUFFIXES[0]}")
 
 
@@ -104,7 +103,7 @@ class Place:
         opened: canaries that somebody opened.
     """
 
-    def __init__(self, tree: Path = ROOT, most_mib: int = 6144) -> None:
+    def __init__(self, tree: Path = ROOT, most_mib: int = 3072) -> None:
         """Uses the code of ``tree``; a process larger than ``most_mib`` is ended."""
         self.tree = tree
         self.seen = Seen()
@@ -185,9 +184,15 @@ class Place:
         """Whether its main process runs."""
         return self._served.process.poll() is None
 
-    def revive(self, what: str) -> str:
-        """Starts it again if it has ended; why it had, else empty."""
+    def revive(self, what: str, stuck_after: int | None = None) -> str:
+        """Starts it again if it has ended; why it had, else empty.
+
+        One that is stuck, and was started again ``stuck_after`` times before, is ended first.
+        """
         with self._guard:
+            if stuck_after == len(self.restarts):
+                end(self._served.process.pid)
+                self._served.process.wait()
             if self.is_alive:
                 return ""
             told = self._end_life() or f"It ended by itself, code {self._served.process.returncode}."
@@ -228,11 +233,9 @@ class Place:
             body, kind = form({}, [("file", "x.nii.gz", nifti_bytes(drawn(200 + number)[0]))])
             self.ask("annotator", "PUT", f"/datastore/image?image={name}", body, kind)
         series = self._series()
-        self.reach = Reach(
-            self.canaries.files, self.folder / "ran", SHAPE, self._objects(series), self._weights("segmenter")
-        )
-        refiner = form({}, [("file", "refiner.pt", self._weights("refiner"))])
-        self.ask("admin", "PUT", "/model/segmentation_refine", *refiner)
+        segmenter, refiner = apart(fresh_weights)
+        self.reach = Reach(self.canaries.files, self.folder / "ran", SHAPE, self._objects(series), segmenter)
+        self.ask("admin", "PUT", "/model/segmentation_refine", *form({}, [("file", "refiner.pt", refiner)]))
         self.known = self._known(series)
 
     def _ticket(self) -> str:
@@ -260,11 +263,6 @@ class Place:
                 raise RuntimeError(f"No {name} to spoil: {reply.status} {reply.text}")
             found[short] = reply.body
         return found
-
-    def _weights(self, kind: str) -> bytes:
-        from scripts.benchmarks.common import apart
-
-        return apart(fresh_weights, kind)
 
     def _known(self, series: Sequence[str]) -> Known:
         images = [f"case_{number:02d}" for number in range(CASES)] + list(series)
@@ -296,8 +294,8 @@ class Place:
         }, self.expendable)  # fmt: skip
 
 
-def fresh_weights(kind: str) -> bytes:
-    """Weights that have learned nothing, of a network for the task that is attacked."""
+def fresh_weights() -> tuple[bytes, bytes]:
+    """Weights that have learned nothing, of a segmenter and a refiner for the task that is attacked."""
     import torch
 
     from lib.networks.checkpoint import Checkpoint
@@ -309,9 +307,6 @@ def fresh_weights(kind: str) -> bytes:
     torch.set_num_threads(1)
     structures = (Structure("Bright", 1, (255, 0, 0)), Structure("Dark", 2, (0, 255, 0)))
     task = Task("segmentation", "Two blocks", structures)
-    grids = [drawn(0)[0].grid]
-    plan = plan_for(task, grids) if kind == "segmenter" else refiner_plan(task, grids)
-    return Checkpoint(plan, seeded_network(plan, 0).state_dict()).to_bytes()
-
-
-__all__ = ["ROLES", "Place", "form"]
+    plans = [make(task, [drawn(0)[0].grid]) for make in (plan_for, refiner_plan)]
+    segmenter, refiner = (Checkpoint(plan, seeded_network(plan, 0).state_dict()).to_bytes() for plan in plans)
+    return segmenter, refiner
