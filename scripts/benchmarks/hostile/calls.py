@@ -157,7 +157,21 @@ ODD_TEXTS: tuple[str, ...] = (
 )  # fmt: skip
 
 
-def _odd_text(chance: Chance) -> str:
+WILDCARDS = tuple(text for text in ODD_TEXTS if text and set(text) & set("*?["))
+
+LIKELY: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("version", "lines", "refresh", "limit", "offset", "count", "limit_cases", "expiry"),
+    tuple(map(str, EXTREME))),
+    **dict.fromkeys(("PatientID", "PatientName", "SOPInstanceUID", "SeriesInstanceUID", "StudyDate", "StudyTime"),
+    WILDCARDS),
+    "tag": ("version_" + "9" * 4400, "version_99999999999999999999", "version_-1", "version_", "x" * 201, "\0"),
+}  # fmt: skip
+"""What goes wrong most likely where a number, a pattern or a tag is wanted."""
+
+
+def _odd_text(name: str, chance: Chance) -> str:
+    if name in LIKELY and chance.random() < 0.6:
+        return chance.choice(LIKELY[name])
     if chance.random() < 0.35:
         return str(chance.choice(EXTREME))
     return chance.choice(ODD_TEXTS)
@@ -166,7 +180,7 @@ def _odd_text(chance: Chance) -> str:
 def _text(name: str, known: Known, chance: Chance, odd: float) -> str:
     """A value of a parameter: a sound one if there is one, else an odd one."""
     sound = known.values.get(name, ())
-    return chance.choice(list(sound)) if sound and chance.random() >= odd else _odd_text(chance)
+    return chance.choice(list(sound)) if sound and chance.random() >= odd else _odd_text(name, chance)
 
 
 def _escaped(text: str) -> bytes:
