@@ -273,16 +273,17 @@ KEYS = ("client_id", "label_info", "parent", "seconds", "structures", "version",
 
 def odd_json(chance: Chance) -> str:
     """JSON that is valid or nearly so."""
-    depth = chance.choice([150, 300, 1000, 100_000])
-    value = chance.choice([
+    depth = chance.choice([150, 250, 300, 300, 400, 900, 100_000])
+    deep = ["[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth]
+    odd = [
         "1e999", "NaN", "-Infinity", "9" * 5000, str(chance.choice(EXTREME)), '"\\ud800"', '"\\u0000"', "[]", "{}",
-        "null", "true", '""',
-        "[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth, json.dumps("x" * 10**5),
+        "null", "true", '""', json.dumps("x" * 10**5),
         '"' + "\u202e" * 50 + '"', "-0.0", "1e-400",
         f'[{{"name": "Bright", "idx": {"9" * chance.choice([1, 20, 400, 5000])}}}]', '[{"name": [], "idx": {}}]',
         '["Bright"]', '["nothing"]',
         '[{"name": "Bright", "idx": 1e300}]', "[" + "0," * 50000 + "0]",
-    ])  # fmt: skip
+    ]  # fmt: skip
+    value = chance.choice(deep if chance.random() < 0.25 else odd)
     key = json.dumps(chance.choice([*KEYS, "", "__proto__", "x" * 5000, "\ud800"]))
     return chance.choice([
         f"{{{key}: {value}}}", f"{{{key}: {value}}}", f"{{{key}: {value}}}", value, f"{{{key}: 1, {key}: {value}}}",
