@@ -99,7 +99,7 @@ def tag_of_number(keyword: str) -> int:
 def value_of(told: Mapping[str, Any], keyword: str) -> Any:
     """The first value of an attribute, or an empty text."""
     values = told.get(tag_of(keyword), {}).get("Value") or [""]
-    return values[0]
+    return "" if values[0] is None else values[0]
 
 
 def selected(dataset: Dataset, keywords: Iterable[str]) -> Json:

@@ -14,7 +14,8 @@ from pydicom.multival import MultiValue
 from lib.dicom.drawn import UNNAMED, program_of
 from lib.errors import LabelRefineryError, NotFound, RecordAway, StorageFull, StudiesAway, StudiesRefused
 from lib.serving.annotator import Annotator
-from lib.serving.dicomweb import Json, value_of
+from lib.serving.dicom_json import count_of
+from lib.serving.dicomweb import USABLE_UID, Json, value_of
 from lib.serving.relay import Relay
 from lib.serving.settings import Settings
 from lib.serving.stow import Received, Refused, Storing, received_object
@@ -64,7 +65,9 @@ class ForeignDrawings:
 
     def _take_series(self, series: Json, known: Counter[str], on_taken: Callable[[Annotation], Any]) -> None:
         study_uid, series_uid = (str(value_of(series, f"{level}InstanceUID")) for level in ("Study", "Series"))
-        instances, modality = int(value_of(series, "NumberOfSeriesRelatedInstances") or 1), value_of(series, "Modality")
+        if not (USABLE_UID.fullmatch(study_uid) and USABLE_UID.fullmatch(series_uid)):
+            return
+        instances, modality = count_of(series, "NumberOfSeriesRelatedInstances") or 1, value_of(series, "Modality")
         images = self.record.listings.of_study(study_uid)
         is_known = known[series_uid] >= instances or (series_uid, len(images)) in self._unsettled
         if is_known or not images or modality not in DRAWN:
@@ -75,6 +78,8 @@ class ForeignDrawings:
         patient = self.record.images.get(images[0].listing.image).patient
         for instance in self.remote.search(f"{address}/instances"):
             uid = str(value_of(instance, "SOPInstanceUID"))
+            if not USABLE_UID.fullmatch(uid):
+                continue
             if self.record.segmentations.find(uid) or self.record.images.find(f"{series_uid}/{uid}"):
                 continue
             if not self._taken(f"{address}/instances/{uid}", modality, patient, on_taken):

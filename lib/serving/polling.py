@@ -20,6 +20,7 @@ from sqlalchemy import delete, insert, or_, select
 
 from lib.errors import NoImage, NotFound, StudiesRefused, UnreadableImage
 from lib.series import NO_IMAGES, PROJECTIONS, SliceHeader, headers_of
+from lib.serving.dicom_json import count_of
 from lib.serving.dicomweb import USABLE_UID, Json, value_of
 from lib.serving.fetched import Fetched, address_of
 from lib.serving.folder import FolderReader
@@ -120,7 +121,7 @@ class Polling:
             if modality in NO_IMAGES or (modalities and modality not in modalities):
                 continue
             if USABLE_UID.fullmatch(study) and USABLE_UID.fullmatch(series):
-                yield Told(f"{study}/{series}", modality, int(value_of(one, "NumberOfSeriesRelatedInstances") or 0))
+                yield Told(f"{study}/{series}", modality, count_of(one, "NumberOfSeriesRelatedInstances"))
             else:
                 LOG.warning("A series has no usable UIDs: study %r, series %r.", study[:80], series[:80])
 

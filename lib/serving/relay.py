@@ -18,10 +18,12 @@ import httpx
 from sqlalchemy import ColumnElement, or_
 
 from lib.errors import NotFound
+from lib.serving.dicom_json import count_of, texts_of
 from lib.serving.dicomweb import MOST, Json, Part, Search, attribute, multipart_begin, tag_of, value_of
 from lib.serving.fetched import Fetched
 from lib.serving.library import Library
 from lib.serving.parts import boundary_of, holds_instances
+from lib.serving.passed_on import OCTETS, headers_of_passed
 from lib.serving.remote import Results, warning_of
 from lib.serving.studies import SEG, Series, Studies
 from lib.store import schema
@@ -30,6 +32,14 @@ from lib.store.listings import Listed
 from lib.store.record import Record
 
 RETRIEVE_URL = tag_of("RetrieveURL")
+
+PART = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.,:=~+$@!-]*")
+"""A part of an address that is passed on."""
+
+LONGEST_ADDRESS = 2048
+
+RELATIVE = re.compile(r"[\w.][\w./?=&%~,-]*", re.ASCII)
+"""An address that names neither scheme nor host."""
 
 STUDIES = "/studies/"
 """Begin, below a server's root, of all addresses that replies name."""
@@ -67,12 +77,12 @@ class Passed:
     """A reply that is passed on as it comes.
 
     Attributes:
-        media_type: its Content-Type.
+        headers: those that say what it is, and keep it from being taken for a page.
         body: its pieces; reading them to the end, or closing, ends the request.
         warning: its header ``Warning``; empty if it has none.
     """
 
-    media_type: str
+    headers: dict[str, str]
     body: Iterator[bytes]
     warning: str
 
@@ -147,11 +157,11 @@ class Relay:
         if not masks:
             return study
         told = dict(study)
-        kinds = study.get(tag_of("ModalitiesInStudy"), {}).get("Value") or []
+        kinds = texts_of(study, tag_of("ModalitiesInStudy"))
         told |= attribute("ModalitiesInStudy", *sorted({*kinds, SEG}))
         for keyword in ("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances"):
-            if count := value_of(study, keyword):
-                told |= attribute(keyword, int(count) + masks)
+            if count := count_of(study, keyword):
+                told |= attribute(keyword, count + masks)
         return told
 
     # Retrieving.
@@ -170,8 +180,8 @@ class Relay:
         """The server's reply, as it comes; instances of ours stand before its own."""
         refuse_way_up(address)
         reply = self.remote.open(quote(address, safe="/,"), accept, query)
-        media_type = reply.headers.get("content-type", "application/octet-stream")
-        return Passed(media_type, _pieces(reply, media_type, ours), warning_of(reply))
+        media_type = reply.headers.get("content-type", OCTETS)
+        return Passed(headers_of_passed(media_type), _pieces(reply, media_type, ours), warning_of(reply))
 
 
 def _pieces(reply: httpx.Response, media_type: str, ours: Sequence[Part]) -> Iterator[bytes]:
@@ -201,10 +211,13 @@ def _from_first_part(pieces: Iterator[bytes], begin: bytes) -> Iterator[bytes]:
 def refuse_way_up(address: str) -> None:
     """Refuses an address that leads out of the server's root.
 
+    Servers differ in what leads up: for some it is also dots before a semicolon or a backslash, escaped or not. So only
+    what UIDs, names and numbers are made of is passed on.
+
     Raises:
-        NotFound: if a part of it is ``.`` or ``..``, or empty.
+        NotFound: if a part of it is empty, begins with a dot, or has other signs; or if it is too long.
     """
-    if any(re.fullmatch(r"\.*", part) for part in address.split("/")):
+    if len(address) > LONGEST_ADDRESS or not all(PART.fullmatch(part) for part in address.split("/")):
         raise NotFound(f"There is nothing at {address[:80]!r}.")
 
 
@@ -215,14 +228,22 @@ def _with_own_addresses(told: Any, root: str) -> Any:
     if not isinstance(told, dict):
         return told
     changed = {key: _with_own_addresses(entry, root) for key, entry in told.items()}
-    if "BulkDataURI" in changed:
-        changed["BulkDataURI"] = _own_address(changed["BulkDataURI"], root)
+    # A viewer sends its token to whatever address it finds: one that leads elsewhere is left out.
+    address = changed.pop("BulkDataURI", "")
+    if isinstance(address, str) and (own := _own_address(address, root)):
+        changed["BulkDataURI"] = own
     if RETRIEVE_URL in changed:
-        addresses = changed[RETRIEVE_URL].get("Value") or []
-        changed[RETRIEVE_URL] = attribute("RetrieveURL", *(_own_address(one, root) for one in addresses))[RETRIEVE_URL]
+        addresses = (_own_address(one, root) for one in texts_of(changed, RETRIEVE_URL))
+        changed[RETRIEVE_URL] = attribute("RetrieveURL", *filter(None, addresses))[RETRIEVE_URL]
     return changed
 
 
 def _own_address(address: str, root: str) -> str:
-    _, found, below = str(address).partition(STUDIES)
-    return f"{root}{STUDIES}{below}" if found else address
+    """The address here of something below the server's root; empty if it is something else.
+
+    One that begins nowhere leads to this server already, wherever it stands.
+    """
+    if RELATIVE.fullmatch(address):
+        return address
+    _, found, below = address.partition(STUDIES)
+    return f"{root}{STUDIES}{below}" if found else ""

@@ -15,13 +15,13 @@ import uuid
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 from pydicom.dataset import Dataset, FileMetaDataset
 from python_multipart.exceptions import FormParserError
 
 from lib.errors import NotFound, StudiesAway, StudiesRefused
+from lib.serving.dicom_json import count_of, read_dicom_json
 from lib.serving.dicomweb import Json, Part, multipart, tag_of, value_of
 from lib.serving.parts import PartFiles, boundary_of
 from lib.serving.settings import StudiesServer
@@ -37,6 +37,18 @@ IDLE_SECONDS = 0.5
 
 PAGE = 200
 """Results that are asked for at once."""
+
+MOST_SERIES = 1_000_000
+"""A server that lists more gives other ones on each page."""
+
+LARGEST_JSON_MIB, JSON_SECONDS = 128, 300.0
+"""Room and time for one reply that is JSON; metadata of 2,000 slices have 20 MiB."""
+
+LARGEST_SERIES_GIB, MOST_FILES = 16, 100_000
+"""Room for what is fetched at once, and its instances."""
+
+LONGEST_ERROR = 2**16
+"""Bytes of a reply that are read for what it says."""
 
 LONGEST_WORDS = 300
 """Letters of a reply that are repeated."""
@@ -102,8 +114,7 @@ class Remote:
 
     def results(self, address: str, query: Iterable[tuple[str, str]] = ()) -> Results:
         """The same with what the server says beside them."""
-        found, warning = self._json(address, query)
-        return Results(found if isinstance(found, list) else [], warning)
+        return self._json(address, query)
 
     def every(self, address: str, more: Sequence[str] = (), **wanted: str) -> Iterator[Json]:
         """All series that a search finds, page by page; with more attributes, where the server can tell them."""
@@ -117,25 +128,37 @@ class Remote:
             if not new:
                 return
             seen |= new.keys()
+            if len(seen) > MOST_SERIES:
+                raise StudiesRefused(f"The server of the studies lists more than {MOST_SERIES} series, without end.")
             yield from new.values()
 
     def metadata(self, address: str) -> Results:
         """Everything but the pixels of all instances at an address."""
-        found, warning = self._json(f"{address}/metadata")
-        if not isinstance(found, list):
-            raise StudiesRefused(f"The server of the studies sent no metadata of {address}.")
-        return Results(found, warning)
+        return self._json(f"{address}/metadata")
 
-    def _json(self, address: str, query: Iterable[tuple[str, str]] = ()) -> tuple[Any, str]:
-        with self.opened(address, DICOM_JSON, query) as reply, self._told():
-            content = reply.read()
+    def _json(self, address: str, query: Iterable[tuple[str, str]] = ()) -> Results:
+        with self.opened(address, DICOM_JSON, query) as reply:
+            with self._told():
+                content = self._whole(reply, address)
             try:
-                return reply.json() if content else [], warning_of(reply)
+                return Results(read_dicom_json(content), warning_of(reply))
             except ValueError as error:
                 raise StudiesRefused(
-                    f"The server of the studies, {self.address}, sent no DICOM JSON at {address}: "
-                    f"{_words(reply)!r}. Is it the root of a DICOMweb server?"
+                    f"The server of the studies, {self.address}, sent no DICOM JSON at {address} ({error}): "
+                    f"{_words(content)!r}. Is it the root of a DICOMweb server?"
                 ) from error
+
+    def _whole(self, reply: httpx.Response, address: str) -> bytes:
+        """A body that has to fit into memory, as long as it came as packed as it is."""
+        end, content = time.monotonic() + JSON_SECONDS, bytearray()
+        for piece in reply.iter_bytes():
+            content += piece
+            if len(content) > LARGEST_JSON_MIB * 2**20 or time.monotonic() > end:
+                raise StudiesRefused(
+                    f"The server of the studies, {self.address}, sent more than {LARGEST_JSON_MIB} MiB at {address}, "
+                    f"or for longer than {JSON_SECONDS:g} s."
+                )
+        return bytes(content)
 
     def retrieve(self, address: str, folder: Path) -> list[Path]:
         """Writes all instances at an address into a folder, as they are stored there, one file each."""
@@ -143,17 +166,29 @@ class Remote:
             content_type = reply.headers.get("content-type", "")
             boundary = boundary_of(content_type)
             if boundary is None:
-                raise StudiesRefused(f"The server of the studies sent {content_type} instead of DICOM at {address}.")
-            files = PartFiles(boundary, folder)
+                raise StudiesRefused(
+                    f"The server of the studies sent {content_type[:LONGEST_WORDS]!r} instead of DICOM at {address}."
+                )
             try:
+                files = PartFiles(boundary, folder)
                 with self._told(), contextlib.closing(files):
-                    for piece in reply.iter_raw():
-                        files.write(piece)
+                    self._write(reply, files, address)
             except FormParserError as error:
                 raise StudiesRefused(f"What the server of the studies sent at {address} cannot be read.") from error
         if not files.is_complete:
             raise StudiesRefused(f"The server of the studies sent only a part of {address}. Try again.")
         return files.paths
+
+    def _write(self, reply: httpx.Response, files: PartFiles, address: str) -> None:
+        received = 0
+        for piece in reply.iter_raw():
+            received += len(piece)
+            files.write(piece)
+            if received > LARGEST_SERIES_GIB * 2**30 or len(files.paths) > MOST_FILES:
+                raise StudiesRefused(
+                    f"The server of the studies sent more than {LARGEST_SERIES_GIB} GiB or {MOST_FILES} instances at "
+                    f"{address}."
+                )
 
     def store(self, files: Sequence[Path], study_uid: str) -> str:
         """Stores DICOM objects, all of one study; gives the header ``Warning`` of the reply."""
@@ -168,12 +203,18 @@ class Remote:
             },
         )
         with self._told():
-            reply = self._client.send(request)
-        failed = _failed(reply)
-        if failed or reply.status_code == 409:
-            raise StudiesRefused(f"The server of the studies does not store it: {failed or _words(reply)}.")
-        self._refuse_status(reply, f"storing in the study {study_uid}")
-        return warning_of(reply)
+            reply = self._client.send(request, stream=True)
+        try:
+            with self._told():
+                begin = _begin_of(reply)
+            failed = _failed(begin)
+            if failed or reply.status_code == 409:
+                words = _words(begin) or reply.reason_phrase
+                raise StudiesRefused(f"The server of the studies does not store it: {failed or words}.")
+            self._refuse_status(reply, begin, f"storing in the study {study_uid}")
+            return warning_of(reply)
+        finally:
+            reply.close()
 
     def holds(self, study_uid: str, series_uid: str, instance_uid: str) -> bool:
         """Whether an instance is there; one that was stored just now may take a moment."""
@@ -196,9 +237,12 @@ class Remote:
 
     def open(self, address: str, accept: str, query: Iterable[tuple[str, str]] = ()) -> httpx.Response:
         """The same for whoever closes it; a question may be asked twice, what is stored is sent once."""
-        request = self._client.build_request(
-            "GET", f"{self.address}/{address}", params=list(query), headers={"Accept": accept}
-        )
+        try:
+            request = self._client.build_request(
+                "GET", f"{self.address}/{address}", params=list(query), headers={"Accept": accept}
+            )
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise NotFound(f"There is nothing at {address[:80]!r}: no server can be asked like that.") from error
         with self._told():
             try:
                 reply = self._client.send(request, stream=True)
@@ -206,7 +250,13 @@ class Remote:
                 # The server closed a connection that was idle just as it was used again.
                 reply = self._client.send(request, stream=True)
         try:
-            self._refuse_status(reply, address)
+            if reply.status_code >= 300:
+                with self._told():
+                    begin = _begin_of(reply)
+                self._refuse_status(reply, begin, address)
+            # What is JSON is unpacked as it comes; what is written or passed on as it comes must not be packed.
+            if accept != DICOM_JSON and reply.headers.get("content-encoding", "identity").lower() != "identity":
+                raise StudiesRefused(f"The server of the studies, {self.address}, packs {address} though nobody asked.")
         except BaseException:
             reply.close()
             raise
@@ -217,18 +267,18 @@ class Remote:
         """Turns the ways in which a connection fails into a sentence."""
         try:
             yield
+        except httpx.DecodingError as error:
+            raise StudiesRefused(f"The server of the studies, {self.address}, sent what cannot be unpacked.") from error
         except httpx.TransportError as error:
             raise StudiesAway(
                 f"The server of the studies, {self.address}, does not answer ({str(error) or type(error).__name__}). "
                 "What was fetched before still works; try again later."
             ) from error
 
-    def _refuse_status(self, reply: httpx.Response, what: str) -> None:
+    def _refuse_status(self, reply: httpx.Response, begin: bytes, what: str) -> None:
         status = reply.status_code
         if status < 300:
             return
-        with self._told():
-            reply.read()
         if status == 404:
             raise NotFound(f"The server of the studies knows no {what}.")
         if status in (401, 403):
@@ -237,11 +287,10 @@ class Remote:
                 "file with NAME:PASSWORD or a bearer token by --conf studies_login."
             )
         if status < 400:
-            raise StudiesRefused(
-                f"The server of the studies has moved to {reply.headers.get('location')}. Start with that address."
-            )
-        kind = StudiesAway if status in AWAY else StudiesRefused
-        raise kind(f"The server of the studies, {self.address}, answers {status} at {what}: {_words(reply)}")
+            place = reply.headers.get("location", "")[:LONGEST_WORDS]
+            raise StudiesRefused(f"The server of the studies has moved to {place!r}. Start with that address.")
+        kind, words = StudiesAway if status in AWAY else StudiesRefused, _words(begin) or reply.reason_phrase
+        raise kind(f"The server of the studies, {self.address}, answers {status} at {what}: {words}")
 
 
 def warning_of(reply: httpx.Response) -> str:
@@ -249,22 +298,33 @@ def warning_of(reply: httpx.Response) -> str:
     return b", ".join(text for name, text in reply.headers.raw if name.lower() == b"warning").decode("latin-1")
 
 
-def _words(reply: httpx.Response) -> str:
+def _begin_of(reply: httpx.Response) -> bytes:
+    """The first bytes of a body, for what they say."""
+    begin = b""
+    for piece in reply.iter_bytes():
+        begin += piece
+        if len(begin) >= LONGEST_ERROR:
+            break
+    return begin[:LONGEST_ERROR]
+
+
+def _words(content: bytes) -> str:
     """What a server says in an error, in one line."""
-    return re.sub(r"\s+", " ", reply.text).strip()[:LONGEST_WORDS] or reply.reason_phrase
+    return re.sub(r"\s+", " ", content[:LONGEST_ERROR].decode(errors="replace")).strip()[:LONGEST_WORDS]
 
 
-def _failed(reply: httpx.Response) -> str:
+def _failed(begin: bytes) -> str:
     """What a reply to a storage says of objects that were not stored (PS3.18 section I.2)."""
     try:
-        told = reply.json()
+        # Unlike the others it is one dataset.
+        (told,) = read_dicom_json(b"[" + begin + b"]")
         items = told.get(tag_of("FailedSOPSequence"), {}).get("Value") or []
         return "; ".join(
-            f"{value_of(one, 'ReferencedSOPInstanceUID')}: FailureReason {int(value_of(one, 'FailureReason') or 0):04X}"
+            f"{str(value_of(one, 'ReferencedSOPInstanceUID'))[:64]}: FailureReason {count_of(one, 'FailureReason'):04X}"
             for one in items
         )
     # It is no JSON, or another one.
-    except (ValueError, AttributeError, TypeError):
+    except ValueError:
         return ""
 
 

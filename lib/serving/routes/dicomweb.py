@@ -113,7 +113,7 @@ def _passed(relay: Relay, request: Request) -> Response | None:
         return _told(_metadata(request, ours) + found.told, headers=_warned(found.warning))
     parts = _instance_parts(header for _, headers in ours for header in headers)
     passed = relay.passed(unquote(address), request.headers.get("accept", "*/*"), query, parts)
-    return StreamingResponse(passed.body, headers={"content-type": passed.media_type, **_warned(passed.warning)})
+    return StreamingResponse(passed.body, headers={**passed.headers, **_warned(passed.warning)})
 
 
 def _warned(warning: str) -> dict[str, str]:
