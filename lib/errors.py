@@ -8,12 +8,13 @@ LabelRefineryError
     NotFound                    there is no such thing
         UnknownImage  UnknownAnnotation  UnknownModel  UnknownMethod  UnknownSession  UnknownJob
     StageConflict               the thing exists, but not in a state that allows this
-        NoModelYet  NoAnnotationsYet
+        NoModelYet  NoAnnotationsYet  DamagedFile
     UnacceptableFile            the file was read and cannot be taken
         UnreadableImage  UnreadableMask  GridMismatch  UnknownStructure
             NoImage
     TooLarge                    more bytes than the server accepts
     StorageFull                 the disk has no room left
+    StorageUnusable             the data folder cannot be read or written
     ComputationInterrupted      a process that computes died or was stopped
     RecordAway                  the database server of the record does not answer
     SignInAway                  nobody can be told from anybody else just now
@@ -90,6 +91,10 @@ class NoAnnotationsYet(StageConflict):
     """There is nothing to learn from so far."""
 
 
+class DamagedFile(StageConflict):
+    """A file of the data folder holds other bytes than were stored; it is not used."""
+
+
 class UnacceptableFile(LabelRefineryError):
     """A file was received and cannot be used."""
 
@@ -128,6 +133,10 @@ class TooLarge(LabelRefineryError):
 
 class StorageFull(LabelRefineryError):
     """The disk below the data folder has no room left."""
+
+
+class StorageUnusable(LabelRefineryError):
+    """A folder of the server cannot be read or written: it is gone, read-only, closed to the account, or broken."""
 
 
 class ComputationInterrupted(LabelRefineryError):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
 
-from lib.errors import UnknownAnnotation
+from lib.errors import DamagedFile, UnknownAnnotation
 from lib.metrics.overlap import dice
 from lib.serving.library import Library
 from lib.stages import Standing
 from lib.store.annotations import TAG_FINAL, TAG_ORIGINAL
 from lib.store.record import Record
+
+LOG = logging.getLogger(__name__)
 
 
 def dice_of_tags(
@@ -42,7 +45,11 @@ def dice_of_tags(
         if truth.mask is None or other.mask is None:
             # The mask of an old draft is no longer kept.
             continue
-        voxels, other_voxels = library.mask(truth), library.mask(other)
+        try:
+            voxels, other_voxels = library.mask(truth), library.mask(other)
+        except (UnknownAnnotation, DamagedFile) as error:
+            LOG.warning("%s is not compared: %s", image_id, error)
+            continue
         model_versions[image_id] = other.model_version
         images[image_id] = {
             structure.name: _defined(dice(voxels == structure.value, other_voxels == structure.value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import zipfile
 from collections import Counter
@@ -12,7 +13,15 @@ from typing import IO, Any
 
 from monailabel.interfaces.datastore import Datastore
 
-from lib.errors import InvalidRequest, NotAllowed, UnknownAnnotation
+from lib.errors import (
+    DamagedFile,
+    InvalidRequest,
+    NotAllowed,
+    NotFound,
+    StudiesAway,
+    UnknownAnnotation,
+    UnreadableImage,
+)
 from lib.labels import mask_on_image
 from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.intake import Intake
@@ -25,12 +34,14 @@ from lib.split import Split, split_warning
 from lib.stages import Role, Stage, Standing
 from lib.store import layout
 from lib.store.annotations import TAG_FINAL, TAG_ORIGINAL, Annotation, tags_of
-from lib.store.files import full_disk_told
+from lib.store.files import full_disk_told, made_anew
 from lib.store.images import UNREAD, Image, ImageState
 from lib.store.notes import over
 from lib.store.record import Record
 from lib.store.schema import now
 from lib.volume import suffix_of
+
+LOG = logging.getLogger(__name__)
 
 LABEL_SUFFIX = ".nii.gz"
 
@@ -138,6 +149,7 @@ class RecordDatastore(Datastore):
                 "label": str(self.record.masks.path(annotation.mask or "")),
             }
             for annotation in self.record.annotations.expert_labels(Split.TRAINING)
+            if self.record.has_mask(annotation)
         ]
 
     def get_labels_by_image_id(self, image_id: str) -> dict[str, str]:
@@ -168,7 +180,7 @@ class RecordDatastore(Datastore):
         """Path of the mask file."""
         self.record.images.get(label_id)
         annotation = self.record.annotations.tagged(label_id, label_tag)
-        return str(self.record.masks.path(self.record.kept_mask(annotation)))
+        return str(self.record.mask_file(annotation))
 
     def get_image_info(self, image_id: str) -> dict[str, Any]:
         """What is known of an image, and what clients noted about it."""
@@ -195,23 +207,33 @@ class RecordDatastore(Datastore):
 
     def get_dataset_archive(self, limit_cases: int | None) -> str:
         """A new ZIP file with the images, their current human masks and what is known of both; delete it after use."""
-        handle, name = tempfile.mkstemp(suffix=".zip", dir=self.settings.data / layout.TEMPORARY)
-        with deleted_if_it_fails(Path(name)), full_disk_told(self.settings.data), open(handle, "wb") as file:
-            self._write_archive(file, limit_cases)
-        return name
+        return str(self.archive(limit_cases)[0])
 
-    def _write_archive(self, file: IO[bytes], limit_cases: int | None) -> None:
+    def archive(self, limit_cases: int | None) -> tuple[Path, dict[str, str]]:
+        """The same, with the reason by image id for each case that is left out: a mask or an image that is lost."""
+        handle, name = tempfile.mkstemp(suffix=".zip", dir=made_anew(self.settings.data / layout.TEMPORARY))
+        with deleted_if_it_fails(Path(name)), full_disk_told(self.settings.data), open(handle, "wb") as file:
+            return Path(name), self._write_archive(file, limit_cases)
+
+    def _write_archive(self, file: IO[bytes], limit_cases: int | None) -> dict[str, str]:
         listing: dict[str, Any] = {}
+        left_out: dict[str, str] = {}
         with zipfile.ZipFile(file, "w") as archive:
             for image_id in self.record.images.ids(Standing.LABELLED)[:limit_cases]:
                 image = self.record.images.get(image_id)
                 annotation = self.record.annotations.tagged(image_id, TAG_FINAL)
-                source = self.library.image_file(image)
+                try:
+                    mask, source = self.record.mask_file(annotation), self.library.image_file(image)
+                except (NotFound, DamagedFile, UnreadableImage, StudiesAway) as error:
+                    LOG.warning("%s is left out of the data set: %s", image_id, error)
+                    left_out[image_id] = str(error)
+                    continue
                 archive.write(source, f"image/{image_id}{suffix_of(source.name)}")
-                archive.write(self.record.masks.path(annotation.mask or ""), f"label/{image_id}{LABEL_SUFFIX}")
+                archive.write(mask, f"label/{image_id}{LABEL_SUFFIX}")
                 listing[image_id] = {"image": image_info(image), "label": annotation_info(annotation)}
-            content = {"structures": self.record.task.values, "images": listing}
+            content = {"structures": self.record.task.values, "images": listing, "left_out": left_out}
             archive.writestr("metadata.json", json.dumps(content, indent=2), zipfile.ZIP_DEFLATED)
+        return left_out
 
     def refresh(self) -> None:
         """Looks at the folders again."""

@@ -14,7 +14,7 @@ from lib.serving.made_once import deleted_if_it_fails
 from lib.serving.studies import Studies
 from lib.store import layout
 from lib.store.annotations import Annotation
-from lib.store.files import full_disk_told
+from lib.store.files import full_disk_told, made_anew
 from lib.volume import Volume
 
 DICOM = "application/dicom"
@@ -54,7 +54,7 @@ def annotation_file(studies: Studies, annotation: Annotation, wanted: str) -> An
     if write is None:
         raise InvalidRequest(f"format is one of {', '.join(FORMATS)}; found {wanted[:40]!r}.")
     name = f"{Path(annotation.image).name}_v{annotation.version}"
-    if not studies.record.has_mask(annotation):
+    if annotation.mask is None or not studies.record.masks.path(annotation.mask).exists():
         raise NotFound(
             f"Version {annotation.version} of {annotation.image!r} has no mask: it is a withdrawal, or its mask is no "
             "longer kept. GET /datastore/label/history lists all versions."
@@ -63,13 +63,13 @@ def annotation_file(studies: Studies, annotation: Annotation, wanted: str) -> An
 
 
 def _nifti(studies: Studies, annotation: Annotation, name: str) -> AnnotationFile:
-    return AnnotationFile(studies.record.masks.path(annotation.mask or ""), f"{name}.nii.gz", "application/gzip")
+    return AnnotationFile(studies.record.mask_file(annotation), f"{name}.nii.gz", "application/gzip")
 
 
 def _nrrd(studies: Studies, annotation: Annotation, name: str) -> AnnotationFile:
     _, grid = studies.library.readable_with_grid(annotation.image)
     structures = [one for one in studies.record.task.structures if one.name in annotation.looked_at]
-    handle, path = tempfile.mkstemp(suffix=".seg.nrrd", dir=studies.library.data / layout.TEMPORARY)
+    handle, path = tempfile.mkstemp(suffix=".seg.nrrd", dir=made_anew(studies.library.data / layout.TEMPORARY))
     os.close(handle)
     with deleted_if_it_fails(Path(path)), full_disk_told(studies.library.data):
         write_segments(Path(path), Volume(studies.library.mask(annotation), grid.affine), structures)

@@ -19,6 +19,7 @@ from lib.serving.refining import Refining
 from lib.serving.requests import InferRequest
 from lib.serving.sessions import kind_of
 from lib.store.annotations import Annotation
+from lib.store.files import made_anew
 from lib.store.images import ImageKind
 from lib.store.models import Model, Models
 from lib.store.record import Record
@@ -138,7 +139,7 @@ class MaskTask(InferTask):
         path = self._temporary_file(".nii.gz")
         # MONAI Label deletes the file that infer returns (endpoints/infer.py, send_response): give it a copy.
         with deleted_if_it_fails(path):
-            shutil.copyfile(self._record.masks.path(annotation.mask or ""), path)
+            shutil.copyfile(self._record.mask_file(annotation), path)
         model = self._models.get(version) if version is not None else None
         return Made(
             path, annotation.author, model, annotation.voxels, annotation.info.get("findings", {}), seconds,
@@ -146,7 +147,7 @@ class MaskTask(InferTask):
         )  # fmt: skip
 
     def _temporary_file(self, suffix: str) -> Path:
-        handle, name = tempfile.mkstemp(prefix="draft-", suffix=suffix, dir=self._temporary)
+        handle, name = tempfile.mkstemp(prefix="draft-", suffix=suffix, dir=made_anew(self._temporary))
         Path(name).chmod(0o600)
         open(handle).close()
         return Path(name)

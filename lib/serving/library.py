@@ -194,7 +194,7 @@ class Library:
         """The stored mask, uint8 (I, J, K) on the image's grid."""
         if annotation.mask is None:
             raise UnreadableImage(f"Version {annotation.version} of {annotation.image!r} is a withdrawal.")
-        return np.asarray(nib.load(self.record.masks.path(annotation.mask)).dataobj, np.uint8)  # type: ignore[attr-defined]
+        return np.asarray(nib.load(self.record.mask_file(annotation)).dataobj, np.uint8)  # type: ignore[attr-defined]
 
     def image_file(self, image: Image) -> Path:
         """One file with the image: the file itself, or the series as NIfTI, made once and kept.

@@ -93,6 +93,9 @@ class LabelingLoop:
         self.record.masks.sweep()
         self.record.weights.sweep()
         self.record.segmentations.files.sweep()
+        if not self.record.database.is_shared:
+            # For the same reason whoever had a job is dead.
+            self.record.jobs.take_back_all()
         self.library = Library(self.record, place, data)
         self.dicom = Studies(self.record, self.library)
         patients = read_patient_rule(folder, self.settings.patient, patient_key(data))

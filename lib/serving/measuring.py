@@ -41,7 +41,7 @@ def compare_next(record: Record) -> bool:
     # One expert's version is compared with one earlier version after the other.
     @lru_cache(maxsize=2)
     def mask_of(digest: str) -> Volume:
-        return read_volume(record.masks.path(digest))
+        return read_volume(record.masks.sound(digest))
 
     compared = []
     for pair in pairs_of(history):

@@ -12,7 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from lib.errors import InvalidRequest, TooLarge
-from lib.store.files import full_disk_told
+from lib.store.files import full_disk_told, made_anew
 
 WANTED = 'Send multipart/related; type="application/dicom"; boundary=… with one DICOM file a part.'
 
@@ -104,7 +104,7 @@ class ReceivedParts(PartFiles):
         boundary = boundary_of(content_type)
         if boundary is None:
             raise self._refused()
-        super().__init__(boundary, Path(tempfile.mkdtemp(prefix="parts-", dir=folder)))
+        super().__init__(boundary, Path(tempfile.mkdtemp(prefix="parts-", dir=made_anew(folder))))
         self._room = 0
 
     def __enter__(self) -> ReceivedParts:

@@ -15,6 +15,7 @@ STATUS: dict[type[errors.LabelRefineryError], int] = {
     errors.UnacceptableFile: 422,
     errors.TooLarge: 413,
     errors.StorageFull: 507,
+    errors.StorageUnusable: 503,
     errors.ComputationInterrupted: 503,
     errors.RecordAway: 503,
     errors.SignInAway: 503,

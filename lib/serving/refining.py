@@ -76,7 +76,7 @@ class Refining:
             known = self._known(rough, refiner)
             if known is not None and not wants_stages:
                 return StoredRefinement(known, None)
-            path = self.record.masks.path(self.record.kept_mask(rough))
+            path = self.record.mask_file(rough)
             mask = RoughMask(path, rough.looked_at, wants_stages=wants_stages)
             with self.library.reading(image) as paths:
                 drafted = self.compute(self._order(image.id, image.kind, paths, refiner, mask, asker))

@@ -11,6 +11,7 @@ which lock comes first.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -47,7 +48,7 @@ from lib.serving.routes import (
     session,
 )
 from lib.serving.routes.annotations import router as annotations_router
-from lib.store.files import is_full_disk
+from lib.store.files import is_trouble_with, trouble_with
 
 LOG = logging.getLogger(__name__)
 
@@ -124,8 +125,8 @@ async def _told_invalid(_request: Request, error: Exception) -> JSONResponse:
 async def _told_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     # FastAPI calls whatever went wrong while it received a body a bad request.
-    if is_full_disk(error.__cause__):
-        return _no_room()
+    if trouble := _trouble_of_disk(request, error.__cause__):
+        return trouble
     if isinstance(error.__cause__, errors.LabelRefineryError):
         return problem_of(error.__cause__)
     detail = error.detail
@@ -136,13 +137,24 @@ async def _told_http(request: Request, error: Exception) -> JSONResponse:
     return response
 
 
-def _no_room() -> JSONResponse:
-    return problem_of(errors.StorageFull("The disk of the data folder is full. Free some space and send it again."))
+def _trouble_of_disk(request: Request, error: BaseException | None) -> JSONResponse | None:
+    """The reply if an error of the system is about the data folder, wherever it came up."""
+    data: Path = request.app.state.loop.settings.data
+    if not (isinstance(error, OSError) and is_trouble_with(data, error)):
+        return None
+    LOG.error("%s %s: %s", request.method, request.url.path, error)
+    below = Path(os.fsdecode(error.filename)).relative_to(data).parts if _is_named(error, data) else ()
+    return problem_of(trouble_with(data / below[0] if below else data, error))
+
+
+def _is_named(error: OSError, data: Path) -> bool:
+    """Whether the error names something below the data folder."""
+    return isinstance(error.filename, str | Path) and Path(error.filename).is_relative_to(data)
 
 
 async def _told_unexpected(request: Request, error: Exception) -> JSONResponse:
-    if is_full_disk(error):
-        return _no_room()
+    if trouble := _trouble_of_disk(request, error):
+        return trouble
     LOG.error("%s %s failed.", request.method, request.url.path, exc_info=error)
     response = problem(500, "InternalError", "Something unexpected happened; the server's log (/logs/) says what.")
     # This reply is given outside of all middleware.

@@ -414,7 +414,7 @@ class Studies:
         if stored is not None and stored.series_uid == series_uid:
             images = [one.listing.image for one in self.record.listings.of_study(study_uid)]
             if stored.image in images:
-                return header_of(self.record.segmentations.files.path(stored.content))
+                return header_of(self.record.segmentations.files.sound(stored.content))
         headers = {header.instance_uid: header for header in self.headers(self.series(study_uid, series_uid))}
         if instance_uid not in headers:
             raise NotFound(f"The series {series_uid[:80]!r} has no instance {instance_uid[:80]!r}.")
@@ -452,7 +452,7 @@ class Studies:
         if series.annotation is None:
             return [path for one in series.images for path in self.files.of_image(self.library.readable(one.image))]
         if series.stored is not None:
-            return [self.record.segmentations.files.path(series.stored.content)]
+            return [self.record.segmentations.files.sound(series.stored.content)]
         return [self.files.segmentation(series.annotation)]
 
 

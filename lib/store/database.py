@@ -28,7 +28,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from lib.errors import InvalidSetting, RecordAway, StorageFull
+from lib.errors import InvalidSetting, RecordAway, StorageFull, StorageUnusable
 from lib.store.notes import read_column
 from lib.store.shared_sync import SharedSync
 
@@ -40,6 +40,15 @@ BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 WRITERS_LOCK = 0x1ABE1
 """Number of the advisory lock that PostgreSQL's writers take turns by."""
+
+SQLITE_UNUSABLE = {
+    sqlite3.SQLITE_READONLY: "cannot be written to: it, or its disk, is read-only",
+    sqlite3.SQLITE_IOERR: "cannot be read or written: its disk fails",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened: its file is not there, or may not be read",
+    sqlite3.SQLITE_CORRUPT: "is damaged: restore it from a backup",
+    sqlite3.SQLITE_NOTADB: "is no SQLite file: restore it from a backup",
+}
+"""What SQLite's primary codes mean for people."""
 
 POSTGRESQL_FULL = "53100"
 """PostgreSQL's code for a disk without room."""
@@ -61,12 +70,18 @@ class Database:
         self._connection: ContextVar[Connection | None] = ContextVar("connection", default=None)
         self._snapshot: ContextVar[Connection | None] = ContextVar("snapshot", default=None)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether servers with other data folders may use it as well."""
+        return self.engine.dialect.name != "sqlite"
+
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """A block whose writes all happen or none; inside another such block it is a savepoint of it.
 
         Raises:
             StorageFull: if the disk has no room for them; nothing is written then.
+            StorageUnusable: if its disk or its file does not take them.
             RecordAway: if the database server does not answer, or other writers do not end in time.
         """
         outer = self._connection.get()
@@ -173,6 +188,8 @@ def _faults_told() -> Iterator[None]:
             raise StorageFull("The disk that holds the record is full. Free some space and send it again.") from error
         if sqlite_code is not None and sqlite_code & 0xFF in BUSY:
             raise _busy() from error
+        if (trouble := SQLITE_UNUSABLE.get((sqlite_code or 0) & 0xFF)) is not None:
+            raise StorageUnusable(f"The record {trouble}. Look at its disk and at scripts.verify_store.") from error
         if isinstance(error, OperationalError) and (state is None or str(state).startswith(POSTGRESQL_AWAY)):
             raise RecordAway("The database that holds the record does not answer. Send it again later.") from error
         raise

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
-from lib.errors import SetupError
+from lib.errors import LabelRefineryError, SetupError
+from lib.store import layout
+from lib.store.files import made_anew
 
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "glusterfs", "lustre", "fuse.sshfs",
            "fuse.glusterfs", "fuse.ceph", "beegfs", "gpfs", "fuse.s3fs", "fuse.rclone")  # fmt: skip
@@ -42,3 +45,21 @@ def refuse_network_disk(folder: Path) -> None:
             f"{folder} lies on a network disk ({kind}), where SQLite can lose data. Name a --data folder on a local "
             "disk, or keep the record in PostgreSQL: --conf store postgresql+psycopg://USER:PASSWORD@HOST/NAME."
         )
+
+
+def data_fault(data: Path) -> str:
+    """What is wrong with the folders that a server writes to, as a sentence; empty if nothing is.
+
+    It asks the system a few questions and opens nothing. A deleted folder of temporary files is made anew.
+    """
+    try:
+        made_anew(data / layout.TEMPORARY)
+    except LabelRefineryError as error:
+        return str(error)
+    for name in (layout.MASKS, layout.WEIGHTS, layout.SEGMENTATIONS, layout.TEMPORARY):
+        folder = data / name
+        if not folder.is_dir():
+            return f"The folder {name} is gone: put back {folder}, or mount its disk."
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            return f"The folder {name} cannot be written to: make {folder} writable for the server's account."
+    return ""

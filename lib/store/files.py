@@ -10,12 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lib.errors import StorageFull, UnknownAnnotation
+from lib.errors import DamagedFile, LabelRefineryError, StorageFull, StorageUnusable, UnknownAnnotation
 
 UNFINISHED = ".new-"
 """Begin of the name of a file that is being written."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
+
+UNUSABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ENODEV, errno.ESTALE,
+            errno.ENOTCONN)  # fmt: skip
+"""The system's numbers for a folder that is not as it was made."""
+
+LOOK = "Run .venv/bin/python -m scripts.verify_store, and restore the file from a backup."
 
 
 class FileStore:
@@ -35,10 +41,12 @@ class FileStore:
 
         Raises:
             StorageFull: if there is no room; nothing is left behind.
+            StorageUnusable: if the folder cannot be written to.
         """
         digest = digest_of(content)
         target = self.path(digest)
-        if not target.exists():
+        # A damaged one is mended by whoever brings the bytes again.
+        if not self.is_sound(digest):
             with full_disk_told(self.folder):
                 if not target.parent.exists():
                     target.parent.mkdir(exist_ok=True)
@@ -63,15 +71,38 @@ class FileStore:
         return len(left)
 
     def get(self, digest: str) -> bytes:
-        """The bytes with this digest.
+        """The bytes with this digest, which no others are taken for.
 
         Raises:
             UnknownAnnotation: if the file is gone from the disk.
+            DamagedFile: if it holds other bytes.
+            StorageUnusable: if the system does not let it be read.
         """
         try:
-            return self.path(digest).read_bytes()
+            content = self.path(digest).read_bytes()
         except FileNotFoundError as error:
-            raise UnknownAnnotation(f"The file {digest[:12]}… is missing below {self.folder.name}.") from error
+            raise UnknownAnnotation(f"The file {digest[:12]}… is missing below {self.folder.name}. {LOOK}") from error
+        except OSError as error:
+            raise trouble_with(self.folder, error) from error
+        if digest_of(content) != digest:
+            raise DamagedFile(
+                f"The file {digest[:12]}… below {self.folder.name} is damaged: its bytes are not those that were "
+                f"stored. {LOOK}"
+            )
+        return content
+
+    def sound(self, digest: str) -> Path:
+        """Where the file lies, for who reads it by its name; raises as ``get``."""
+        self.get(digest)
+        return self.path(digest)
+
+    def is_sound(self, digest: str) -> bool:
+        """Whether the file is there and holds the bytes that were stored."""
+        try:
+            self.get(digest)
+        except (UnknownAnnotation, DamagedFile):
+            return False
+        return True
 
 
 def digest_of(content: bytes) -> str:
@@ -110,12 +141,42 @@ def is_full_disk(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in FULL
 
 
+def trouble_with(folder: Path, error: OSError) -> LabelRefineryError:
+    """What the system's error means for a folder of ours, as a sentence that a client can read."""
+    if is_full_disk(error):
+        return StorageFull(f"The disk that holds {folder.name} is full. Free some space and send it again.")
+    return StorageUnusable(
+        f"The folder {folder.name} of the server's data cannot be used: {error.strerror or error}. Its administrator "
+        "looks whether it is there, on a disk that works and may be written to, and belongs to the server's account; "
+        "then send it again."
+    )
+
+
+def is_trouble_with(folder: Path, error: BaseException | None) -> bool:
+    """Whether an error of the system is about a folder of ours: its disk is full, or something in it is unusable."""
+    if not isinstance(error, OSError):
+        return False
+    is_about = isinstance(error.filename, str | Path) and Path(error.filename).is_relative_to(folder)
+    return is_full_disk(error) or error.errno == errno.EROFS or (error.errno in UNUSABLE and is_about)
+
+
 @contextmanager
 def full_disk_told(folder: Path) -> Iterator[None]:
-    """Turns the system's "no space left" into a sentence that a client can read."""
+    """Turns a full disk, and a folder that cannot be used, into a sentence that a client can read."""
     try:
         yield
     except OSError as error:
-        if not is_full_disk(error):
+        if not is_trouble_with(folder, error):
             raise
-        raise StorageFull(f"The disk that holds {folder.name} is full. Free some space and send it again.") from error
+        raise trouble_with(folder, error) from error
+
+
+def made_anew(folder: Path) -> Path:
+    """A folder for what is temporary, which is made again if somebody deleted it.
+
+    Raises:
+        StorageFull, StorageUnusable: if that cannot be done.
+    """
+    with full_disk_told(folder):
+        folder.mkdir(exist_ok=True)
+    return folder

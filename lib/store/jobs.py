@@ -1,4 +1,9 @@
-"""Jobs: work that outlives a request; who does a kind of it does one job after the other."""
+"""Jobs: work that outlives a request; who does a kind of it does one job after the other.
+
+A worker shows that it lives by writing another moment into ``lease_until`` again and again. Whoever wants a job watches
+whether that changes, by a clock of its own that nobody sets: the time of day may jump, and that of another machine may
+be another one.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +12,17 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from time import monotonic
 from typing import Any
 
-from sqlalchemy import Row, Select, func, insert, select, update
+from sqlalchemy import Row, Select, func, insert, select, true, update
 
 from lib.errors import UnknownJob
 from lib.store import schema
 from lib.store.database import Database
 
 LEASE = timedelta(seconds=60)
-"""A worker that shows no sign of life for this long has lost its job."""
+"""A worker that shows no sign of life for this long, in the sight of one that waits, has lost its job."""
 
 ATTEMPTS = 2
 """A job whose worker died is tried once more."""
@@ -83,6 +89,8 @@ class Jobs:
     def __init__(self, database: Database, task: str) -> None:
         self.database = database
         self.task = task
+        # What stood in the row of each running job that waits to be renewed, and since when it is seen there.
+        self._signs: dict[str, tuple[datetime | None, float]] = {}
 
     def ask(self, kind: JobKind, arguments: dict[str, Any], newest_annotation: int = 0) -> Job:
         """Queues a job, or joins one that will do the same.
@@ -138,7 +146,7 @@ class Jobs:
         """
         with self.database.transaction() as connection:
             column, moment = schema.job.c, schema.now()
-            self._take_back(column.lease_until < moment)
+            self._take_back(column.id.in_(self._silent()))
             mine = self._all().where(column.kind.in_(kinds))
             if connection.execute(mine.where(column.state == JobState.RUNNING)).first() is not None:
                 return None
@@ -152,11 +160,34 @@ class Jobs:
                     state=JobState.RUNNING,
                     owner=owner,
                     started=moment,
-                    lease_until=moment + LEASE,
+                    lease_until=self._give_sign(row.id),
                     attempts=row.attempts + 1,
                 )
             )
             return self.get(row.id)
+
+    def _silent(self) -> list[str]:
+        """The running jobs whose workers gave no sign for the length of a lease; remembers the signs of the others."""
+        column, now = schema.job.c, monotonic()
+        query = select(column.id, column.lease_until).where(column.task == self.task, column.state == JobState.RUNNING)
+        with self.database.reading() as connection:
+            running = {row.id: row.lease_until for row in connection.execute(query)}
+        before = self._signs
+        self._signs = {
+            job: before[job] if before.get(job, (None, 0.0))[0] == sign and job in before else (sign, now)
+            for job, sign in running.items()
+        }
+        return [job for job, (_, since) in self._signs.items() if now - since > LEASE.total_seconds()]
+
+    def _give_sign(self, job_id: str) -> datetime:
+        """What the row of a running job shall say until the next sign."""
+        sign = schema.now() + LEASE
+        self._signs[job_id] = (sign, monotonic())
+        return sign
+
+    def take_back_all(self) -> None:
+        """Takes the running jobs from workers that are all dead; only for whoever alone starts workers here."""
+        self._take_back(true())
 
     def _take_back(self, condition: Any) -> None:
         """Running jobs that lost their worker wait again, or fail if they were tried often enough."""
@@ -186,7 +217,7 @@ class Jobs:
                 .values(
                     progress=progress or row.progress,
                     log=[*row.log, *lines][-LOG_LINES:],
-                    lease_until=schema.now() + LEASE,
+                    lease_until=self._give_sign(job.id),
                 )
             )
 

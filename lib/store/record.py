@@ -62,20 +62,26 @@ class Record:
     weights: FileStore
 
     def has_mask(self, annotation: Annotation) -> bool:
-        """Whether its mask is there; that of a draft may have been pruned, and a withdrawal has none."""
-        return annotation.mask is not None and self.masks.path(annotation.mask).is_file()
+        """Whether its mask is there, as it was stored; that of a draft may be pruned, and a withdrawal has none."""
+        return annotation.mask is not None and self.masks.is_sound(annotation.mask)
 
     def kept_mask(self, annotation: Annotation) -> str:
-        """The digest of its mask, which is there.
+        """The digest of its mask, which is there as it was stored: the door to all uses of a mask.
 
         Raises:
             UnknownAnnotation: if that is no longer kept.
+            DamagedFile: if it is not what was stored.
         """
-        if annotation.mask is None or not self.has_mask(annotation):
+        if annotation.mask is None or not self.masks.path(annotation.mask).exists():
             raise UnknownAnnotation(
                 f"The mask of version {annotation.version} of {annotation.image!r} is no longer kept; its row is."
             )
+        self.masks.get(annotation.mask)
         return annotation.mask
+
+    def mask_file(self, annotation: Annotation) -> Path:
+        """Where its mask lies; raises as ``kept_mask``."""
+        return self.masks.path(self.kept_mask(annotation))
 
     @contextmanager
     def storing_mask(self, content: bytes) -> Iterator[str]:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from lib.errors import UnknownJob
-from lib.store import schema
+from lib.store import jobs, schema
 from lib.store.jobs import ATTEMPTS, LEASE, LOG_LINES, JobKind, JobState, LostLease
 from lib.store.models import ModelState, NewModel
 from tests.store.records import Outside
@@ -22,8 +22,14 @@ class Clock:
 
     def __init__(self):
         self.moment = datetime(2024, 5, 1, 12, tzinfo=UTC)
+        self.seconds = 1000.0
 
     def go_on(self, by):
+        self.moment += by
+        self.seconds += by.total_seconds()
+
+    def is_set(self, by):
+        """Somebody sets the time of day; nothing else goes on."""
         self.moment += by
 
     def __call__(self):
@@ -34,6 +40,7 @@ class Clock:
 def clock(monkeypatch):
     made = Clock()
     monkeypatch.setattr(schema, "now", made)
+    monkeypatch.setattr(jobs, "monotonic", lambda: made.seconds)
     return made
 
 
@@ -166,6 +173,51 @@ def test_a_silent_workers_job_is_given_to_the_next_one_exactly_when_its_lease_is
 
     taken = record.jobs.claim("second")
     assert (taken.id, taken.owner, taken.log[-1]) == (job.id, "second", "The worker stopped in attempt 1 of 2.")
+
+
+@pytest.mark.parametrize("hours", [-2, 24, -24 * 365], ids=["back", "a day forward", "a year back"])
+def test_a_clock_that_is_set_neither_keeps_a_dead_workers_job_nor_takes_a_living_ones(record, clock, hours):
+    job = record.jobs.ask(TRAIN, {})
+    held = record.jobs.claim("first")
+    other = Outside(record).jobs
+    assert other.claim("second") is None
+    clock.is_set(timedelta(hours=hours))
+
+    for _ in range(4):
+        clock.go_on(LEASE / 2)
+        record.jobs.report(held, {})
+        assert other.claim("second") is None
+
+    clock.is_set(timedelta(hours=hours))
+    clock.go_on(LEASE)
+    assert other.claim("second") is None
+    clock.go_on(timedelta(seconds=1))
+    assert other.claim("second").id == job.id
+
+
+def test_a_machine_whose_clock_goes_wrong_watches_a_job_of_another_for_a_whole_lease(record, clock):
+    record.jobs.ask(TRAIN, {})
+    record.jobs.claim("first")
+    clock.is_set(timedelta(days=300))
+    other = Outside(record).jobs
+
+    assert other.claim("second") is None
+    clock.go_on(LEASE)
+    assert other.claim("second") is None
+    clock.go_on(timedelta(seconds=1))
+    assert other.claim("second") is not None
+
+
+def test_whoever_knows_that_all_workers_are_dead_takes_their_jobs_back_at_once(record, clock):
+    job = record.jobs.ask(TRAIN, {})
+    record.jobs.claim("first")
+    clock.is_set(timedelta(hours=-2))
+    restarted = Outside(record).jobs
+
+    restarted.take_back_all()
+
+    taken = restarted.claim("second")
+    assert (taken.id, taken.log[-1]) == (job.id, "The worker stopped in attempt 1 of 2.")
 
 
 def test_the_worker_that_lost_its_job_may_neither_report_nor_publish(record, clock):

@@ -21,7 +21,7 @@ from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.loop import LabelingLoop
 from lib.serving.requests import read_json
 from lib.store.annotations import Annotation
-from lib.store.files import full_disk_told
+from lib.store.files import full_disk_told, made_anew
 from lib.store.listings import Listing
 
 COPY_BYTES = 1 << 20
@@ -122,7 +122,7 @@ def received(app: LabelingLoop, upload: UploadFile) -> Path:
         raise TooLarge(f"{upload.filename} has {upload.size} bytes; at most {app.settings.max_upload_mib} MiB.")
     # The client's name is text: of its end, what cannot lead elsewhere.
     kept = "".join(letter for letter in (upload.filename or "")[-60:] if letter in PLAIN)
-    handle, name = tempfile.mkstemp(prefix="received-", suffix=f"-{kept}", dir=app.temporary)
+    handle, name = tempfile.mkstemp(prefix="received-", suffix=f"-{kept}", dir=made_anew(app.temporary))
     try:
         with full_disk_told(app.temporary), open(handle, "wb") as file:
             shutil.copyfileobj(upload.file, file, COPY_BYTES)

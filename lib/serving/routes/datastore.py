@@ -180,8 +180,10 @@ def scores(app: App, image: str) -> list[dict[str, Any]]:
 
 @router.get("/dataset")
 def dataset(app: App, limit_cases: int | None = None) -> FileResponse:
-    """All labelled images with their masks as one ZIP file."""
+    """All labelled images with their masks as one ZIP file; the header `Left-Out` counts those whose file is lost."""
     if limit_cases is not None and limit_cases < 0:
         raise InvalidRequest(f"limit_cases must be 0 or more, found {limit_cases}.")
-    path = Path(app.datastore().get_dataset_archive(limit_cases))
-    return sent(path, "dataset.zip", delete=True)
+    path, left_out = app.datastore().archive(limit_cases)
+    reply = sent(path, "dataset.zip", delete=True)
+    reply.headers["Left-Out"] = str(len(left_out))
+    return reply

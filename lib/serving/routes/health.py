@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from lib.serving.measures import exposition
 from lib.serving.problem import problem
 from lib.serving.routes.common import App
+from lib.store.disk import data_fault
 
 router = APIRouter(tags=["Health"])
 
@@ -34,6 +35,8 @@ def ready(app: App) -> dict[str, Any] | JSONResponse:
     missing = [f"the {name} process does not run" for name in ("inference", "worker") if not state[name]]
     if app.intake.are_studies_away:
         missing.append(app.studies_fault.rstrip("."))
+    if fault := data_fault(app.settings.data):
+        missing.append(fault.rstrip("."))
     if free_mib < LEAST_FREE_MIB:
         missing.append(f"{free_mib} MiB are free below the data folder, at least {LEAST_FREE_MIB} must be")
     if missing:

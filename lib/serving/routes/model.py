@@ -66,7 +66,7 @@ def serve(model: str, version: int, app: App, who: Who) -> dict[str, Any]:
 @router.get("/{model}")
 def download(model: str, app: App) -> FileResponse:
     """The serving weights."""
-    return sent(app.record.weights.path(_serving(app, model).weights), f"{model}.pt")
+    return sent(app.record.weights.sound(_serving(app, model).weights), f"{model}.pt")
 
 
 @router.put("/{model}")
