@@ -100,6 +100,7 @@ def _train(record: Record, library: Library, job: Job, reporter: Reporter) -> No
         f"Training on {len(learned)} cases, measuring on {len(measured)}, "
         + (f"from version {parent.version}." if parent else "from scratch.")
     )
+    reporter.line(drawn_from(job))
     checkpoint = finetune(
         [case_of(record, library, annotation) for annotation in learned],
         start,
@@ -119,7 +120,7 @@ def _train(record: Record, library: Library, job: Job, reporter: Reporter) -> No
         network=checkpoint.plan.to_json(),
         training=versions_of(learned),
         validation=versions_of(measured),
-        metrics=metrics_of(scores, rival, time.monotonic() - begin),
+        metrics=metrics_of(scores, rival, job, time.monotonic() - begin),
     )
     publish(record, record.models, new, decision, job)
 
@@ -166,8 +167,12 @@ def checkpoint_of(record: Record, model: Model) -> Checkpoint:
 
 
 def _options(job: Job) -> FinetuneOptions:
+    # A seed of its own: a training that goes on from the last one would see the same patches in the same order again.
     return FinetuneOptions(
-        seconds=float(job.arguments["seconds"]), max_epochs=job.arguments.get("max_epochs"), device=device()
+        seconds=float(job.arguments["seconds"]),
+        max_epochs=job.arguments.get("max_epochs"),
+        seed=job.number,
+        device=device(),
     )
 
 
@@ -204,13 +209,18 @@ def reporting(reporter: Reporter) -> Callable[[Progress], None]:
     return report
 
 
+def drawn_from(job: Job) -> str:
+    """What the log says of a training's seed, which is the number of its job."""
+    return f"Patches, their augmentation and fresh weights are drawn from seed {job.number}."
+
+
 def stopped(reporter: Reporter) -> bool:
     """Never true: whoever must stop is told so by what the reporter raises."""
     reporter.check()
     return False
 
 
-def metrics_of(scores: Sequence[CaseScore], rival: Rival, seconds: float) -> dict[str, Any]:
+def metrics_of(scores: Sequence[CaseScore], rival: Rival, job: Job, seconds: float) -> dict[str, Any]:
     """What a model keeps of its measuring and of its making."""
     return {
         "mean_dice": rounded(mean_dice(scores)),
@@ -218,6 +228,7 @@ def metrics_of(scores: Sequence[CaseScore], rival: Rival, seconds: float) -> dic
         "rival_mean_dice": rounded(mean_dice(rival.scores)),
         "cases": [asdict(score) for score in scores],
         "seconds": round(seconds, 1),
+        "seed": job.number,
     }
 
 

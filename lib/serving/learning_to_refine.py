@@ -15,6 +15,7 @@ from lib.serving.learning import (
     Reporter,
     Trained,
     checkpoint_of,
+    drawn_from,
     metrics_of,
     publish,
     reporting,
@@ -60,6 +61,7 @@ def _train(record: Record, library: Library, job: Job, reporter: Reporter) -> No
         f"Training on {_told(learned)}, measuring on {_told(measured)}, "
         + (f"from version {parent.version}." if parent else "from scratch.")
     )
+    reporter.line(drawn_from(job))
     checkpoint = learn_to_refine(
         [pair.case for pair in learned],
         start,
@@ -85,7 +87,7 @@ def _train(record: Record, library: Library, job: Job, reporter: Reporter) -> No
         training=_versions(learned),
         validation=_versions(measured),
         metrics={
-            **metrics_of(scores, rival, time.monotonic() - begin),
+            **metrics_of(scores, rival, job, time.monotonic() - begin),
             "draft_mean_dice": rounded(mean_dice(of_drafts)),
             "share_worse": _share_worse(scores, of_drafts),
             "pairs": mix_of(learned),
@@ -103,7 +105,10 @@ def _train(record: Record, library: Library, job: Job, reporter: Reporter) -> No
 
 def _options(job: Job) -> RefineOptions:
     return RefineOptions(
-        seconds=float(job.arguments["seconds"]), max_epochs=job.arguments.get("max_epochs"), device=device()
+        seconds=float(job.arguments["seconds"]),
+        max_epochs=job.arguments.get("max_epochs"),
+        seed=job.number,
+        device=device(),
     )
 
 

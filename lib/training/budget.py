@@ -8,29 +8,33 @@ import time
 import torch
 
 WALL_FACTOR = 3
-"""On a busy machine a training takes at most this many times its seconds by the clock."""
+"""On busy CPUs a training takes at most this many times its seconds by the clock."""
 
 WARM_UP = 0.1
 """Share of the training in which the learning rate rises."""
 
 
 class Budget:
-    """Counts down seconds of computing.
+    """Counts down seconds of computing; made and asked in the thread that trains.
 
-    It counts processor time per thread, so that other programs on a busy machine do not cut a training short.
+    On CPUs it counts the seconds in which that thread ran, so that other programs on a busy machine do not cut a
+    training short. The thread is never idle by itself: it computes alone what cannot be divided, and its share of the
+    rest. Its helpers are, and count for nothing. On a GPU, for which the thread waits, the clock counts.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, device: str = "cpu") -> None:
         self.seconds = seconds
+        self._is_on_cpu = torch.device(device).type == "cpu"
         self._wall = time.perf_counter()
-        self._cpu = time.process_time()
+        self._ran = time.thread_time()
 
     @property
     def spent(self) -> float:
         """Seconds used so far."""
-        cpu = (time.process_time() - self._cpu) / torch.get_num_threads()
         wall = time.perf_counter() - self._wall
-        return max(min(cpu, wall), wall / WALL_FACTOR)
+        if not self._is_on_cpu:
+            return wall
+        return max(min(time.thread_time() - self._ran, wall), wall / WALL_FACTOR)
 
     @property
     def fraction(self) -> float:

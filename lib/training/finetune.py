@@ -18,7 +18,7 @@ from lib.preprocessing import plan_for
 from lib.task import Task
 from lib.training.budget import Budget, learning_rate_at
 from lib.training.cases import TrainingCase, body_grids, prepared_cases
-from lib.training.patches import Batch, Patches
+from lib.training.patches import Batch, Patches, independent_seeds
 
 REPORT_EVERY_SECONDS = 1.0
 
@@ -41,13 +41,13 @@ class FinetuneOptions:
     """How to train.
 
     Attributes:
-        seconds: of computing after the cases are prepared; by the clock up to three times as long on a busy machine.
+        seconds: of computing after the cases are prepared; by the clock up to three times as long on busy CPUs.
             ``inf`` with ``max_epochs``: the same seed gives the same weights on the same machine.
         max_epochs: ends earlier; ``None``: only the time decides. In an epoch every case comes once on average.
         batch_size: patches per step.
         learning_rate: the largest one, from scratch.
         finetune_learning_rate: the largest one, from a start.
-        seed: draws fresh weights, patches and augmentations.
+        seed: draws the order of the cases, fresh weights, patches and augmentations.
         device: of PyTorch.
         precision: by default bfloat16 where the machine has units for it.
     """
@@ -153,10 +153,11 @@ class Run(ABC):
         self._options = options
         self._check = check
         self._skipped: dict[str, str] = {}
-        self._cases = prepared_cases(cases, plan, np.random.default_rng(options.seed), self._skipped, check)
-        self._patches = Patches(self._cases, plan, options.batch_size, options.seed)
+        of_cases, of_patches, of_weights = independent_seeds(options.seed, 3)
+        self._cases = prepared_cases(cases, plan, np.random.default_rng(of_cases), self._skipped, check)
+        self._patches = Patches(self._cases, plan, options.batch_size, of_patches)
         self._device = torch.device(options.device)
-        network = seeded_network(plan, options.seed) if start is None else carried_over(start, plan, options.seed)
+        network = seeded_network(plan, of_weights) if start is None else carried_over(start, plan, of_weights)
         self._network = network.to(self._device).train()
         self._peak = options.learning_rate if start is None else options.finetune_learning_rate
         self._optimizer = torch.optim.AdamW(network.parameters(), lr=self._peak, betas=BETAS, weight_decay=1e-4)
@@ -169,7 +170,7 @@ class Run(ABC):
 
     def train(self, report: Callable[[Progress], None]) -> Checkpoint:
         """Learns until time or epochs are used up."""
-        budget, reported = Budget(self._options.seconds), 0.0
+        budget, reported = Budget(self._options.seconds, self._options.device), 0.0
         while (fraction := self._fraction(budget)) < 1:
             self._check()
             for group in self._optimizer.param_groups:

@@ -50,6 +50,11 @@ Transactions on Medical Imaging 2023, learned that; the two strengths here are f
 """
 
 
+def independent_seeds(seed: int, count: int) -> list[int]:
+    """Seeds for things that shall have nothing in common, though they are all drawn from one."""
+    return [int(word) for word in np.random.SeedSequence(seed).generate_state(count)]
+
+
 @dataclass(frozen=True)
 class Batch:
     """Patches for one step.
@@ -81,9 +86,10 @@ class Patches:
         self.cases = len(cases)
         self._plan = plan
         self._batch_size = batch_size
-        self._generator = np.random.default_rng(seed)
-        self._augmented_centred = augmentation(plan).set_random_state(seed)
-        self._augmented_elsewhere = augmentation(plan, ELSEWHERE).set_random_state(seed)
+        of_places, of_centred, of_elsewhere = independent_seeds(seed, 3)
+        self._generator = np.random.default_rng(of_places)
+        self._augmented_centred = augmentation(plan).set_random_state(of_centred)
+        self._augmented_elsewhere = augmentation(plan, ELSEWHERE).set_random_state(of_elsewhere)
         positives = [case for case in cases if case.points]
         negatives = [case for case in cases if not case.points]
         channels = sorted({channel for case in positives for channel in case.points})

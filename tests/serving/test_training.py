@@ -299,6 +299,32 @@ def test_a_version_serves_only_if_it_is_no_worse(
     assert here.client.get("/model/info/segmentation").json()["version"] == (2 if state is ModelState.SERVING else 1)
 
 
+def test_each_training_has_a_seed_of_its_own_which_its_log_and_its_version_tell(
+    open_app: Callable[..., Here], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int] = []
+    finetune = learning.finetune
+
+    def noted(cases: Any, start: Any, task: Any, options: Any, *more: Any) -> Any:
+        used.append(options.seed)
+        return finetune(cases, start, task, options, *more)
+
+    monkeypatch.setattr(learning, "finetune", noted)
+    here = open_app(images=2)
+    label_all(here, 2)
+    lines = []
+    for _ in range(3):
+        job = here.client.post("/train/segmentation", json={"seconds": 60, "max_epochs": 1}).json()
+        here.work()
+        lines += [line for line in here.client.get(f"/jobs/{job['id']}").json()["details"] if "seed" in line]
+
+    versions = here.client.get(MODEL).json()
+
+    assert len(set(used)) == 3
+    assert [version["metrics"]["seed"] for version in versions] == used
+    assert [line.rpartition(" from ")[2] for line in lines] == [f"seed {seed}." for seed in used]
+
+
 def test_a_case_with_a_damaged_image_is_left_out_and_named(open_app: Callable[..., Here]) -> None:
     here = open_app(images=4)
     label_all(here, 4)

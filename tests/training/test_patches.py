@@ -11,7 +11,7 @@ import torch
 
 from lib.preprocessing import plan_for
 from lib.training.cases import PreparedCase, prepared_cases
-from lib.training.patches import CALIBRATED, ELSEWHERE, Patches, augmentation
+from lib.training.patches import CALIBRATED, ELSEWHERE, Patches, augmentation, independent_seeds
 from tests.training.shapes import TASK, case, drawn
 
 PLAN = plan_for(TASK, [drawn(0)[0].grid])
@@ -57,7 +57,7 @@ def test_a_rare_structure_is_in_many_patches():
 def test_patches_reach_every_part_of_the_image():
     patches = unchanged(Patches([lone_point()], replace(PLAN, patch=(16, 16, 16)), 1, seed=0))
 
-    firsts = [int(patches.batch().image.min()) for _ in range(100)]
+    firsts = [int(patches.batch().image.min()) for _ in range(300)]
 
     assert min(firsts) <= 3 and max(firsts) >= 45 and max(firsts) <= 48
 
@@ -149,6 +149,31 @@ def test_the_same_seed_gives_the_same_patches():
     first, second = (Patches(ready(0, 1), PLAN, 2, seed=5).batch() for _ in range(2))
 
     assert torch.equal(first.image, second.image) and torch.equal(first.target, second.target)
+
+
+def test_another_seed_gives_other_patches():
+    first, second = (Patches(ready(0, 1), PLAN, 2, seed=seed).batch() for seed in (5, 6))
+
+    assert not torch.equal(first.image, second.image)
+
+
+def test_patches_on_structures_and_elsewhere_are_turned_by_angles_of_their_own():
+    patches = Patches(ready(0), PLAN, 1, seed=0)
+    given = {"image": torch.rand(1, 24, 20, 16), "target": torch.zeros(1, 24, 20, 16)}
+    angles: list[list[float]] = [[], []]
+
+    for found, augmented in zip(angles, (patches._augmented_centred, patches._augmented_elsewhere), strict=True):
+        for _ in range(40):
+            augmented({**given})
+            found.append(augmented.transforms[0].rand_affine.rand_affine_grid.rotate_params[0])
+
+    assert abs(np.corrcoef(angles)[0, 1]) < 0.5
+
+
+def test_seeds_that_are_drawn_from_one_differ_from_it_and_from_each_other_and_are_always_the_same():
+    drawn_twice = [[seed, *independent_seeds(seed, 3)] for seed in (0, 1, 2, 0)]
+
+    assert len({one for seeds in drawn_twice[:3] for one in seeds}) == 12 and drawn_twice[0] == drawn_twice[3]
 
 
 def test_thick_slices_are_turned_only_in_their_plane():
