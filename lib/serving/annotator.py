@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from lib.errors import InvalidRequest
+from lib.serving.one_form import nfc
 from lib.stages import Role
 from lib.store.schema import LONGEST_NAME
 
@@ -44,7 +45,7 @@ def annotator_of(client_id: Any, role: Role, user_agent: str) -> Annotator:
     """
     if client_id is not None and not isinstance(client_id, str):
         raise InvalidRequest(f"client_id must be a name, found {client_id!r}.")
-    name = (client_id or "").strip() or system_user()
+    name = nfc(client_id or "").strip() or system_user()
     if not name.isprintable():
         raise InvalidRequest(f"client_id must be a name of printable characters, found {name[:50]!r}.")
     if len(name) > LONGEST_NAME:

@@ -23,6 +23,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, ExplicitVRBigEndian
 
 from lib.errors import InvalidRequest, NotFound, UnreadableImage
+from lib.serving.one_form import nfc
 from lib.serving.wildcards import is_like
 from lib.stored_pixels import pixels_at
 
@@ -210,6 +211,7 @@ def _fits(text: str, value: Any, vr: str) -> bool:
     if vr in ("DA", "TM", "DT") and "-" in text:
         begin, _, end = text.partition("-")
         return bool(found) and begin <= found and (not end or found[: len(end)] <= end)
+    found, text = nfc(found), nfc(text)
     return is_like(found.casefold(), text.casefold()) if vr == "PN" else is_like(found, text)
 
 

@@ -18,6 +18,7 @@ from lib.serving.access import CHANGE, Access, needed_role
 from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.log import log_refusal, log_request
 from lib.serving.measures import AUDIT_FAILURES, count_request
+from lib.serving.one_form import in_one_form
 from lib.serving.origins import refuse_other_machines, refuse_other_pages
 from lib.serving.problem import problem_of, status_of
 from lib.serving.settings import Settings
@@ -32,6 +33,9 @@ FORM_BYTES = 2**20
 
 SIGNING_IN = 8
 """Requests whose tokens are looked at at once: an issuer that does not answer must not take all threads."""
+
+LONGEST_LENGTH = 18
+"""Digits of a Content-Length that is made a number; whatever has more is too large."""
 
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -64,6 +68,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = in_one_form(scope)
         headers = Headers(scope=scope)
         counted = _counted(scope, send)
         limit = self._limit if headers.get("content-type", "").startswith("multipart/") else FORM_BYTES
@@ -173,7 +178,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
 def _refuse_larger(headers: Headers, limit: int) -> None:
     """Refuses what says of itself that it is too large, before it is sent."""
     length = headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit:
+    if length.isdecimal() and (len(length) > LONGEST_LENGTH or int(length) > limit):
         raise _too_large(limit)
 
 

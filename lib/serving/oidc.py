@@ -16,6 +16,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry, Key, KeySet
 
 from lib.errors import ComputationInterrupted, NotAllowed, NotSignedIn
+from lib.serving.one_form import nfc
 from lib.serving.signed import LONGEST_REASON, reading_token
 from lib.stages import PEOPLE, Role
 from lib.store.schema import LONGEST_NAME
@@ -103,7 +104,7 @@ class Issuer:
             raise NotSignedIn(f"The token has neither {self._claims.name!r} nor 'sub', so nobody can be named.")
         if len(name) > LONGEST_NAME or not name.isprintable():
             raise NotSignedIn(f"The token's name {name[:50]!r} is not at most {LONGEST_NAME} printable characters.")
-        return name
+        return nfc(name)
 
     def _verified(self, token: str) -> Mapping[str, Any]:
         try:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import pydicom
@@ -547,7 +548,14 @@ def _told_instance(header: InstanceHeader, search: Search) -> Json:
 
 
 def _like(column: Any, text: str) -> ColumnElement[bool]:
-    """The condition that a text is the one wanted, or like the pattern with ``*`` and ``?``."""
+    """The condition that a text is the one wanted, or like the pattern with ``*`` and ``?``.
+
+    Files may hold either Unicode form.
+    """
+    return or_(*(_like_form(column, form) for form in {normalize(form, text) for form in ("NFC", "NFD")}))
+
+
+def _like_form(column: Any, text: str) -> ColumnElement[bool]:
     if not set("*?") & set(text):
         return column == text
     escaped = "".join(f"\\{letter}" if letter in "\\%_" else letter for letter in text)

@@ -350,8 +350,8 @@ def _by_tag(history: Sequence[Annotation], tag: str) -> Annotation | None:
     if tag == TAG_REFINED:
         return current([annotation for annotation in valid if annotation.stage is Stage.REFINED])
     if tag.startswith(TAG_VERSION) and tag.removeprefix(TAG_VERSION).isdecimal():
-        number = int(tag.removeprefix(TAG_VERSION))
-        return next((a for a in history if a.version == number and a.mask is not None), None)
+        # Compared as texts: a number may have any number of digits.
+        return next((a for a in history if f"{TAG_VERSION}{a.version}" == tag and a.mask is not None), None)
     return current(valid) if not tag else current([a for a in valid if a.tag == tag])
 
 

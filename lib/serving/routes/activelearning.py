@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from lib.serving.datastore import image_info
 from lib.serving.dicomweb import value_of
 from lib.serving.loop import LabelingLoop
-from lib.serving.routes.common import App, JsonObject, JsonRoute, Who
+from lib.serving.routes.common import App, JsonObject, JsonRoute, Name, Who
 
 router = APIRouter(prefix="/activelearning", tags=["ActiveLearning"], route_class=JsonRoute)
 
@@ -19,7 +19,7 @@ OF_SERIES = ("Modality", "StudyDate", "StudyTime", "PatientID", "StudyInstanceUI
 
 
 @router.post("/{strategy}")
-def next_sample(strategy: str, app: App, who: Who, params: JsonObject = None) -> dict[str, Any]:
+def next_sample(strategy: Name, app: App, who: Who, params: JsonObject = None) -> dict[str, Any]:
     """The image to label next, or a `message` when nothing is left for this person."""
     asked = params or {}
     annotator = who(asked.get("client_id"))

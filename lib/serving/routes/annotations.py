@@ -11,7 +11,7 @@ from lib.errors import InvalidRequest
 from lib.serving.accepting import accept
 from lib.serving.formats import annotation_file
 from lib.serving.requests import Submission, read_params, refuse_mask_params
-from lib.serving.routes.common import App, FormBody, JsonText, Who, sent, told_saved
+from lib.serving.routes.common import App, FormBody, ImageId, JsonText, Name, TagText, Version, Who, sent, told_saved
 from lib.store.annotations import TAG_FINAL
 
 router = APIRouter(prefix="/annotations", tags=["Datastore"])
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/annotations", tags=["Datastore"])
 
 @router.post("/accept", dependencies=[FormBody])
 def accept_annotation(
-    app: App, who: Who, image: str, version: int | None = None, params: JsonText = "{}"
+    app: App, who: Who, image: ImageId, version: Version | None = None, params: JsonText = "{}"
 ) -> dict[str, Any]:
     """Makes the current annotation, or the version named, an expert's as it is; nothing if it is that already."""
     told = read_params(params)
@@ -30,7 +30,9 @@ def accept_annotation(
 
 
 @router.get("/latest")
-def latest(app: App, image: str, format: str = "nifti", version: int | None = None, tag: str = "") -> FileResponse:
+def latest(
+    app: App, image: ImageId, format: Name = "nifti", version: Version | None = None, tag: TagText = ""
+) -> FileResponse:
     """The current annotation of an image, a `version` or that of a `tag`, as `nifti`, `nrrd`, `seg` or `rtstruct`."""
     if version is not None and tag:
         raise InvalidRequest(f"Ask for a version or for a tag, found version={version} and tag={tag[:40]!r}.")

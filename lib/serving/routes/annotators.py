@@ -12,7 +12,7 @@ from lib.errors import InvalidRequest, NotAllowed
 from lib.serving.annotator import Annotator
 from lib.serving.bias_plot import plot
 from lib.serving.bias_report import annotators, report
-from lib.serving.routes.common import App
+from lib.serving.routes.common import App, Name
 from lib.serving.routes.pages import STYLE
 from lib.stages import Role
 
@@ -112,7 +112,7 @@ def page() -> HTMLResponse:
 
 
 @router.get("/report")
-def report_on_annotators(app: App, shown: Shown, name: str = "") -> Any:
+def report_on_annotators(app: App, shown: Shown, name: Name = "") -> Any:
     """How an annotator's masks differ from the experts', by structure and case; without `name` who has cases."""
     if name:
         return _report(app, shown, name)
@@ -120,7 +120,7 @@ def report_on_annotators(app: App, shown: Shown, name: str = "") -> Any:
 
 
 @router.get("/report.png")
-def plot_of_annotator(app: App, shown: Shown, name: str) -> Response:
+def plot_of_annotator(app: App, shown: Shown, name: Name) -> Response:
     """The same as a picture."""
     if not name:
         raise InvalidRequest("Name the annotator: ?name=NAME. GET /annotators/report lists all.")

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Form, Request
 
 from lib.errors import NotSignedIn
 from lib.serving.annotator import Annotator
-from lib.serving.routes.common import App, Who
+from lib.serving.one_form import nfc
+from lib.serving.routes.common import App, Name, Who
 
 router = APIRouter(prefix="/auth", tags=["Auth"])
 
@@ -22,13 +23,13 @@ def auth(app: App) -> dict[str, Any]:
 
 @router.post("/token")
 def token(
-    app: App, request: Request, username: Annotated[str, Form()] = "", password: Annotated[str, Form()] = ""
+    app: App, request: Request, username: Annotated[Name, Form()] = "", password: Annotated[str, Form()] = ""
 ) -> dict[str, str | None]:
     """Takes a name and, as its password, the token of that person; 3D Slicer offers nothing else."""
     if app.settings.auth == "none":
         return {"access_token": None, "token_type": None}
     name, _ = request.app.state.access.identify(password)
-    if name != username:
+    if name != nfc(username):
         raise NotSignedIn(f"This token is not that of {username!r}.")
     return {"access_token": password, "token_type": "bearer"}
 

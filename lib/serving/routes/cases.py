@@ -13,7 +13,7 @@ from lib.serving.datastore import annotation_info
 from lib.serving.dicom_files import description_of, series_uid_of
 from lib.serving.dicomweb import value_of
 from lib.serving.requests import Submission
-from lib.serving.routes.common import App, Who, told_saved
+from lib.serving.routes.common import App, ImageId, Name, Who, told_saved
 from lib.serving.saving import save_mask
 from lib.serving.studies import Series
 from lib.stages import current, stage_of
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/cases", tags=["Cases"])
 
 
 @router.get("/")
-def cases(app: App, study: str) -> dict[str, Any]:
+def cases(app: App, study: Name) -> dict[str, Any]:
     """The task, and the images of a study (its StudyInstanceUID), each with its current annotation."""
     task, series = app.record.task, app.dicom.series_of(study)
     told = {one.images[0].image: _told_current(app, one) for one in series if one.annotation is not None}
@@ -82,7 +82,7 @@ def _told_annotation(annotation: Annotation, series_uid: str, task: Task) -> dic
 
 
 @router.post("/no-finding")
-def no_finding(app: App, who: Who, image: str, client_id: str | None = None) -> dict[str, Any]:
+def no_finding(app: App, who: Who, image: ImageId, client_id: str | None = None) -> dict[str, Any]:
     """Stores that somebody looked for all structures of the task in an image and that none is there."""
     found, grid = app.library.readable_with_grid(image)
     submission = Submission.from_monailabel(found.id, TAG_FINAL, {}, app.record.task)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
+from annotated_types import Ge, Le, MaxLen
 from anyio import CancelScope
 from fastapi import Body, Depends, File, Form, Request, Response, UploadFile
 from fastapi.responses import FileResponse
@@ -19,15 +20,31 @@ from starlette.types import Receive, Scope, Send
 from lib.errors import InvalidRequest, NotFound, TooLarge
 from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.loop import LabelingLoop
-from lib.serving.requests import read_json
+from lib.serving.requests import LONGEST_TAG, read_json
 from lib.store.annotations import Annotation
 from lib.store.files import full_disk_told, made_anew
 from lib.store.listings import Listing
+from lib.store.schema import LONGEST_NAME
 
 COPY_BYTES = 1 << 20
 
-LARGEST_OFFSET = 2**31
-"""More cases than there can be; a database takes no larger number."""
+ImageId = Annotated[str, MaxLen(8192)]
+"""Id of an image, or of its label; ids are as long as paths, which end at 4096 bytes."""
+
+Name = Annotated[str, MaxLen(LONGEST_NAME)]
+"""Of a person, a model, a strategy, a job, a format, a study, …"""
+
+TagText = Annotated[str, MaxLen(LONGEST_TAG)]
+"""What a client calls a version."""
+
+Version = Annotated[int, Ge(0), Le(2**31 - 1)]
+"""Of an annotation or a model; PostgreSQL has no larger one."""
+
+Offset = Annotated[int, Ge(0), Le(2**31)]
+"""How many are left out; there cannot be more cases."""
+
+Count = Annotated[int, Ge(0), Le(2**31 - 1)]
+"""Of things, or of seconds."""
 
 PLAIN = frozenset(string.ascii_letters + string.digits + "._-")
 """Letters of a client's file name that are kept."""

@@ -15,7 +15,20 @@ from lib.errors import InvalidRequest, NotFound
 from lib.serving.datastore import LABEL_SUFFIX, annotation_info
 from lib.serving.measuring import efforts
 from lib.serving.requests import Submission, read_params
-from lib.serving.routes.common import App, FormBody, JsonText, OneFile, Who, received, sent, told_saved
+from lib.serving.routes.common import (
+    App,
+    Count,
+    FormBody,
+    ImageId,
+    JsonText,
+    Name,
+    OneFile,
+    TagText,
+    Who,
+    received,
+    sent,
+    told_saved,
+)  # fmt: skip
 from lib.store.annotations import TAG_FINAL
 from lib.volume import suffix_of
 
@@ -39,7 +52,7 @@ def datastore(app: App, output: Output = Output.STATS) -> Any:
 
 @router.put("/", include_in_schema=False)
 @router.put("/image")
-def add_image(app: App, who: Who, file: OneFile, image: str = "", params: JsonText = "{}") -> dict[str, str]:
+def add_image(app: App, who: Who, file: OneFile, image: ImageId = "", params: JsonText = "{}") -> dict[str, str]:
     """Takes in an image; its id is `image`, or the file's name without extension."""
     info = read_params(params)
     annotator = who(info.get("client_id"))
@@ -55,21 +68,21 @@ def add_image(app: App, who: Who, file: OneFile, image: str = "", params: JsonTe
 
 @router.delete("/", include_in_schema=False)
 @router.delete("/image")
-def remove_image(app: App, id: str) -> dict[str, str]:
+def remove_image(app: App, id: ImageId) -> dict[str, str]:
     """Hides an image; its files and labels are kept."""
     app.datastore().remove_image(id)
     return {}
 
 
 @router.get("/image")
-def image(app: App, image: str) -> FileResponse:
+def image(app: App, image: ImageId) -> FileResponse:
     """The image file; a DICOM series as NIfTI."""
     path = app.library.image_file(app.library.readable(image))
     return sent(path, f"{Path(image).name}{suffix_of(path.name)}")
 
 
 @router.head("/image")
-def check_image(app: App, image: str, check_sum: str = "") -> dict[str, str]:
+def check_image(app: App, image: ImageId, check_sum: Name = "") -> dict[str, str]:
     """200 if there is such an image, and if it has this checksum (`SHA256:…`, `MD5:…`)."""
     path = app.library.image_file(app.library.readable(image))
     if check_sum and not _has_checksum(path, check_sum):
@@ -87,21 +100,21 @@ def _has_checksum(path: Path, check_sum: str) -> bool:
 
 
 @router.get("/image/info")
-def get_image_info(app: App, image: str) -> dict[str, Any]:
+def get_image_info(app: App, image: ImageId) -> dict[str, Any]:
     """What is known of an image and what clients noted about it."""
     found: dict[str, Any] = app.datastore().get_image_info(image)
     return found
 
 
 @router.put("/image/info", dependencies=[FormBody])
-def put_image_info(app: App, who: Who, image: str, info: JsonText = "{}") -> None:
+def put_image_info(app: App, who: Who, image: ImageId, info: JsonText = "{}") -> None:
     """Notes something about an image, and who did; earlier notes of the same names stay under `earlier_notes`."""
     app.datastore().note_image(image, read_params(info, "info"), who(None))
 
 
 @router.put("/label")
 def save_label(
-    app: App, who: Who, label: OneFile, image: str, tag: str = TAG_FINAL, params: JsonText = "{}"
+    app: App, who: Who, label: OneFile, image: ImageId, tag: TagText = TAG_FINAL, params: JsonText = "{}"
 ) -> dict[str, Any]:
     """Stores a mask as a new version of the image's annotation; `notes` names what of `params` is only kept."""
     submission = Submission.from_monailabel(image, tag or TAG_FINAL, read_params(params), app.record.task)
@@ -114,7 +127,7 @@ def save_label(
 
 
 @router.get("/label")
-def label(app: App, label: str = "", image: str = "", tag: str = TAG_FINAL) -> FileResponse:
+def label(app: App, label: ImageId = "", image: ImageId = "", tag: TagText = TAG_FINAL) -> FileResponse:
     """The mask that a tag stands for, as gzipped NIfTI."""
     label_id = _label_id(label, image)
     path = Path(app.datastore().get_label_uri(label_id, tag))
@@ -122,46 +135,46 @@ def label(app: App, label: str = "", image: str = "", tag: str = TAG_FINAL) -> F
 
 
 @router.head("/label")
-def check_label(app: App, label: str = "", image: str = "", tag: str = TAG_FINAL) -> dict[str, str]:
+def check_label(app: App, label: ImageId = "", image: ImageId = "", tag: TagText = TAG_FINAL) -> dict[str, str]:
     """200 if there is such a mask."""
     app.datastore().get_label_uri(_label_id(label, image), tag)
     return {}
 
 
-def _label_id(label: str, image: str) -> str:
+def _label_id(label: str, image: ImageId) -> str:
     if not (label or image):
         raise InvalidRequest("Name the label: ?label=ID&tag=final. A label has the id of its image.")
     return label or image
 
 
 @router.delete("/label")
-def remove_label(app: App, who: Who, id: str, tag: str) -> dict[str, str]:
+def remove_label(app: App, who: Who, id: ImageId, tag: TagText) -> dict[str, str]:
     """Withdraws a label; the version and its mask are kept."""
     app.datastore().withdraw(id, tag, who(None))
     return {}
 
 
 @router.get("/label/info")
-def get_label_info(app: App, label: str, tag: str = TAG_FINAL) -> dict[str, Any]:
+def get_label_info(app: App, label: ImageId, tag: TagText = TAG_FINAL) -> dict[str, Any]:
     """What is known of a label and what its client said."""
     found: dict[str, Any] = app.datastore().get_label_info(label, tag)
     return found
 
 
 @router.put("/label/info", dependencies=[FormBody])
-def put_label_info(app: App, who: Who, label: str, tag: str = TAG_FINAL, info: JsonText = "{}") -> None:
+def put_label_info(app: App, who: Who, label: ImageId, tag: TagText = TAG_FINAL, info: JsonText = "{}") -> None:
     """Notes something about a label, and who did; earlier notes of the same names stay under `earlier_notes`."""
     app.datastore().note_label(label, tag, read_params(info, "info"), who(None))
 
 
 @router.put("/updatelabelinfo", include_in_schema=False, dependencies=[FormBody])
-def put_label_params(app: App, who: Who, label: str, tag: str = TAG_FINAL, params: JsonText = "{}") -> None:
+def put_label_params(app: App, who: Who, label: ImageId, tag: TagText = TAG_FINAL, params: JsonText = "{}") -> None:
     """The older name of `PUT /datastore/label/info`."""
     put_label_info(app, who, label, tag, params)
 
 
 @router.get("/label/history")
-def history(app: App, image: str) -> list[dict[str, Any]]:
+def history(app: App, image: ImageId) -> list[dict[str, Any]]:
     """All versions of an image's annotation, oldest first, withdrawn ones included, with what experts changed."""
     app.record.images.get(image)
     changed = efforts(app.record, image)
@@ -172,17 +185,15 @@ def history(app: App, image: str) -> list[dict[str, Any]]:
 
 
 @router.get("/scores")
-def scores(app: App, image: str) -> list[dict[str, Any]]:
+def scores(app: App, image: ImageId) -> list[dict[str, Any]]:
     """All numbers kept about an image, newest model version first; `value` is null where a kind is undefined for it."""
     app.record.images.get(image)
     return [{**asdict(score), "created": score.created.isoformat()} for score in app.record.scores.of_image(image)]
 
 
 @router.get("/dataset")
-def dataset(app: App, limit_cases: int | None = None) -> FileResponse:
+def dataset(app: App, limit_cases: Count | None = None) -> FileResponse:
     """All labelled images with their masks as one ZIP file; the header `Left-Out` counts those whose file is lost."""
-    if limit_cases is not None and limit_cases < 0:
-        raise InvalidRequest(f"limit_cases must be 0 or more, found {limit_cases}.")
     path, left_out = app.datastore().archive(limit_cases)
     reply = sent(path, "dataset.zip", delete=True)
     reply.headers["Left-Out"] = str(len(left_out))

@@ -22,7 +22,7 @@ from lib.serving.hosts import is_loopback
 from lib.serving.loop import LabelingLoop
 from lib.serving.parts import ReceivedParts
 from lib.serving.relay import Relay
-from lib.serving.routes.common import App, Who
+from lib.serving.routes.common import App, Name, Who
 from lib.serving.stow import Refused, Storing, received_object, told_stored
 from lib.serving.studies import Series
 
@@ -144,11 +144,14 @@ def _address(request: Request, study: str, series: str = "", instance: str = "")
 # The route that is asked most stands first, since routes are tried in this order.
 
 
-def retrieve_frames(study: str, series: str, instance: str, frames: str, app: App) -> Response:
+def retrieve_frames(study: Name, series: Name, instance: Name, frames: str, app: App) -> Response:
     """Frames of an instance as they are stored, one a part; their numbers begin with 1: `1,2,5`."""
     numbers = frames.split(",")
     if not all(number.isascii() and number.isdecimal() and len(number) < 10 for number in numbers):
         raise InvalidRequest(f"Frames are numbers with commas between them, such as 1,2,5; found {frames[:40]!r}.")
+    # Else a short address could ask for a frame ten thousand times over.
+    if len(set(map(int, numbers))) < len(numbers):
+        raise InvalidRequest(f"Each frame is asked for once, found {frames[:40]!r}.")
     parts = app.dicom.frames(study, series, instance, map(int, numbers))
     return _parts(parts, parts[0].media_type.partition(";")[0])
 
@@ -202,19 +205,19 @@ def search_instances(app: App, request: Request) -> Response:
 
 
 @router.get("/studies/{study}/series", responses=JSON_REPLY, response_class=Response)
-def search_series_of_study(study: str, app: App, request: Request) -> Response:
+def search_series_of_study(study: Name, app: App, request: Request) -> Response:
     """Searches for series of a study."""
     return _found(request, app.dicom.search_series, study)
 
 
 @router.get("/studies/{study}/instances", responses=JSON_REPLY, response_class=Response)
-def search_instances_of_study(study: str, app: App, request: Request) -> Response:
+def search_instances_of_study(study: Name, app: App, request: Request) -> Response:
     """Searches for instances of a study."""
     return _found(request, app.dicom.search_instances, study)
 
 
 @router.get("/studies/{study}/series/{series}/instances", responses=JSON_REPLY, response_class=Response)
-def search_instances_of_series(study: str, series: str, app: App, request: Request) -> Response:
+def search_instances_of_series(study: Name, series: Name, app: App, request: Request) -> Response:
     """Searches for instances of a series."""
     return _found(request, app.dicom.search_instances, study, series)
 
@@ -239,13 +242,13 @@ def _instances(headers: Iterable[InstanceHeader]) -> Response:
 
 
 @router.get("/studies/{study}/metadata", responses=JSON_REPLY, response_class=Response)
-def study_metadata(study: str, app: App, request: Request) -> Response:
+def study_metadata(study: Name, app: App, request: Request) -> Response:
     """Everything but the pixels of all instances of a study."""
     return _told(_metadata(request, ((series, app.dicom.headers(series)) for series in app.dicom.series_of(study))))
 
 
 @router.get("/studies/{study}/series/{series}/metadata", responses=JSON_REPLY, response_class=Response)
-def series_metadata(study: str, series: str, app: App, request: Request) -> Response:
+def series_metadata(study: Name, series: Name, app: App, request: Request) -> Response:
     """Everything but the pixels of all instances of a series."""
     found = app.dicom.series(study, series)
     return _told(_metadata(request, [(found, app.dicom.headers(found))]))
@@ -253,27 +256,27 @@ def series_metadata(study: str, series: str, app: App, request: Request) -> Resp
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}/metadata", responses=JSON_REPLY,
             response_class=Response)  # fmt: skip
-def instance_metadata(study: str, series: str, instance: str, app: App, request: Request) -> Response:
+def instance_metadata(study: Name, series: Name, instance: Name, app: App, request: Request) -> Response:
     """Everything but the pixels of an instance."""
     header = app.dicom.instance(study, series, instance)
     return _told([header.metadata(_address(request, study, series, header.instance_uid))])
 
 
 @router.get("/studies/{study}", responses=PARTS_REPLY, response_class=Response)
-def retrieve_study(study: str, app: App) -> Response:
+def retrieve_study(study: Name, app: App) -> Response:
     """All instances of a study as they are stored."""
     headers = [header for series in app.dicom.series_of(study) for header in app.dicom.headers(series)]
     return _instances(headers)
 
 
 @router.get("/studies/{study}/series/{series}", responses=PARTS_REPLY, response_class=Response)
-def retrieve_series(study: str, series: str, app: App) -> Response:
+def retrieve_series(study: Name, series: Name, app: App) -> Response:
     """All instances of a series as they are stored."""
     return _instances(app.dicom.headers(app.dicom.series(study, series)))
 
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}", responses=PARTS_REPLY, response_class=Response)
-def retrieve_instance(study: str, series: str, instance: str, app: App, request: Request) -> Response:
+def retrieve_instance(study: Name, series: Name, instance: Name, app: App, request: Request) -> Response:
     """An instance as it is stored, in one part; `Accept: application/dicom` gives the file itself."""
     header = app.dicom.instance(study, series, instance)
     if request.headers.get("accept", "").startswith(DICOM):
@@ -283,7 +286,7 @@ def retrieve_instance(study: str, series: str, instance: str, app: App, request:
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}/bulkdata/{tag}", responses=PARTS_REPLY,
             response_class=Response)  # fmt: skip
-def retrieve_bulkdata(study: str, series: str, instance: str, tag: str, app: App) -> Response:
+def retrieve_bulkdata(study: Name, series: Name, instance: Name, tag: Name, app: App) -> Response:
     """A long binary attribute that metadata name by its address."""
     parts = bulk_of(app.dicom.instance(study, series, instance), tag)
     return _parts(parts, parts[0].media_type.partition(";")[0])
@@ -309,7 +312,7 @@ async def store(app: App, who: Who, request: Request) -> Response:
 
 
 @router.post("/studies/{study}", responses=JSON_REPLY, response_class=Response, openapi_extra=STOW)
-async def store_in_study(study: str, app: App, who: Who, request: Request) -> Response:
+async def store_in_study(study: Name, app: App, who: Who, request: Request) -> Response:
     """The same for segmentations of one study."""
     return await _received(app, who, request, study)
 

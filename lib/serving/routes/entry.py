@@ -9,12 +9,14 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import AfterValidator
 
 from lib.errors import NotAllowed, NotSignedIn
 from lib.serving.gate import bearer, note_refusal
 from lib.serving.loop import LabelingLoop
+from lib.serving.one_form import nfc
 from lib.serving.problem import status_of
-from lib.serving.routes.common import App, viewable
+from lib.serving.routes.common import App, ImageId, viewable
 from lib.serving.routes.pages import STYLE
 from lib.serving.settings import Settings
 from lib.serving.viewer import OHIF
@@ -31,7 +33,7 @@ SIGN_IN = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"
 
 
 @router.get("/open", response_class=RedirectResponse, status_code=303)
-def open_case(app: App, request: Request, image: str = "") -> Response:
+def open_case(app: App, request: Request, image: ImageId = "") -> Response:
     """Leads to the viewer on `image`, or on the list of studies; a browser is asked for a token first."""
     if app.settings.auth == "none":
         return _to_viewer(app, image, "")
@@ -45,7 +47,7 @@ def open_case(app: App, request: Request, image: str = "") -> Response:
 def sign_in(
     app: App,
     request: Request,
-    image: Annotated[str, Form(description="id of the case; none: the list of studies")] = "",
+    image: Annotated[ImageId, AfterValidator(nfc), Form(description="id of the case; none: the list of studies")] = "",
     token: Annotated[str, Form(description="of the person")] = "",
 ) -> Response:
     """The same with the token in a form."""

@@ -19,7 +19,7 @@ from lib.errors import InvalidRequest
 from lib.serving.loop import LabelingLoop
 from lib.serving.made_once import deleted_if_it_fails
 from lib.serving.requests import read_params, refuse_redirection
-from lib.serving.routes.common import BYTES, App, FormBody, JsonText, Who, received, sent
+from lib.serving.routes.common import BYTES, App, FormBody, ImageId, JsonText, Name, Who, received, sent
 from lib.store.images import ImageKind
 from lib.volume import suffix_of
 
@@ -48,11 +48,11 @@ class Sent(NamedTuple):
 
 @router.post("/{model}", response_model=None, dependencies=[FormBody])
 async def infer(  # noqa: PLR0913 - MONAI Label's own parameters
-    model: str,
+    model: Name,
     app: App,
     who: Who,
-    image: str = "",
-    session_id: str = "",
+    image: ImageId = "",
+    session_id: Name = "",
     params: JsonText = "{}",
     file: Annotated[UploadFile | None, File(description="an image that only comes for this")] = None,
     label: Annotated[UploadFile | None, File(description="a mask to be refined, that only comes for this")] = None,

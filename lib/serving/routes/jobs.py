@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from lib.errors import InvalidRequest, UnknownJob, UnknownMethod
 from lib.serving.comparison import METHODS
 from lib.serving.loop import LabelingLoop
-from lib.serving.routes.common import App, JsonObject, JsonRoute
+from lib.serving.routes.common import App, JsonObject, JsonRoute, Name
 from lib.serving.train import IDLE, shown
 from lib.stages import Standing
 from lib.store.jobs import JobKind
@@ -75,7 +75,7 @@ def train_all(app: App, params: JsonObject = None, run_sync: bool = False) -> di
 
 @train.post("/{model}")
 def train_model(
-    model: str, app: App, params: JsonObject = None, run_sync: bool = False, enqueue: bool = False
+    model: Name, app: App, params: JsonObject = None, run_sync: bool = False, enqueue: bool = False
 ) -> dict[str, Any]:
     """Queues a training, or joins the one that will learn the same."""
     _refuse_sync(run_sync)
@@ -89,13 +89,13 @@ def train_stop(app: App) -> dict[str, Any] | None:
 
 
 @jobs.get("/{job_id}")
-def job(job_id: str, app: App) -> dict[str, Any]:
+def job(job_id: Name, app: App) -> dict[str, Any]:
     """One job with its progress and its last log lines."""
     return shown(app.record.jobs.get(job_id))
 
 
 @jobs.get("/{job_id}/events")
-async def job_events(job_id: str, app: App, request: Request) -> StreamingResponse:
+async def job_events(job_id: Name, app: App, request: Request) -> StreamingResponse:
     """The job again and again while it changes, as server-sent events, until it has ended."""
     await run_in_threadpool(app.record.jobs.get, job_id)
 
@@ -137,7 +137,7 @@ def batch_status(app: App, all: bool = False, check_if_running: bool = False) ->
 
 @batch.post("/infer/{model}")
 def batch_infer(
-    model: str, app: App, images: Images = Images.ALL, params: JsonObject = None, run_sync: bool = False
+    model: Name, app: App, images: Images = Images.ALL, params: JsonObject = None, run_sync: bool = False
 ) -> dict[str, Any]:
     """Queues drafts of many images; those that have one are not computed again."""
     _refuse_sync(run_sync)
@@ -171,7 +171,7 @@ def score_all(app: App, params: JsonObject = None, run_sync: bool = False) -> di
 
 
 @scoring.post("/{method}")
-def score(method: str, app: App, params: JsonObject = None, run_sync: bool = False) -> dict[str, Any]:
+def score(method: Name, app: App, params: JsonObject = None, run_sync: bool = False) -> dict[str, Any]:
     """Queues a comparison of two tags, `y` and `y_pred`, of all labelled images."""
     _refuse_sync(run_sync)
     if method not in METHODS:

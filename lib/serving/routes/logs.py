@@ -7,15 +7,18 @@ import subprocess
 from collections import deque
 from html import escape
 from string import Template
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 
-from lib.errors import InvalidRequest
 from lib.serving.log import log_file
-from lib.serving.routes.common import App
+from lib.serving.routes.common import App, Count
 
 router = APIRouter(prefix="/logs", tags=["Others"])
+
+MOST_LINES = 1_000_000
+"""More than the log has."""
 
 PAGE = Template("""<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Log</title>$refresh
@@ -25,10 +28,14 @@ PAGE = Template("""<!doctype html>
 
 
 @router.get("/", response_model=None)
-def logs(app: App, lines: int = 300, html: bool = True, text: bool = False, refresh: int = 0) -> Response:
+def logs(
+    app: App,
+    lines: Annotated[int, Query(ge=0, le=MOST_LINES)] = 300,
+    html: bool = True,
+    text: bool = False,
+    refresh: Count = 0,
+) -> Response:
     """The log as a page or as plain text; `lines=0` is the whole file."""
-    if lines < 0 or refresh < 0:
-        raise InvalidRequest(f"lines and refresh must be 0 or more, found {lines} and {refresh}.")
     path = log_file(app.settings.data)
     if lines == 0:
         return FileResponse(path, media_type="text/plain")

@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse
 from lib.errors import UnknownModel
 from lib.serving.importing import import_weights
 from lib.serving.loop import LabelingLoop
-from lib.serving.routes.common import App, OneFile, Who, received, sent
+from lib.serving.routes.common import App, Name, OneFile, Version, Who, received, sent
 from lib.store.models import Model
 
 router = APIRouter(prefix="/model", tags=["Model"])
@@ -24,7 +24,7 @@ def _serving(app: LabelingLoop, model: str) -> Model:
 
 
 @router.get("/info/{model}")
-def model_info(model: str, app: App) -> dict[str, Any]:
+def model_info(model: Name, app: App) -> dict[str, Any]:
     """Checksum and age of the serving weights."""
     return {**_weights_info(_serving(app, model)), "train_stats": app.info()["train_stats"].get(model, {})}
 
@@ -42,7 +42,7 @@ def _weights_info(model: Model) -> dict[str, Any]:
 
 
 @router.get("/versions/{model}")
-def versions(model: str, app: App) -> list[dict[str, Any]]:
+def versions(model: Name, app: App) -> list[dict[str, Any]]:
     """All versions, oldest first, with what they learned from and how they did."""
     return [
         {
@@ -58,19 +58,19 @@ def versions(model: str, app: App) -> list[dict[str, Any]]:
 
 
 @router.post("/serve/{model}")
-def serve(model: str, version: int, app: App, who: Who) -> dict[str, Any]:
+def serve(model: Name, version: Version, app: App, who: Who) -> dict[str, Any]:
     """Makes a version the serving one, for example to go back to an earlier one."""
     return _weights_info(app.models_of(model).serve(version, who(None).name))
 
 
 @router.get("/{model}")
-def download(model: str, app: App) -> FileResponse:
+def download(model: Name, app: App) -> FileResponse:
     """The serving weights."""
     return sent(app.record.weights.sound(_serving(app, model).weights), f"{model}.pt")
 
 
 @router.put("/{model}")
-def upload(model: str, app: App, file: OneFile) -> dict[str, Any]:
+def upload(model: Name, app: App, file: OneFile) -> dict[str, Any]:
     """Takes in weights as a new version that serves; the one before is kept."""
     models = app.models_of(model)
     path = received(app, file)
@@ -81,7 +81,7 @@ def upload(model: str, app: App, file: OneFile) -> dict[str, Any]:
 
 
 @router.delete("/{model}")
-def retire(model: str, app: App, who: Who) -> dict[str, Any]:
+def retire(model: Name, app: App, who: Who) -> dict[str, Any]:
     """Takes the serving version out of service; it is kept."""
     _serving(app, model)
     app.models_of(model).retire(who(None).name)

@@ -6,15 +6,15 @@ import re
 from html import escape
 from itertools import islice
 from string import Template
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
 from lib.serving.dicomweb import value_of
 from lib.serving.loop import LabelingLoop
-from lib.serving.routes.common import LARGEST_OFFSET, App
+from lib.serving.routes.common import App, Offset
 from lib.store.images import ImageState
 from lib.store.listings import Listing
 
@@ -60,7 +60,7 @@ DOCS = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><t
 
 
 @router.get("/", include_in_schema=False)
-def home(app: App, request: Request, offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0) -> HTMLResponse:
+def home(app: App, request: Request, offset: Offset = 0) -> HTMLResponse:
     """What this server is, and where to go."""
     task = app.record.task
     is_open = app.settings.auth == "none"

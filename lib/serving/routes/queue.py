@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
-from lib.serving.routes.common import LARGEST_OFFSET, App
+from lib.serving.routes.common import App, Offset
 from lib.store.annotations import Annotation
 from lib.store.queue import ANNOTATOR_STANDINGS, EXPERT_STANDINGS, Waiting
 
@@ -21,7 +21,7 @@ MOST = 500
 def queue(
     app: App,
     role: Literal["expert", "annotator"] = "expert",
-    offset: Annotated[int, Query(ge=0, le=LARGEST_OFFSET)] = 0,
+    offset: Offset = 0,
     limit: Annotated[int, Query(ge=1, le=MOST)] = 50,
 ) -> dict[str, Any]:
     """The cases that wait for an expert, longest first, or for an annotator, with what is there of each."""

@@ -9,7 +9,7 @@ from fastapi import APIRouter, File, UploadFile
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from lib.errors import InvalidRequest
-from lib.serving.routes.common import App, received, sent
+from lib.serving.routes.common import App, Count, Name, received, sent
 
 router = APIRouter(prefix="/session", tags=["Session"])
 
@@ -17,7 +17,7 @@ Files = Annotated[list[UploadFile], File(description="one image, the slices of a
 
 
 @router.put("/")
-def create(app: App, files: Files, uncompress: bool = False, expiry: int = 0) -> dict[str, Any]:
+def create(app: App, files: Files, uncompress: bool = False, expiry: Count = 0) -> dict[str, Any]:
     """Opens a session with one image file, the DICOM files of a series, or an archive of them."""
     paths: list[tuple[Path, str]] = []
     try:
@@ -31,7 +31,7 @@ def create(app: App, files: Files, uncompress: bool = False, expiry: int = 0) ->
 
 
 @router.get("/{session_id}", response_model=None)
-def get(session_id: str, app: App, update_ts: bool = False, image: bool = False) -> Response | FileResponse:
+def get(session_id: Name, app: App, update_ts: bool = False, image: bool = False) -> Response | FileResponse:
     """What is known of a session, or its image file."""
     session = app.sessions().get(session_id, touch=update_ts)
     if not image:
@@ -42,7 +42,7 @@ def get(session_id: str, app: App, update_ts: bool = False, image: bool = False)
 
 
 @router.delete("/{session_id}")
-def remove(session_id: str, app: App) -> dict[str, Any]:
+def remove(session_id: Name, app: App) -> dict[str, Any]:
     """Closes a session."""
     session = app.sessions().get(session_id)
     app.sessions().remove(session_id)
