@@ -42,6 +42,29 @@ class OpenFile:
         return found
 
 
+_FENCES: set[Path] = set()
+
+
+def fence(folder: Path) -> None:
+    """Says that what is opened below a folder must lie in it, whatever links lead elsewhere; links within it are fine.
+
+    Who may write into a folder of images must not show, by that, files that only this program may read.
+    """
+    _FENCES.add(folder.absolute())
+
+
+def _refuse_outside(descriptor: int, path: Path) -> None:
+    """Of the file that is open, not of what lies at the path: that may be another one by now."""
+    fences = [folder for folder in _FENCES if path.is_relative_to(folder)]
+    if not fences:
+        return
+    innermost = max(fences, key=lambda folder: len(folder.parts))
+    if not Path(os.readlink(f"/proc/self/fd/{descriptor}")).is_relative_to(innermost.resolve()):
+        raise UnreadableImage(
+            f"{path.name} is a link, or lies behind one, that leads out of its folder; such are not followed."
+        )
+
+
 Source = Path | OpenFile
 """What readers take: a path is opened once, and closed when it has been read."""
 
@@ -51,7 +74,7 @@ def opened(source: Source) -> Iterator[OpenFile]:
     """A source at its begin, open as long as the block lasts; one that came open stays so.
 
     Raises:
-        UnreadableImage: if it is no file but a folder, a pipe or a device.
+        UnreadableImage: if it is no file but a folder, a pipe or a device, or lies outside of its ``fence``.
         OSError: if it cannot be opened.
     """
     if isinstance(source, OpenFile):
@@ -61,6 +84,7 @@ def opened(source: Source) -> Iterator[OpenFile]:
     # A pipe that nobody writes to must not hold up who opens it.
     descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
+        _refuse_outside(descriptor, source)
         is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         file = os.fdopen(descriptor, "rb") if is_file else None
     except BaseException:

@@ -231,10 +231,15 @@ def sitk_of_volume(volume: Volume) -> Any:
 
 def nifti_bytes(volume: Volume, *, compressed: bool = True) -> bytes:
     """The volume as a NIfTI-1 file; gzip without a time stamp, so that equal volumes give equal bytes."""
+    data = nifti_image(volume).to_bytes()
+    return gzipped(data) if compressed else data
+
+
+def nifti_image(volume: Volume) -> Any:
+    """The volume as a NIfTI-1 image of nibabel."""
     image = nib.Nifti1Image(volume.voxels, volume.affine)
     image.header.set_xyzt_units("mm")
-    data = image.to_bytes()
-    return gzipped(data) if compressed else data
+    return image
 
 
 def gzipped(data: bytes, level: int = 4) -> bytes:

@@ -8,6 +8,7 @@ steps between the lowest and the highest.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +38,9 @@ STORAGE = {"CT": CTImageStorage, "MR": MRImageStorage}
 
 STEPS = 2**16 - 1
 """Between the lowest and the highest value of 16 bits."""
+
+LOOKED_AT = 1 << 24
+"""About so many voxels tell how bright an image is."""
 
 LARGEST_COSINE = 1e-4
 """Between columns and rows: DICOM knows right angles only."""
@@ -138,11 +142,10 @@ class DerivedSeries:
         one.SeriesNumber = 1
         return one
 
-    def write(self, folder: Path, volume: Volume, window: tuple[float, float] | None = None) -> None:
-        """Writes one file a slice.
+    def files(self, volume: Volume, window: tuple[float, float] | None = None) -> Iterator[FileDataset]:
+        """One file a slice, by K; one exists at a time.
 
         Args:
-            folder: is there; receives ``0000.dcm`` and so on, by K.
             volume: the voxels on ``grid``.
             window: values that viewers shall show black and white at first; ``None``: the 1st and 99th percentile.
 
@@ -150,23 +153,29 @@ class DerivedSeries:
             UnreadableImage: if rows and columns are not at right angles.
         """
         shared = self.header()
-        stored, slope, intercept = _in_16_bits(view_on(volume, self.shown, self.image_id))
+        voxels = view_on(volume, self.shown, self.image_id)
+        steps = Steps.of(voxels)
         self._describe_pixels(shared)
-        shared.WindowCenter, shared.WindowWidth = _center_and_width(*(window or _middle_values(volume.voxels)))
-        if (slope, intercept) != (1, 0) or shared.Modality == "CT":
-            shared.RescaleSlope, shared.RescaleIntercept = _decimal(slope), _decimal(intercept)
+        shared.WindowCenter, shared.WindowWidth = _center_and_width(*(window or _middle_values(voxels)))
+        if (steps.slope, steps.intercept) != (1, 0) or shared.Modality == "CT":
+            shared.RescaleSlope, shared.RescaleIntercept = _decimal(steps.slope), _decimal(steps.intercept)
             shared.RescaleType = "HU" if shared.Modality == "CT" else "US"
         lps = LPS_FROM_RAS @ self.shown.affine
-        for k in range(stored.shape[2]):
+        for k in range(voxels.shape[2]):
             one = FileDataset("", {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
             one.update(shared)
             one.SOPInstanceUID, one.InstanceNumber = self.instance_uid(k), k + 1
             one.ImagePositionPatient = [_decimal(edge) for edge in (lps @ [0, 0, k, 1])[:3]]
-            one.PixelData = np.ascontiguousarray(stored[:, :, k].T).tobytes()
+            one.PixelData = np.ascontiguousarray(steps.stored(voxels[:, :, k]).T).tobytes()
             one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID
             one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID
             one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
             one.file_meta.ImplementationClassUID = IMPLEMENTATION_UID
+            yield one
+
+    def write(self, folder: Path, volume: Volume, window: tuple[float, float] | None = None) -> None:
+        """Writes them into a folder that is there, as ``0000.dcm`` and so on; raises as ``files``."""
+        for k, one in enumerate(self.files(volume, window)):
             one.save_as(folder / f"{k:04d}.dcm", enforce_file_format=True)
 
     def _describe_pixels(self, shared: Dataset) -> None:
@@ -186,24 +195,49 @@ class DerivedSeries:
         return np.asarray(axes / np.linalg.norm(axes, axis=0))
 
 
-def _in_16_bits(voxels: Array) -> tuple[Array, float, float]:
-    """Int16 values of the same shape, and the slope and intercept that give back what they stand for."""
-    finite = voxels[np.isfinite(voxels)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    filled = np.where(np.isfinite(voxels), voxels, low).astype(np.float64)
-    bounds = np.iinfo(np.int16)
-    if np.array_equal(filled, np.rint(filled)) and high - low <= STEPS:
-        fits = bounds.min <= low and high <= bounds.max
-        intercept = 0.0 if fits else low - bounds.min
-        return (filled - intercept).astype("<i2"), 1.0, intercept
-    slope = (high - low) / STEPS
-    steps = np.rint((filled - low) / slope) + bounds.min
-    return steps.astype("<i2"), slope, low - bounds.min * slope
+@dataclass(frozen=True)
+class Steps:
+    """How values become 16 bit numbers: ``slope`` times the stored number and ``intercept`` are the value.
+
+    Attributes:
+        low: the lowest value, which also stands for what is no number.
+        slope: between two stored numbers.
+        intercept: value of the stored number 0.
+    """
+
+    low: float
+    slope: float
+    intercept: float
+
+    @classmethod
+    def of(cls, voxels: Array) -> Steps:
+        """For voxels (I, J, K): whole numbers that fit stay as they are. One slice after the other is looked at."""
+        low, high, are_whole = np.inf, -np.inf, True
+        for pixels in np.moveaxis(voxels, 2, 0):
+            finite = pixels[np.isfinite(pixels)]
+            if finite.size:
+                low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+                are_whole = are_whole and (finite.dtype.kind in "iu" or np.array_equal(finite, np.rint(finite)))
+        if low > high:
+            low = high = 0.0
+        bounds = np.iinfo(np.int16)
+        if are_whole and high - low <= STEPS:
+            fits = bounds.min <= low and high <= bounds.max
+            return cls(low, 1.0, 0.0 if fits else low - bounds.min)
+        slope = (high - low) / STEPS
+        return cls(low, slope, low - bounds.min * slope)
+
+    def stored(self, pixels: Array) -> Array:
+        """Int16 numbers of the same shape."""
+        filled = np.where(np.isfinite(pixels), pixels, self.low).astype(np.float64)
+        return np.rint((filled - self.intercept) / self.slope).astype("<i2")
 
 
 def _middle_values(voxels: Array) -> tuple[float, float]:
-    """The 1st and 99th percentile of the numbers."""
-    finite = voxels[np.isfinite(voxels)]
+    """The 1st and 99th percentile of the numbers; of large images, of slices that lie evenly in them."""
+    every = max(1, voxels.size // LOOKED_AT)
+    some = voxels[:, :, every // 2 :: every]
+    finite = some[np.isfinite(some)]
     low, high = np.percentile(finite, (1, 99)) if finite.size else (0, 1)
     return float(low), float(high)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import RTStructureSetStorage
 
 from lib.dicom.contours import read_contours
@@ -23,6 +25,63 @@ DRAWN = (*SEGMENTATIONS, *STRUCTURE_SETS)
 
 UNNAMED = "unknown"
 """What a program without a name is called."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What an object says of itself, without its pixels; all texts are empty where it says nothing.
+
+    Attributes:
+        class_uid: SOPClassUID (0008,0016).
+        instance_uid: SOPInstanceUID (0008,0018).
+        series_uid: SeriesInstanceUID (0020,000E).
+        study_uid: StudyInstanceUID (0020,000D).
+        modality: Modality (0008,0060).
+        description: SeriesDescription (0008,103E).
+        creator: ContentCreatorName (0070,0084).
+        operator: the first of OperatorsName (0008,1070).
+        program: see ``program_of``.
+        references: see ``referenced_images``.
+    """
+
+    class_uid: str
+    instance_uid: str
+    series_uid: str
+    study_uid: str
+    modality: str
+    description: str
+    creator: str
+    operator: str
+    program: str | None
+    references: Mapping[str, Collection[str]]
+
+
+def drawing_of(dataset: Dataset) -> Drawing:
+    """What a DICOM object says of itself; references and program only of what is drawn.
+
+    Raises:
+        UnreadableImage: if the references are damaged.
+    """
+    is_drawn = dataset.get("SOPClassUID") in DRAWN
+    named = {name: _first_text(dataset, keyword) for name, keyword in TEXTS.items()}
+    return Drawing(
+        **named,
+        program=program_of(dataset) if is_drawn else None,
+        references={uid: sorted(found) for uid, found in referenced_images(dataset).items()} if is_drawn else {},
+    )
+
+
+TEXTS = {
+    "class_uid": "SOPClassUID", "instance_uid": "SOPInstanceUID", "series_uid": "SeriesInstanceUID",
+    "study_uid": "StudyInstanceUID", "modality": "Modality", "description": "SeriesDescription",
+    "creator": "ContentCreatorName", "operator": "OperatorsName",
+}  # fmt: skip
+"""Which attribute tells what of a ``Drawing``."""
+
+
+def _first_text(dataset: Dataset, keyword: str) -> str:
+    found = dataset.get(keyword)
+    return str((found[0] if found else "") if isinstance(found, MultiValue) else found or "")
 
 
 def read_drawn(

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from monailabel.interfaces.datastore import Datastore
 
+from lib.decoder import foreign
 from lib.errors import (
     DamagedFile,
     InvalidRequest,
@@ -22,7 +23,6 @@ from lib.errors import (
     UnknownAnnotation,
     UnreadableImage,
 )
-from lib.labels import mask_on_image
 from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.intake import Intake
 from lib.serving.library import Library
@@ -69,7 +69,7 @@ class RecordDatastore(Datastore):
                 is stored then.
         """
         image, grid = self.library.readable_with_grid(submission.image_id)
-        mask = mask_on_image(received, grid, submission.label_info, self.record.task, image.id)
+        mask = foreign.mask(received, grid, submission.label_info, self.record.task, image.id)
         return save_mask(self.record, mask, grid, submission, annotator)
 
     def withdraw(self, image_id: str, tag: str, annotator: Annotator) -> Annotation:

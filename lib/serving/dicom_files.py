@@ -11,6 +11,7 @@ from pathlib import Path
 import pydicom
 
 from lib import __version__
+from lib.decoder import foreign
 from lib.dicom.derived import DerivedSeries
 from lib.dicom.provenance import LONGEST_TEXT, Algorithm, Provenance
 from lib.dicom.segmentation import uids_of, write_segmentation
@@ -49,7 +50,8 @@ class DicomFiles:
 
     def _write_derived(self, image: Image, folder: Path) -> None:
         folder.mkdir()
-        derived_series(image).write(folder, self.library.volume(image), self.record.task.window_hu)
+        with self.library.reading(image) as (path,):
+            foreign.derived_files(path, derived_series(image), self.record.task.window_hu, folder)
 
     def source(self, image: Image) -> SourceSeries:
         """The series that segmentations of an image refer to."""

@@ -23,6 +23,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, ExplicitVRBigEndian
 
 from lib.errors import InvalidRequest, NotFound, UnreadableImage
+from lib.opened import opened
 from lib.serving.one_form import nfc
 from lib.serving.wildcards import is_like
 from lib.stored_pixels import pixels_at
@@ -287,7 +288,8 @@ def header_of(path: Path) -> InstanceHeader:
 
 @lru_cache(maxsize=512)
 def _header(path: Path, size: int, modified_ns: int) -> InstanceHeader:
-    with path.open("rb") as file:
+    with opened(path) as source:
+        file = source.file
         dataset = pydicom.dcmread(file, stop_before_pixels=True)
         begin = pixels_at(file, dataset)
     long = {f"{tag:08X}": vr for tag in dataset.keys() if (vr := _long_binary(dataset.get_item(tag)))}
@@ -403,11 +405,12 @@ def _pixels(header: InstanceHeader) -> Iterator[IO[bytes]]:
         NotFound: if the instance has none.
     """
     if header.pixels_at is not None:
-        with header.path.open("rb") as file:
-            file.seek(header.pixels_at)
-            yield file
+        with opened(header.path) as source:
+            source.file.seek(header.pixels_at)
+            yield source.file
         return
-    dataset = pydicom.dcmread(header.path)
+    with opened(header.path) as source:
+        dataset = pydicom.dcmread(source.file)
     if "PixelData" not in dataset:
         raise NotFound(f"The instance {header.instance_uid} has no pixels.")
     yield BytesIO(dataset.PixelData)
@@ -440,11 +443,13 @@ def bulk_of(header: InstanceHeader, tag: str) -> list[Part]:
     if tag == PIXEL_DATA:
         if UID(header.syntax).is_encapsulated:
             return frames_of(header, range(1, header.frames + 1))
-        dataset = pydicom.dcmread(header.path)
+        with opened(header.path) as source:
+            dataset = pydicom.dcmread(source.file)
         if "PixelData" not in dataset:
             raise NotFound(f"The instance {header.instance_uid} has no pixels.")
     else:
-        dataset = pydicom.dcmread(header.path, stop_before_pixels=True)
+        with opened(header.path) as source:
+            dataset = pydicom.dcmread(source.file, stop_before_pixels=True)
     return [Part(bytes(dataset[Tag(int(tag, 16))].value), "application/octet-stream")]
 
 
@@ -469,9 +474,9 @@ def multipart_begin(parts: Iterable[Part], boundary: str) -> Iterator[bytes]:
         if isinstance(part.content, bytes):
             yield from (head, part.content, LINE_END)
             continue
-        with part.content.open("rb") as file:
-            piece = head + file.read(PIECE_BYTES)
-            while following := file.read(PIECE_BYTES):
+        with opened(part.content) as source:
+            piece = head + source.file.read(PIECE_BYTES)
+            while following := source.file.read(PIECE_BYTES):
                 yield piece
                 piece = following
         yield piece + LINE_END

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +16,12 @@ from lib.series import (
     looks_like_dicom,
     read_header,
     read_headers,
-    read_series,
     series_grid,
 )
-from lib.store.images import ImageKind
 from lib.store.indexer import Described, Part
 from lib.suitability import refuse_other_modality, refuse_other_shape
 from lib.task import Task
-from lib.volume import IMAGE_SUFFIXES, Volume, read_grid, read_volume, suffix_of
+from lib.volume import IMAGE_SUFFIXES, Grid, read_grid, suffix_of
 
 STUDIES = "studies"
 """Root, in the file table, of the folder of studies."""
@@ -34,10 +33,17 @@ SEGMENTATION_SUFFIX = ".seg.nrrd"
 
 @dataclass(frozen=True)
 class FolderReader:
-    """Reads headers; every image gets the modality of the task unless its file names one."""
+    """Reads headers; every image gets the modality of the task unless its file names one.
+
+    Attributes:
+        patients: whose image is whose.
+        task: what the images are for.
+        grid_of: reads the header of a file that is no DICOM.
+    """
 
     patients: PatientRule
     task: Task
+    grid_of: Callable[[Path], Grid] = read_grid
 
     def id_of(self, relative: str) -> str:
         """The path without its extension, in Unicode NFC."""
@@ -60,7 +66,7 @@ class FolderReader:
         if suffix_of(path.name) in PICTURE_SUFFIXES and not self.task.is_flat:
             raise NoImage(f"{path.name} is a picture; the task {self.task.name} works on volumes.")
         if suffix_of(path.name):
-            grid = read_grid(path)
+            grid = self.grid_of(path)
             refuse_other_shape(path.name, grid, self.task)
             return Described(grid, self.task.modality, self.patient_of(image_id))
         if looks_like_dicom(path):
@@ -88,12 +94,3 @@ class FolderReader:
         grid = series_grid(slices)
         refuse_other_shape(name, grid, self.task)
         return Described(grid, first.modality, self.patients.of_series(first.patient))
-
-
-def read_image(kind: ImageKind, paths: list[Path]) -> Volume:
-    """The voxels of an image.
-
-    Raises:
-        UnreadableImage: if its files are damaged, or do not make one volume.
-    """
-    return read_series(paths) if kind is ImageKind.SERIES else read_volume(paths[0])

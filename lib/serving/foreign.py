@@ -9,9 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydicom.multival import MultiValue
-
-from lib.dicom.drawn import UNNAMED, program_of
+from lib.dicom.drawn import UNNAMED
 from lib.errors import LabelRefineryError, NotFound, RecordAway, StorageFull, StudiesAway, StudiesRefused
 from lib.serving.annotator import Annotator
 from lib.serving.dicom_json import count_of
@@ -132,14 +130,13 @@ class ForeignDrawings:
 
     def _author(self, received: Received) -> Annotator:
         """Who drew it, as far as it says; what a program drew by itself is a draft, whoever sent it there."""
-        dataset, client = received.dataset, self.remote.address[:LONGEST_NAME]
-        program = program_of(dataset)
+        drawing, client = received.drawing, self.remote.address[:LONGEST_NAME]
+        program = drawing.program
         if program is not None:
             return Annotator(
                 f"model:{program if program.isprintable() else UNNAMED}"[:LONGEST_NAME], Role.MODEL, client
             )
-        found = (dataset.get(keyword) for keyword in ("ContentCreatorName", "OperatorsName"))
-        names = (name[0] if isinstance(name, MultiValue) and name else name for name in found)
-        plain = (" ".join(str(name or "").replace("^", " ").split()) for name in names)
+        names = (drawing.creator, drawing.operator)
+        plain = (" ".join(name.replace("^", " ").split()) for name in names)
         name = next((name for name in plain if name and name.isprintable()), self.settings.studies_author)
         return Annotator(name[:LONGEST_NAME], self.settings.role, client)

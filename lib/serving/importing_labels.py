@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from lib.dicom.drawn import DRAWN, names_in, program_of, read_drawn, rename
+from lib.dicom.drawn import DRAWN, names_in, program_of, read_drawn, referenced_images, rename
 from lib.errors import (
     InvalidRequest,
     NotFound,
@@ -203,7 +203,7 @@ def _image_of(folder: Path, path: Path, studies: Studies, names: Mapping[str, st
         return None
     studies.list_new()
     try:
-        return studies.image_named_by(header).image
+        return studies.image_named_by(referenced_images(header)).image
     except UnknownImage:
         named = _named_by_file(path, names)
         if named is None:

@@ -27,9 +27,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lib.decoder import foreign
+from lib.decoder.client import Decoder, decoder, use
 from lib.errors import ComputationInterrupted, LabelRefineryError, UnreadableImage, UnreadableMask
-from lib.labels import NamedValue, mask_on_image, voxels_per_structure
-from lib.serving.folder import read_image
+from lib.labels import NamedValue, voxels_per_structure
 from lib.serving.log import write_log
 from lib.serving.restarts import Restarts
 from lib.serving.settings import Settings
@@ -168,7 +169,7 @@ class Draftsman:
         from lib.metrics.findings import findings
 
         begin = time.perf_counter()
-        volume = read_image(order.kind, list(order.paths))
+        volume = foreign.volume(order.paths, is_series=order.kind is ImageKind.SERIES)
         refuse_other_shape(order.name, volume.grid, order.task)
         refuse_other_values(order.name, volume, order.task)
         read = time.perf_counter()
@@ -207,7 +208,7 @@ class Draftsman:
     def _refined(self, order: Order, rough: RoughMask, weights: Path, volume: Volume) -> _Found:
         begin = time.perf_counter()
         try:
-            draft = mask_on_image(rough.path, volume.grid, rough.label_info, order.task, order.name)
+            draft = foreign.mask(rough.path, volume.grid, rough.label_info, order.task, order.name)
         except UnreadableImage as error:
             raise UnreadableMask(str(error)) from error
         covered = {name: value for name, value in order.task.values.items() if name in rough.looked_at}
@@ -266,8 +267,9 @@ def become_computing_process(settings: Settings) -> None:
     torch.set_num_threads(computing_threads())
 
 
-def _serve(orders: Connection, settings: Settings) -> None:
+def _serve(orders: Connection, settings: Settings, readers: Decoder) -> None:
     """Main function of the inference process."""
+    use(readers)
     become_computing_process(settings)
     # MONAI takes seconds to import: now, not when the first order comes.
     importlib.import_module("lib.predictor")
@@ -352,7 +354,7 @@ class Inference:
     def _start_process(self) -> None:
         self._pipe, remote = self._context.Pipe()
         self._process = self._context.Process(
-            target=_serve, args=(remote, self._settings), name="inference", daemon=True
+            target=_serve, args=(remote, self._settings, decoder()), name="inference", daemon=True
         )
         self._process.start()
         self._started = time.monotonic()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import unicodedata
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from lib.decoder import foreign
 from lib.errors import InvalidRequest, NoImage, StageConflict, UnreadableImage
 from lib.patients import PATIENTS_FILE
 from lib.series import NO_IMAGES
@@ -45,7 +47,8 @@ class Intake:
             if library.fetched is None
             else Polling(library.record, library.fetched, reader)
         )
-        self.uploads = Indexer(self.images, UPLOADS, library.folders[UPLOADS], reader)
+        # Nobody looks after what clients send: not even headers are read in this process.
+        self.uploads = Indexer(self.images, UPLOADS, library.folders[UPLOADS], replace(reader, grid_of=foreign.grid))
 
     def look(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Brings the record in step with the studies and the folder of uploads, and at first with the settings.
@@ -137,7 +140,7 @@ class Intake:
         named = received if suffix_of(received.name) == suffix else received.rename(f"{received}{suffix}")
         target = self.uploads.folder / f"{image_id}{suffix}"
         try:
-            self.reader.describe_file(named, image_id)
+            self.uploads.reader.describe_file(named, image_id)
             with full_disk_told(self.uploads.folder):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 named.replace(target)

@@ -13,9 +13,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from lib.decoder import foreign
 from lib.errors import NoImage, StudiesAway, UnknownImage, UnreadableImage
+from lib.opened import fence
 from lib.serving.fetched import Fetched
-from lib.serving.folder import STUDIES, read_image
+from lib.serving.folder import STUDIES
 from lib.serving.made_once import made_once, remove
 from lib.serving.remote import Remote
 from lib.serving.settings import StudiesServer
@@ -24,7 +26,7 @@ from lib.store.annotations import Annotation
 from lib.store.folder import ABSENT, words_of
 from lib.store.images import TRIED_AGAIN, Image, ImageKind, ImageState
 from lib.store.record import Record
-from lib.volume import Array, Grid, Volume, nifti_bytes
+from lib.volume import Array, Grid, Volume
 
 LOG = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class Library:
         # Where the studies are a server, nothing lies in the folder that the record may have known before.
         folder = studies if isinstance(studies, Path) else fetched
         self.folders = {STUDIES: folder, layout.UPLOADS: data / layout.UPLOADS, layout.FETCHED: fetched}
+        for place in self.folders.values():
+            fence(place)
 
     def remote_path(self, image_id: str) -> str | None:
         """Where an image lies at the server of the studies, as ``Fetched`` calls it; ``None`` if it lies here."""
@@ -188,7 +192,7 @@ class Library:
             UnreadableImage: if they cannot be read; it is quarantined then.
         """
         with self.reading(image) as paths:
-            return read_image(image.kind, paths)
+            return foreign.volume(paths, is_series=image.kind is ImageKind.SERIES)
 
     def mask(self, annotation: Annotation) -> Array:
         """The stored mask, uint8 (I, J, K) on the image's grid."""
@@ -207,16 +211,16 @@ class Library:
                 return paths[0]
             if self.remote_path(image.id) is not None:
                 # Beside its files, so that it goes when they go.
-                return self._as_nifti(image, paths, paths[0].with_name("image.nii.gz"))
+                return self._as_nifti(image.id, paths, paths[0].with_name("image.nii.gz"))
             changed = max(path.stat().st_mtime_ns for path in paths)
             name = layout.cached_name(image.id, f"{changed}.nii.gz")
-            return self._as_nifti(image, paths, self.data / layout.CACHE / name)
+            return self._as_nifti(image.id, paths, self.data / layout.CACHE / name)
 
-    def _as_nifti(self, image: Image, paths: list[Path], target: Path) -> Path:
+    def _as_nifti(self, image_id: str, paths: list[Path], target: Path) -> Path:
         def write(unfinished: Path) -> None:
-            unfinished.write_bytes(nifti_bytes(read_image(image.kind, paths)))
+            unfinished.write_bytes(foreign.nifti(paths).data)
 
-        return self.made(image.id, target, write)
+        return self.made(image_id, target, write)
 
     def made(self, image_id: str, target: Path, write: Callable[[Path], object]) -> Path:
         """A file or folder that is made of an image, once; see ``made_once``.

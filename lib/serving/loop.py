@@ -20,6 +20,7 @@ from monailabel.config import settings as monailabel_settings
 from monailabel.interfaces.app import MONAILabelApp
 
 from lib import __version__
+from lib.decoder.client import decoder
 from lib.errors import NotFound, StudiesAway, StudiesRefused, UnknownMethod, UnknownModel
 from lib.patients import read_patient_rule
 from lib.serving.ahead import DraftingAhead
@@ -256,6 +257,7 @@ class LabelingLoop:
     def start(self) -> None:
         """Starts the processes that compute, and looks after the studies."""
         self._sessions.remove_expired()
+        decoder().start()
         self.inference.start()
         self.worker.start()
         self.refine_jobs.start()

@@ -10,14 +10,12 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pydicom
+from pydicom.uid import UID
 
-from lib.compressed import refuse_large_when_inflated
-from lib.dicom.drawn import DRAWN, read_drawn
-from lib.dicom.source import dataset_of, reason_of
+from lib.decoder import foreign
+from lib.dicom.drawn import DRAWN, Drawing
 from lib.errors import (
     LabelRefineryError,
     StageConflict,
@@ -52,11 +50,11 @@ class Received:
 
     Attributes:
         path: its file, as long as the request lasts.
-        header: ``NAMED`` of its attributes.
+        drawing: what it says of itself.
     """
 
     path: Path
-    header: Any
+    drawing: Drawing
 
     @property
     def content(self) -> bytes:
@@ -64,34 +62,22 @@ class Received:
         return self.path.read_bytes()
 
     @property
-    def dataset(self) -> Any:
-        """All of it, read anew.
-
-        Raises:
-            UnreadableImage: if it is damaged behind its header.
-        """
-        try:
-            return dataset_of(self.path)
-        except Exception as error:
-            raise UnreadableImage(
-                f"The object {self.instance_uid} is no readable DICOM file: {reason_of(error)}."
-            ) from error
-
-    @property
     def instance_uid(self) -> str:
         """SOPInstanceUID."""
-        return str(self.header.get("SOPInstanceUID") or "")
+        return self.drawing.instance_uid
 
     @property
     def series_uid(self) -> str:
         """SeriesInstanceUID."""
-        return str(self.header.SeriesInstanceUID)
+        return self.drawing.series_uid
 
     @property
     def told(self) -> Json:
         """By what the reply names it."""
-        uid = str(self.header.get("SOPClassUID") or "")
-        return attribute("ReferencedSOPClassUID", uid) | attribute("ReferencedSOPInstanceUID", self.instance_uid)
+        about = self.drawing
+        return attribute("ReferencedSOPClassUID", about.class_uid) | attribute(
+            "ReferencedSOPInstanceUID", about.instance_uid
+        )
 
 
 @dataclass(frozen=True)
@@ -161,38 +147,26 @@ class Refused(Exception):
 def _reason(received: Received, error: LabelRefineryError) -> int:
     if isinstance(error, StorageFull):
         return NO_ROOM
-    if received.header.get("SOPClassUID") not in DRAWN:
+    if received.drawing.class_uid not in DRAWN:
         return OTHER_CLASS
     return NOT_UNDERSTOOD if isinstance(error, UnacceptableFile) else NOT_PROCESSED
-
-
-NAMED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", "SeriesDescription",
-         "ContentCreatorName")  # fmt: skip
-"""Attributes that are kept while all objects of a request are looked at."""
 
 
 def received_object(path: Path) -> Received:
     """A part of a request as an object.
 
     Raises:
-        UnreadableImage: if it is no DICOM.
+        UnreadableImage: if it is no DICOM, or says not what it is.
         TooLarge: if it is compressed as a whole, and larger than a part may be.
     """
-    try:
-        refuse_large_when_inflated(path, LARGEST_PART_MIB << 20)
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(NAMED))
-        names = [str(header.get(f"{level}InstanceUID") or "") for level in ("SOP", "Series", "Study")]
-    except LabelRefineryError:
-        raise
-    # The reader raises whatever a damaged file makes it stumble over.
-    except Exception as error:
-        raise UnreadableImage(f"A part of the body is no DICOM file: {reason_of(error)}.") from error
+    drawing = foreign.drawing(path, LARGEST_PART_MIB << 20, "A part of the body")
+    names = [drawing.instance_uid, drawing.series_uid, drawing.study_uid]
     if not names[2] or not all(USABLE_UID.fullmatch(name) for name in names[:2]):
         raise UnreadableImage(
             f"A part of the body names instance, series and study {names[0][:80]!r}, {names[1][:80]!r} and "
             f"{names[2][:80]!r}; wanted are UIDs, by which it can be found again."
         )
-    return Received(path, header)
+    return Received(path, drawing)
 
 
 class Storing:
@@ -266,7 +240,7 @@ class Storing:
         try:
             self.warning = remote.store([one.path for one in received], theirs[0].listing.study_uid)
             for one in received:
-                if not remote.holds(str(one.header.StudyInstanceUID), one.series_uid, one.instance_uid):
+                if not remote.holds(one.drawing.study_uid, one.series_uid, one.instance_uid):
                     raise StudiesRefused(
                         f"The server of the studies, {remote.address}, says that it has stored {one.instance_uid}, but "
                         "does not have it. Its rules may leave segmentations out; nothing was recorded."
@@ -276,25 +250,24 @@ class Storing:
         return True
 
     def _checked(self, received: Received, study_uid: str) -> Correction | Stored:
-        found = received.header.get("SOPClassUID")
-        if found not in DRAWN:
+        drawing = received.drawing
+        if drawing.class_uid not in DRAWN:
             raise UnreadableImage(
-                "Only DICOM segmentations and structure sets are stored here, found "
-                f"{getattr(found, 'name', found)} (Modality {received.header.get('Modality')})."
+                f"Only DICOM segmentations and structure sets are stored here, found {UID(drawing.class_uid).name} "
+                f"(Modality {drawing.modality or 'unknown'})."
             )
-        dataset = received.dataset
-        listing = self.studies.image_named_by(dataset)
+        listing = self.studies.image_named_by(drawing.references)
         for wanted in filter(None, (study_uid, listing.study_uid)):
-            if dataset.StudyInstanceUID != wanted:
+            if drawing.study_uid != wanted:
                 raise StageConflict(
-                    f"The object belongs to the study {dataset.StudyInstanceUID}, wanted is {wanted}. "
+                    f"The object belongs to the study {drawing.study_uid}, wanted is {wanted}. "
                     "Store it with the study of its images."
                 )
         if known := self._known(received, listing):
             return known
         image, grid = self.library.readable_with_grid(listing.image)
         source = self.studies.files.source(image)
-        mask, looked_at = read_drawn(dataset, source, self.record.task)
+        mask, looked_at = foreign.drawn(received.path, source, self.record.task)
         if not looked_at:
             raise UnacceptableFile("The object has no segment but the background, so it says nothing.")
         packed = zlib.compress(on_grid(mask, source.grid, grid, image.id).tobytes(), level=1)
@@ -360,11 +333,11 @@ class _AlreadyHere(Exception):
 
 
 def _submission(correction: Correction) -> Submission:
-    header = correction.received.header
+    drawing = correction.received.drawing
     about = {
-        "sop_instance_uid": correction.received.instance_uid,
-        "series_description": str(header.get("SeriesDescription") or ""),
-        "content_creator": str(header.get("ContentCreatorName") or ""),
+        "sop_instance_uid": drawing.instance_uid,
+        "series_description": drawing.description,
+        "content_creator": drawing.creator,
     }
     return Submission(
         image_id=correction.listing.image,

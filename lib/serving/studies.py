@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,10 +23,11 @@ import pydicom
 from sqlalchemy import ColumnElement, or_
 
 from lib.dicom.derived import LARGEST_COSINE
-from lib.dicom.drawn import orientation_of, referenced_images
+from lib.dicom.drawn import orientation_of
 from lib.dicom.segmentation import SERIES_NUMBER, uids_of
 from lib.dicom.structure_set import structure_set_uids
 from lib.errors import NotFound, UnacceptableFile, UnknownImage, UnreadableImage
+from lib.opened import opened
 from lib.series import PROJECTIONS
 from lib.serving.dicom_files import DicomFiles, derived_series, description_of, seed_of, series_uid_of
 from lib.serving.dicomweb import (
@@ -159,7 +160,8 @@ class Studies:
                 instance_uid = derived.instance_uid(0) if derived.is_projection else ""
                 return listing_of(image_id, derived.header(), instance_uid, derived.grid.shape[2])
             files = self.library.files(image)
-            header = pydicom.dcmread(files[0], stop_before_pixels=True)
+            with opened(files[0]) as source:
+                header = pydicom.dcmread(source.file, stop_before_pixels=True)
             instance_uid = str(header.SOPInstanceUID) if header.get("Modality") in PROJECTIONS else ""
             return listing_of(image_id, header, instance_uid, len(files))
         # The reader raises whatever a damaged header makes it stumble over; one image must not hide the others.
@@ -339,14 +341,16 @@ class Studies:
                 return mask
         raise NotFound(f"The study {study_uid[:80]!r} has no series {series_uid[:80]!r}.")
 
-    def image_named_by(self, dataset: pydicom.Dataset) -> Listing:
+    def image_named_by(self, references: Mapping[str, Collection[str]]) -> Listing:
         """The image that a segmentation or a structure set refers to.
+
+        Args:
+            references: as ``referenced_images`` finds them in it.
 
         Raises:
             UnknownImage: if it is none of this server.
             UnacceptableFile: if there are several.
         """
-        references = referenced_images(dataset)
         found = [
             one.listing
             for series_uid, instances in references.items()

@@ -22,6 +22,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from lib.decoder.client import Decoder, decoder, use
 from lib.errors import LabelRefineryError, RecordAway, StorageFull
 from lib.serving.drafting import Drafting
 from lib.serving.inference import Draftsman, become_computing_process
@@ -62,7 +63,7 @@ def open_workplace(workplace: Workplace) -> tuple[Record, Library]:
     return record, Library(record, workplace.studies, settings.data)
 
 
-def _work(workplace: Workplace, owner: str, server: int) -> None:
+def _work(workplace: Workplace, owner: str, server: int, readers: Decoder) -> None:
     """Main function of the worker process; ``server`` is the process that started it.
 
     The number comes from there: a server that dies while this process is still importing would not be missed here.
@@ -72,6 +73,7 @@ def _work(workplace: Workplace, owner: str, server: int) -> None:
         if os.getppid() != server:
             raise ServerGone
 
+    use(readers)
     with contextlib.suppress(ServerGone):
         check_server()
         become_computing_process(workplace.settings)
@@ -277,7 +279,7 @@ class Worker:
         """Starts the process and waits until it ends, or ends it when the server stops."""
         owner = str(uuid.uuid4())
         process = multiprocessing.get_context("spawn").Process(
-            target=_work, args=(self._workplace, owner, os.getpid()), name="worker", daemon=True
+            target=_work, args=(self._workplace, owner, os.getpid(), decoder()), name="worker", daemon=True
         )
         process.start()
         self._process = process

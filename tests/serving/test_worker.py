@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lib.decoder.client import decoder
 from lib.errors import RecordAway
 from lib.serving.settings import Settings
 from lib.serving.worker import Diary, Workplace, _work
@@ -25,7 +26,7 @@ def test_a_worker_whose_server_died_before_it_was_ready_ends_without_touching_th
     dead.wait()
     assert dead.pid != os.getppid()
 
-    _work(workplace, "worker", server=dead.pid)
+    _work(workplace, "worker", server=dead.pid, readers=decoder())
 
     assert not (tmp_path / "data").exists()
 

@@ -6,6 +6,7 @@ import shutil
 import string
 import tempfile
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,8 @@ from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
-from lib.errors import InvalidRequest, NotFound, TooLarge
+from lib.errors import InvalidRequest, NotFound, TooLarge, UnreadableImage
+from lib.opened import opened
 from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.loop import LabelingLoop
 from lib.serving.requests import LONGEST_TAG, read_json
@@ -183,6 +185,31 @@ def viewable(app: LabelingLoop, image_id: str) -> Listing:
 def sent(path: Path, name: str, *, media_type: str = BYTES, delete: bool = False) -> FileResponse:
     """Streams a file under a name for the client; a temporary one is deleted afterwards."""
     return (_SentOnce if delete else FileResponse)(path, media_type=media_type, filename=name)
+
+
+def sent_open(path: Path, name: str | None = None, *, media_type: str = BYTES) -> FileResponse:
+    """Streams a file that others may exchange meanwhile: it is opened now, within its folder, and sent as it is open.
+
+    Raises:
+        UnreadableImage: if it lies outside of its folder, behind a link, or cannot be opened.
+    """
+    return _SentOpen(path, name, media_type)
+
+
+class _SentOpen(FileResponse):
+    """Sends what is open, whatever lies at its path, and closes it."""
+
+    def __init__(self, path: Path, name: str | None, media_type: str) -> None:
+        self._files = ExitStack()
+        try:
+            source = self._files.enter_context(opened(path))
+        except OSError as error:
+            raise UnreadableImage(f"{path.name} cannot be opened: {error.strerror}.") from error
+        super().__init__(f"/proc/self/fd/{source.file.fileno()}", media_type=media_type, filename=name)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._files:
+            await super().__call__(scope, receive, send)
 
 
 class _SentOnce(FileResponse):

@@ -12,6 +12,7 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
 from lib.errors import InvalidRequest, NotFound
+from lib.opened import opened
 from lib.serving.datastore import LABEL_SUFFIX, annotation_info
 from lib.serving.measuring import efforts
 from lib.serving.requests import Submission, read_params
@@ -27,6 +28,7 @@ from lib.serving.routes.common import (
     Who,
     received,
     sent,
+    sent_open,
     told_saved,
 )  # fmt: skip
 from lib.store.annotations import TAG_FINAL
@@ -78,7 +80,7 @@ def remove_image(app: App, id: ImageId) -> dict[str, str]:
 def image(app: App, image: ImageId) -> FileResponse:
     """The image file; a DICOM series as NIfTI."""
     path = app.library.image_file(app.library.readable(image))
-    return sent(path, f"{Path(image).name}{suffix_of(path.name)}")
+    return sent_open(path, f"{Path(image).name}{suffix_of(path.name)}")
 
 
 @router.head("/image")
@@ -95,8 +97,9 @@ def _has_checksum(path: Path, check_sum: str) -> bool:
     name = algorithm.lower() if colon else "sha256"
     if name not in ("sha256", "sha512", "md5"):
         raise InvalidRequest(f"check_sum is SHA256:…, SHA512:… or MD5:…, found {check_sum[:40]!r}.")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, name).hexdigest() == (digest if colon else check_sum).lower()
+    with opened(path) as source:
+        found = hashlib.file_digest(source.file, name)  # type: ignore[arg-type]
+        return found.hexdigest() == (digest if colon else check_sum).lower()
 
 
 @router.get("/image/info")

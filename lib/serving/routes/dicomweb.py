@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from fastapi import APIRouter, HTTPException, Request
-from fastapi.responses import FileResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
@@ -22,7 +22,7 @@ from lib.serving.hosts import is_loopback
 from lib.serving.loop import LabelingLoop
 from lib.serving.parts import ReceivedParts
 from lib.serving.relay import Relay
-from lib.serving.routes.common import App, Name, Who
+from lib.serving.routes.common import App, Name, Who, sent_open
 from lib.serving.stow import Refused, Storing, received_object, told_stored
 from lib.serving.studies import Series
 
@@ -280,7 +280,7 @@ def retrieve_instance(study: Name, series: Name, instance: Name, app: App, reque
     """An instance as it is stored, in one part; `Accept: application/dicom` gives the file itself."""
     header = app.dicom.instance(study, series, instance)
     if request.headers.get("accept", "").startswith(DICOM):
-        return FileResponse(header.path, media_type=DICOM)
+        return sent_open(header.path, media_type=DICOM)
     return _instances([header])
 
 

@@ -1,0 +1,105 @@
+"""What is read of foreign files, each by the decoder: images, masks, and what people draw as DICOM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lib.decoder.client import decoder
+from lib.dicom.derived import DerivedSeries
+from lib.dicom.drawn import Drawing
+from lib.dicom.source import SourceSeries
+from lib.errors import UnreadableImage
+from lib.labels import NamedValue
+from lib.task import Task
+from lib.volume import Array, Grid, Volume
+
+
+def volume(paths: Sequence[Path], *, is_series: bool) -> Volume:
+    """The voxels of an image.
+
+    Args:
+        paths: one file, or all files of a DICOM series.
+        is_series: which of both it is.
+
+    Raises:
+        UnreadableImage: if its files are damaged, do not make one volume, or need more room than one image may take.
+    """
+    told, (voxels,) = decoder().ask("volume", paths, {"is_series": is_series})
+    return Volume(voxels, _affine(told["affine"]), bool(told["is_measured"]))
+
+
+def grid(path: Path) -> Grid:
+    """The lattice of an image file; raises as ``lib.volume.read_grid``."""
+    told, _ = decoder().ask("grid", [path], {})
+    i, j, k = map(int, told["shape"])
+    return Grid((i, j, k), _affine(told["affine"]))
+
+
+def mask(path: Path, image: Grid, label_info: Sequence[NamedValue], task: Task, name: str) -> Array:
+    """A client's mask file as the task's mask on the image's grid, as ``lib.labels.mask_on_image`` reads it."""
+    about = {"grid": image, "label_info": tuple(label_info), "task": task, "name": name}
+    _, (found,) = decoder().ask("mask", [path], about)
+    return _of_shape(found, image)
+
+
+def drawing(path: Path, most_bytes: int, what: str) -> Drawing:
+    """What a DICOM object says of itself.
+
+    Args:
+        path: its file.
+        most_bytes: that it may have once it is inflated, if it is compressed as a whole.
+        what: to call it in messages.
+
+    Raises:
+        UnreadableImage: if it is no DICOM.
+        TooLarge: if it has more bytes.
+    """
+    told, _ = decoder().ask("drawing", [path], {"most_bytes": most_bytes, "what": what}, name=what)
+    texts = {name: str(text) for name, text in told.items() if name not in ("program", "references")}
+    references = {str(uid): tuple(map(str, instances)) for uid, instances in told["references"].items()}
+    program = told["program"]
+    return Drawing(**texts, program=None if program is None else str(program), references=references)
+
+
+def drawn(path: Path, series: SourceSeries, task: Task) -> tuple[Array, tuple[str, ...]]:
+    """A segmentation or a structure set as ``lib.dicom.drawn.read_drawn`` reads it."""
+    told, (found,) = decoder().ask("drawn", [path], {"series": series, "task": task}, name="The object")
+    return _of_shape(found, series.grid), tuple(name for name in task.values if name in told["looked_at"])
+
+
+def derived_files(path: Path, derived: DerivedSeries, window: tuple[float, float] | None, folder: Path) -> None:
+    """Writes an image as the DICOM series that stands for it, as ``DerivedSeries.files`` makes it.
+
+    Args:
+        path: the image's file.
+        derived: the series.
+        window: see ``DerivedSeries.files``.
+        folder: is there; receives ``0000.dcm`` and so on.
+    """
+    told, (content,) = decoder().ask("derived_files", [path], {"derived": derived, "window": window})
+    begin = 0
+    for k, end in enumerate(map(int, told["ends"])):
+        (folder / f"{k:04d}.dcm").write_bytes(content[begin:end].data)
+        begin = end
+
+
+def nifti(paths: Sequence[Path]) -> Array:
+    """A DICOM series as a gzipped NIfTI file, uint8 (bytes)."""
+    _, (content,) = decoder().ask("nifti", paths, {})
+    return content
+
+
+def _affine(rows: object) -> Array:
+    affine = np.asarray(rows, np.float64)
+    if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        raise ValueError("The decoder tells of no affine.")
+    return affine
+
+
+def _of_shape(found: Array, wanted: Grid) -> Array:
+    if found.shape != wanted.shape or found.dtype != np.uint8:
+        raise UnreadableImage(f"The mask came out as {found.shape} of {found.dtype}, wanted is {wanted.shape}.")
+    return found

@@ -1,0 +1,81 @@
+"""What the decoder reads; each takes open files and gives what can be told as JSON, and arrays.
+
+It runs in the process that has no rights. Whatever is imported here is loaded before these are given up.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from lib.compressed import refuse_large_when_inflated
+from lib.decoder.protocol import memory_file
+from lib.dicom.drawn import drawing_of, read_drawn
+from lib.dicom.source import dataset_of, reason_of
+from lib.errors import LabelRefineryError, UnreadableImage
+from lib.labels import mask_on_image
+from lib.opened import OpenFile
+from lib.series import read_series
+from lib.volume import nifti_image, read_grid, read_volume
+
+Files = list[OpenFile]
+Arguments = Mapping[str, Any]
+Answer = tuple[dict[str, Any], list[Any]]
+
+
+def _volume(files: Files, arguments: Arguments) -> Answer:
+    found = read_series(files) if arguments["is_series"] else read_volume(files[0])
+    return {"affine": found.affine.tolist(), "is_measured": found.is_measured}, [found.voxels]
+
+
+def _grid(files: Files, arguments: Arguments) -> Answer:
+    found = read_grid(files[0])
+    return {"shape": found.shape, "affine": found.affine.tolist()}, []
+
+
+def _mask(files: Files, arguments: Arguments) -> Answer:
+    about = (arguments[name] for name in ("grid", "label_info", "task", "name"))
+    return {}, [mask_on_image(files[0], *about)]
+
+
+def _drawing(files: Files, arguments: Arguments) -> Answer:
+    try:
+        refuse_large_when_inflated(files[0], arguments["most_bytes"])
+        return asdict(drawing_of(dataset_of(files[0]))), []
+    except LabelRefineryError:
+        raise
+    # The reader raises whatever a damaged file makes it stumble over.
+    except Exception as error:
+        raise UnreadableImage(f"{arguments['what']} is no DICOM file: {reason_of(error)}.") from error
+
+
+def _drawn(files: Files, arguments: Arguments) -> Answer:
+    mask, looked_at = read_drawn(files[0], arguments["series"], arguments["task"])
+    return {"looked_at": looked_at}, [mask]
+
+
+def _derived_files(files: Files, arguments: Arguments) -> Answer:
+    memory, ends = memory_file(), []
+    with open(memory, "wb", closefd=False) as content:
+        for one in arguments["derived"].files(read_volume(files[0]), arguments["window"]):
+            one.save_as(content, enforce_file_format=True)
+            ends.append(content.tell())
+    return {"ends": ends}, [memory]
+
+
+def _nifti(files: Files, arguments: Arguments) -> Answer:
+    found, memory = read_series(files), memory_file()
+    with (
+        open(memory, "wb", closefd=False) as content,
+        gzip.GzipFile("", "wb", compresslevel=4, fileobj=content, mtime=0) as packed,
+    ):
+        nifti_image(found).to_stream(packed)
+    return {}, [memory]
+
+
+READINGS = {
+    "volume": _volume, "grid": _grid, "mask": _mask, "drawing": _drawing, "drawn": _drawn,
+    "derived_files": _derived_files, "nifti": _nifti,
+}  # fmt: skip
