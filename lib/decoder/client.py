@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ READINGS = "lib.decoder.readings"
 
 TOGETHER = 8
 """Readings of one process that run at once; each has a share of the memory."""
+
+READY = 2
+"""Processes that wait for the next readings."""
 
 SECONDS = 300.0
 """A reading that takes longer is ended."""
@@ -52,6 +56,7 @@ class Decoder:
         self._guard = threading.Lock()
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._ready: deque[socket.socket] = deque()
         self._room = threading.BoundedSemaphore(TOGETHER)
         self.is_confined = True
 
@@ -82,7 +87,12 @@ class Decoder:
             if self._process is not None:
                 self._process.kill()
                 self._process.wait()
+            self._close_ready()
             self._control = self._process = None
+
+    def _close_ready(self) -> None:
+        while self._ready:
+            self._ready.popleft().close()
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -124,11 +134,32 @@ class Decoder:
             ComputationInterrupted: if it takes too long, or was ended from outside.
             GridMismatch, UnknownStructure, InvalidRequest, TooLarge, NoImage: as the reading raises them.
         """
+        asked = _Asked(reading, paths, name)
         with self._room:
-            return _Asked(reading, paths, name).result(self._connected(), arguments)
+            try:
+                return asked.result(self._reader(), arguments)
+            # The system may have ended it, for want of memory; a file that does so does it again.
+            except Ended:
+                LOG.warning("The process that read %s ended; it is read once more.", asked.name)
+                return asked.result(self._new_reader(), arguments, is_last=True)
+            finally:
+                self._make_ready()
 
-    def _connected(self) -> socket.socket:
-        """A connection to a process that does one reading."""
+    def _reader(self) -> socket.socket:
+        """A connection to a process that does one reading; as a rule it is there already."""
+        with self._guard:
+            if self._ready:
+                return self._ready.popleft()
+        return self._new_reader()
+
+    def _make_ready(self) -> None:
+        """Has a process made for the next reading, which then need not wait for it."""
+        with contextlib.suppress(errors.ComputationInterrupted):
+            reader = self._new_reader() if len(self._ready) < READY else None
+            if reader is not None:
+                self._ready.append(reader)
+
+    def _new_reader(self) -> socket.socket:
         for _ in range(2):
             control = self._started()
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -151,6 +182,7 @@ class Decoder:
             if self._process is not None:
                 self._process.kill()
                 self._process.wait()
+            self._close_ready()
             self._control = self._process = None
 
 
@@ -160,16 +192,23 @@ class _Asked:
     def __init__(self, reading: str, paths: Sequence[Path], name: str) -> None:
         self._reading = reading
         self._paths = paths
-        self._name = name or (paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} others")
+        self.name = name or (paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} others")
 
-    def result(self, connection: socket.socket, arguments: Mapping[str, Any]) -> Result:
+    def result(self, connection: socket.socket, arguments: Mapping[str, Any], *, is_last: bool = False) -> Result:
+        """Has it done by the process behind a connection.
+
+        Raises:
+            Ended: if that process ended over it, unless this was the last try.
+        """
         connection.settimeout(SECONDS)
         deadline = time.monotonic() + SECONDS
         process: int | None = None
         with connection:
             try:
                 _, (process,) = receive(connection)
-                send(connection, pickle.dumps((self._reading, [path.name for path in self._paths], arguments)))
+                names = [path.name for path in self._paths]
+                with self._one_file() as first:
+                    send(connection, pickle.dumps((self._reading, names, arguments)), first)
                 while True:
                     connection.settimeout(max(0.01, deadline - time.monotonic()))
                     message, files = receive(connection)
@@ -180,21 +219,35 @@ class _Asked:
                     self._give_file(connection, answer["open"])
             except TimeoutError as error:
                 raise errors.ComputationInterrupted(
-                    f"{self._name} was not read within {SECONDS:.0f} s. Send the request again; if that does not help, "
+                    f"{self.name} was not read within {SECONDS:.0f} s. Send the request again; if that does not help, "
                     "the file may be larger than this machine can read."
                 ) from error
             except Ended as error:
+                if not is_last:
+                    raise
                 raise errors.UnreadableImage(
-                    f"{self._name} ended the process that read it: it is damaged, or was made to do harm."
+                    f"{self.name} ended the process that read it: it is damaged, or was made to do harm."
                 ) from error
             except (Garbled, ValueError) as error:
-                LOG.error("The process that read %s may have been taken over by it: %s", self._name, error)
-                raise errors.UnreadableImage(f"{self._name} cannot be read: it is damaged.") from error
+                LOG.error("The process that read %s may have been taken over by it: %s", self.name, error)
+                raise errors.UnreadableImage(f"{self.name} cannot be read: it is damaged.") from error
             finally:
                 if process is not None:
                     with contextlib.suppress(OSError):
                         signal.pidfd_send_signal(process, signal.SIGKILL)
                     os.close(process)
+
+    @contextlib.contextmanager
+    def _one_file(self) -> Iterator[list[int]]:
+        """The file, open, where there is one only, which saves a question; what goes wrong is told when it is asked."""
+        with contextlib.ExitStack() as files:
+            try:
+                sent = [
+                    files.enter_context(opened(path)).file.fileno() for path in self._paths if len(self._paths) == 1
+                ]
+            except (OSError, errors.UnreadableImage):
+                sent = []
+            yield sent
 
     def _give_file(self, connection: socket.socket, number: Any) -> None:
         if not isinstance(number, int) or not 0 <= number < len(self._paths):
@@ -219,14 +272,14 @@ class _Asked:
     def _refusal(self, answer: dict[str, Any]) -> Exception:
         kind, message = answer.get("refused"), str(answer.get("message", ""))[:4000]
         if kind == "MemoryError":
-            return errors.UnreadableImage(f"{self._name} needs more memory than one file may take on this machine.")
+            return errors.UnreadableImage(f"{self.name} needs more memory than one file may take on this machine.")
         if kind == "NoImage":
             return errors.NoImage(message, str(answer.get("modality", ""))[:16])
         if kind in REFUSALS:
             return REFUSALS[kind](message)
-        LOG.error("Reading %s failed: %.4000s", self._name, ascii(answer.get("traceback", answer)))
+        LOG.error("Reading %s failed: %.4000s", self.name, ascii(answer.get("traceback", answer)))
         return errors.UnreadableImage(
-            f"{self._name} cannot be read: {str(answer.get('unexpected', 'damaged'))[:300]}. Export it again."
+            f"{self.name} cannot be read: {str(answer.get('unexpected', 'damaged'))[:300]}. Export it again."
         )
 
 
