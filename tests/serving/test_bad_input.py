@@ -175,7 +175,9 @@ def test_a_deleted_file_is_never_offered(here: Here) -> None:
 
     assert case["id"] == "case_01"
     listed = here.client.get("/datastore/?output=all").json()
-    assert listed["quarantined"]["case_00"]["reason"] == "case_00.nii.gz of image 'case_00' is gone from the studies."
+    assert listed["quarantined"]["case_00"]["reason"] == (
+        "case_00.nii.gz of image 'case_00' is gone from the studies. It is tried again at each look."
+    )
 
 
 # Masks.
