@@ -93,16 +93,16 @@ def test_a_reading_that_does_not_end_is_ended(misbehaving, monkeypatch):
         misbehaving.ask("runs_for_ever", [], {}, name="slow.nii")
 
     assert time.monotonic() - begin < 30
-    assert _readers_of(misbehaving) == []
+    assert len(_readers_of(misbehaving)) <= client.READY
 
 
 def _readers_of(decoder: Decoder) -> list[int]:
-    """Processes of readings that run, after a moment in which those that were ended are taken away."""
+    """Processes of readings, after a moment in which those that were ended are taken away; some wait for the next."""
     found: list[int] = []
     for _ in range(50):
         children = Path(f"/proc/{decoder._process.pid}/task/{decoder._process.pid}/children").read_text().split()
         found = [int(child) for child in children]
-        if not found:
+        if len(found) <= client.READY:
             break
         time.sleep(0.1)
     return found
