@@ -7,10 +7,10 @@ from typing import Any
 
 import pydicom
 
+from lib import room
 from lib.compressed import is_larger_when_inflated
 from lib.errors import UnreadableImage
 from lib.opened import Source, opened
-from lib.room import MOST_VOXEL_BYTES
 
 
 def read_dataset(source: Source, *, with_pixels: bool = True, tags: Sequence[str] | None = None) -> Any:
@@ -27,10 +27,10 @@ def read_dataset(source: Source, *, with_pixels: bool = True, tags: Sequence[str
     """
     with opened(source) as file:
         # pydicom inflates such a file in one piece, whatever is asked of it.
-        if is_larger_when_inflated(file, MOST_VOXEL_BYTES):
+        if is_larger_when_inflated(file, room.MOST_VOXEL_BYTES):
             raise UnreadableImage(
-                f"{file.name} has more than {MOST_VOXEL_BYTES >> 20} MiB when it is decompressed, which is more than "
-                "this machine takes. Send it uncompressed, or in parts."
+                f"{file.name} has more than {room.MOST_VOXEL_BYTES >> 20} MiB when it is decompressed, which is more "
+                "than this machine takes. Send it uncompressed, or in parts."
             )
         file.file.seek(0)
         wanted = None if tags is None else list(tags)

@@ -261,7 +261,7 @@ def _header(fields: Mapping[str, str], pairs: Mapping[str, str], file: OpenFile)
     domain = [axis for axis in range(len(sizes)) if axis != layer_axis]
     shape = three_axes(tuple(sizes[axis] for axis in domain), name)
     refuse_too_large(shape, stored.itemsize * (1 if layer_axis is None else sizes[layer_axis]), name)
-    affine = plausible_affine(LPS_FROM_RAS @ _lps(fields, sizes, domain, name), name)
+    affine = LPS_FROM_RAS @ plausible_affine(_lps(fields, sizes, domain, name), name)
     return NrrdHeader(sizes, layer_axis, shape, affine, stored, encoding, file.file.tell(), pairs)
 
 

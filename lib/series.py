@@ -286,7 +286,7 @@ def _rescaled_type(header: Any, slope: float, intercept: float) -> str:
     stored = stored_type(header)
     if (slope, intercept) == (1, 0):
         return str(stored)
-    bits = int(header.get("BitsStored") or 8 * stored.itemsize)
+    bits = min(int(header.get("BitsStored") or 64), 8 * stored.itemsize)
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if stored.kind == "i" else (0, 2**bits - 1)
     ends = sorted(end * slope + intercept for end in (low, high))
     if slope.is_integer() and intercept.is_integer():

@@ -59,6 +59,9 @@ def refuse_lacking_pixels(file: IO[bytes], header: Any, name: str) -> None:
             f"{name} says that it has {bits} bits a pixel (BitsAllocated); there can be "
             f"{', '.join(map(str, BITS_ALLOCATED))}. Send it again."
         )
+    used = int(header.get("BitsStored") or bits)
+    if not 1 <= used <= bits:
+        raise UnreadableImage(f"{name} says that {used} of {bits} bits are used, which cannot be. Send it again.")
     syntax = UID(str(header.file_meta.get("TransferSyntaxUID") or ""))
     if not _is_decoded(syntax):
         raise UnreadableImage(
@@ -106,7 +109,8 @@ def _is_decoded(syntax: UID) -> bool:
 def stored_type(header: Any) -> np.dtype[Any]:
     """The type of stored values: that of BitsAllocated, with a sign if PixelRepresentation says so."""
     kind = "i" if int(header.get("PixelRepresentation") or 0) else "u"
-    return np.dtype(f"{kind}{max(int(header.get('BitsAllocated') or 16) // 8, 1)}")
+    bits = int(header.get("BitsAllocated") or 16)
+    return np.dtype(f"{kind}{max(bits // 8, 1) if bits in BITS_ALLOCATED else 8}")
 
 
 def stored_frames(file: OpenFile, frames: Sequence[int]) -> tuple[Any, Iterator[NDArray[Any]]]:
@@ -139,9 +143,5 @@ def _plain_frame(file: OpenFile, header: Any, begin: int, index: int, kind: np.d
     file.file.seek(begin + index * length)
     pixels = np.frombuffer(file.file.read(length), kind).reshape(rows, columns)
     used = int(header.get("BitsStored") or bits)
-    high = int(header.get("HighBit") or used - 1)
-    if not 1 <= used <= high + 1 <= bits:
-        raise UnreadableImage(
-            f"{file.name} says that {used} of {bits} bits are used, up to bit {high}, which cannot be. Send it again."
-        )
-    return pixels if used == bits else (pixels << bits - 1 - high) >> bits - used
+    # HighBit says where they end, and is one less by the standard; no reader looks at it.
+    return pixels if used == bits else (pixels << bits - used) >> bits - used

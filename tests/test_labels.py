@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -19,7 +21,7 @@ from lib.labels import (
     write_segments,
 )
 from lib.nrrd import read_nrrd_header
-from lib.opened import opened
+from lib.opened import OpenFile, opened
 from lib.phantoms.scanner import oriented_grid
 from lib.task import Task, numbered
 from lib.volume import Grid, Volume, sitk_of_volume, write_volume
@@ -581,3 +583,109 @@ def test_a_segmentation_for_slicer_tells_the_image_so_that_a_part_of_it_comes_ba
     assert mask_on_image(path, grid, (), TASK, "ct_017").sum() == 2
     with pytest.raises(GridMismatch, match=r"drawn on another image: its header tells of 2x3x4 voxels"):
         mask_on_image(path, Grid((2, 3, 5), grid.affine), (), TASK, "ct_017")
+
+
+# --- sizes -----------------------------------------------------------------------------------------------------------
+
+
+class Counting(io.BytesIO):
+    """Counts the bytes that are read of it."""
+
+    count = 0
+
+    def read(self, size=-1, /):
+        found = super().read(size)
+        self.count += len(found)
+        return found
+
+    def readinto(self, buffer, /):
+        count = super().readinto(buffer)
+        self.count += count
+        return count
+
+
+def nifti_claiming(shape):
+    header = nib.Nifti1Header()
+    header.set_data_shape(shape)
+    header.set_data_dtype(np.uint8)
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    header.set_sform(np.eye(4), 1)
+    return header.binaryblock + bytes(4)
+
+
+def nrrd_claiming(sizes, *lines, encoding="gzip"):
+    header = ["NRRD0004", "type: uchar", f"dimension: {len(sizes)}", f"sizes: {' '.join(map(str, sizes))}",
+              f"encoding: {encoding}", *lines, "", ""]  # fmt: skip
+    return "\n".join(header).encode()
+
+
+SEGMENT = ("Segment0_Name:=anterior", "Segment0_LabelValue:=1", "Segment0_Layer:=0")
+LAYERED = ("space: RAS", "space directions: none (1,0,0) (0,1,0) (0,0,1)", "kinds: list domain domain domain", *SEGMENT)
+
+ZEROS = gzip.compress(bytes(8 << 20))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("m.nii.gz", gzip.compress(nifti_claiming((16384, 16384, 16)))),
+        ("m.nii.gz", gzip.compress(nifti_claiming((1300, 1300, 1300)) + bytes(8 << 20))),
+        ("m.nii", nifti_claiming((1300, 1300, 1300)) + bytes(8 << 20)),
+        ("m.nii.gz", gzip.compress(nifti_claiming((4, 3, 2))) + ZEROS * 100),
+        ("m.nrrd", nrrd_claiming((1300, 1300, 1300)) + ZEROS),
+        ("m.nrrd", nrrd_claiming((3000, 1000, 1000), encoding="raw") + bytes(8 << 20)),
+        ("m.seg.nrrd", nrrd_claiming((1300, 1300, 1300), *SEGMENT) + ZEROS),
+        ("m.seg.nrrd", nrrd_claiming((1 << 30, 2, 3, 1), *LAYERED) + ZEROS),
+        ("m.seg.nrrd", nrrd_claiming((300, 2, 3, 1), *LAYERED) + ZEROS),
+        ("m.bin", bytes(8 << 20)),
+    ],
+    ids=["64 bytes", "packed NIfTI", "plain NIfTI", "members", "packed NRRD", "plain NRRD", "segments", "many layers",
+         "more layers than structures", "buffer"],
+)  # fmt: skip
+def test_a_mask_that_claims_more_than_the_image_is_refused_by_its_header_alone(name, content):
+    file = Counting(content)
+
+    with pytest.raises((GridMismatch, UnreadableImage), match=r"16384x|1300x|4x3x2|3000x|GiB|300 layers|8388608 bytes"):
+        mask_on_image(OpenFile(file, name), GRID, (), TASK, "ct_017")
+
+    assert file.count < 1 << 20
+
+
+def test_layers_of_the_images_size_are_taken(tmp_path):
+    layers = [in_layer(SECOND)] * 100
+    path = write_segmentation(tmp_path / "m.seg.nrrd", layers, [("posterior", 1, 99)])
+
+    np.testing.assert_array_equal(mask_on_image(path, GRID, (), TASK, "ct_017"), SECOND)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_a_mask_may_have_the_images_voxels_in_any_order_of_the_axes(tmp_path, order):
+    affine = np.eye(4)[[*order, 3]].T
+    write_volume(tmp_path / "mask.nii", Volume(BOTH.transpose(order), affine))
+
+    np.testing.assert_array_equal(mask_on_image(tmp_path / "mask.nii", GRID, (), TASK, "ct_017"), BOTH)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float64, np.int64])
+def test_an_image_is_not_taken_for_a_mask(kind):
+    image = np.arange(100_000, dtype=kind).reshape(100, 100, 10)
+
+    with pytest.raises(UnknownStructure, match=r"whole numbers only, at most 65536 of them; found are more, such as"):
+        to_task_values(image, (), TASK)
+
+
+def test_numbers_without_end_are_told_in_short():
+    with pytest.raises(UnknownStructure, match=r"label values \[1e\+300\], the task has"):
+        to_task_values(np.array([[[0, 1e300]]]), (), TASK)
+
+
+@pytest.mark.parametrize("field", ["LabelValue", "Layer"])
+@pytest.mark.parametrize("number", ["9" * 5000, "\u0663", "1 ", "-1"])
+def test_a_number_of_a_segment_is_one_of_few_digits(tmp_path, field, number):
+    path = write_segmentation(tmp_path / "m.seg.nrrd", [BOTH], [("anterior", 1, 0)])
+    value = {"LabelValue": b"1", "Layer": b"0"}[field]
+    told = f"Segment0_{field}:={number}".encode()
+    path.write_bytes(path.read_bytes().replace(f"Segment0_{field}:=".encode() + value, told))
+
+    with pytest.raises(UnreadableImage, match=r"m\.seg\.nrrd: segment 0 has the label value '.{1,30}' in layer"):
+        mask_on_image(path, GRID, (), TASK, "ct_017")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 
 import gdcm
 import numpy as np
@@ -10,10 +11,10 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import set_pixel_data
 from pydicom.sequence import Sequence
-from pydicom.uid import HTJ2K, MPEG2MPML, RLELossless
+from pydicom.uid import HTJ2K, MPEG2MPML, DeflatedExplicitVRLittleEndian, RLELossless
 
 from lib.errors import UnreadableImage
 from lib.phantoms.dicom_series import write_dicom_series
@@ -572,3 +573,154 @@ def test_a_damaged_header_is_refused_or_read_but_never_breaks_the_reader(tmp_pat
         assert read_header(path).shape
     except UnreadableImage as error:
         assert "slice_001.dcm" in str(error)
+
+
+# --- what a file holds beside its values -----------------------------------------------------------------------------
+
+
+def by_itk(paths):
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([str(path) for path in paths])
+    return volume_of_sitk(reader.Execute())
+
+
+@pytest.mark.parametrize("sign", [0, 1])
+@pytest.mark.parametrize(("used", "high"), [(12, 11), (12, 13), (16, 15), (10, 9)])
+@pytest.mark.parametrize("rescale", [(1, 0), (1, -1024), (2, 0), (1, 300), (0.5, 0.25)])
+def test_bits_beside_the_value_are_left_out_and_types_are_those_that_itk_takes(tmp_path, sign, used, high, rescale):
+    """Older scanners kept overlays in the bits above; the values fill all bits that are used."""
+    paths, _, _ = write(tmp_path)
+    for path in paths:
+        noise = np.random.default_rng(3).integers(0, 1 << 16, (5, 7), np.uint16)
+        changed(path, BitsStored=used, HighBit=high, PixelRepresentation=sign, PixelData=noise.tobytes(),
+                RescaleSlope=rescale[0], RescaleIntercept=rescale[1])  # fmt: skip
+
+    voxels, expected = read_series(paths).voxels, by_itk(paths).voxels
+
+    np.testing.assert_array_equal(voxels, expected)
+    assert voxels.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("sign", [0, 1])
+@pytest.mark.parametrize("rescale", [(1, 0), (1, -128), (1, 1), (3, 0)])
+def test_pixels_of_one_byte_are_read(tmp_path, sign, rescale):
+    paths, _, _ = write(tmp_path)
+    for path in paths:
+        changed(path, BitsAllocated=8, BitsStored=8, HighBit=7, PixelRepresentation=sign, PixelData=bytes(range(36)),
+                RescaleSlope=rescale[0], RescaleIntercept=rescale[1])  # fmt: skip
+
+    voxels, expected = read_series(paths).voxels, by_itk(paths).voxels
+
+    np.testing.assert_array_equal(voxels, expected)
+    assert voxels.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("used", [17, 65535])
+def test_bits_that_there_cannot_be_are_refused(tmp_path, used):
+    paths, _, _ = write(tmp_path)
+
+    with pytest.raises(UnreadableImage, match=rf"says that {used} of 16 bits are used, which cannot be"):
+        read_series([changed(path, BitsStored=used) for path in paths])
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR", "PT"])
+@pytest.mark.parametrize("kind", [None, gdcm.TransferSyntax.JPEGLosslessProcess14_1, gdcm.TransferSyntax.RLELossless])
+def test_slices_whose_lowest_value_is_shown_white_keep_their_values(tmp_path, modality, kind):
+    paths, voxels, _ = write(tmp_path)
+    for path in paths:
+        changed(path, PhotometricInterpretation="MONOCHROME1", Modality=modality)
+        if kind is not None:
+            compress(path, kind)
+
+    np.testing.assert_array_equal(read_series(paths).voxels, voxels)
+
+
+# --- nothing is believed ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("uid", ["..", ".", "../evil", ".hidden", "a/b", "1.2\\3", "a b", "-rf", "1" * 65, "1.2\n3"])
+@pytest.mark.parametrize("attribute", ["SeriesInstanceUID", "StudyInstanceUID", "SOPInstanceUID"])
+@pytest.mark.parametrize("modality", ["CT", "MG"])
+def test_a_uid_that_could_name_no_file_is_refused(tmp_path, modality, attribute, uid):
+    path = write(tmp_path)[0][0]
+    one = pydicom.dcmread(path)
+    one.Modality = modality
+    one[attribute] = pydicom.DataElement(attribute, "LO" if "\\" not in uid else "LT", uid, already_converted=True)
+    one.save_as(path)
+
+    with pytest.raises(UnreadableImage, match=rf"has no usable {attribute}, found '.*'"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("uid", ["1.2.840.10008", "anonymous_7-b", "A"])
+def test_a_uid_that_an_anonymiser_made_up_is_taken(tmp_path, uid):
+    assert read_header(changed(write(tmp_path)[0][0], SeriesInstanceUID=uid)).image_id == uid
+
+
+@pytest.mark.parametrize("edges", [{"Rows": 65535, "Columns": 65535}, {"BitsAllocated": 64, "Rows": 60000}])
+def test_slices_that_claim_more_than_the_machine_takes_are_refused_at_listing(tmp_path, monkeypatch, edges):
+    monkeypatch.setattr("lib.room.MOST_VOXEL_BYTES", 1 << 20)
+    headers = [read_header(changed(path, **edges)) for path in write(tmp_path)[0]]
+
+    with pytest.raises(UnreadableImage, match=r"Series \S+ has \d+x\d+x4 voxels, which take .* this machine takes"):
+        series_grid(headers)
+
+
+@pytest.mark.parametrize("read", [read_header, lambda path: read_series([path])])
+def test_a_file_that_is_compressed_as_a_whole_is_inflated_within_bounds(tmp_path, monkeypatch, read):
+    path = changed(write(tmp_path)[0][0], Rows=1024, Columns=1024, PixelData=bytes(2 << 20))
+    compress_whole(path)
+    assert path.stat().st_size < 10_000 and read(path)
+
+    monkeypatch.setattr("lib.room.MOST_VOXEL_BYTES", 2 << 20)
+    with pytest.raises(UnreadableImage, match=r"has more than 2 MiB when it is decompressed, which is more than this"):
+        read(path)
+
+
+def compress_whole(path):
+    one = pydicom.dcmread(path)
+    one.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    one.save_as(path)
+
+
+def test_sequences_in_sequences_without_end_are_refused(tmp_path):
+    path = write(tmp_path)[0][0]
+    content = path.read_bytes()
+    at = content.index(b"\xe0\x7f\x10\x00")
+    # ReferencedImageSequence of undefined length, each with an item of undefined length.
+    deep = (b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\x00\xe0\xff\xff\xff\xff") * 20_000
+    path.write_bytes(content[:at] + deep + content[at:])
+
+    with pytest.raises(UnreadableImage, match=r"slice_001\.dcm is no readable DICOM file"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("rescale", [("nan", "0"), ("1", "inf")])
+def test_a_rescale_that_is_no_number_is_refused(tmp_path, rescale):
+    path = changed(write(tmp_path)[0][0], RescaleSlope=float(rescale[0]), RescaleIntercept=float(rescale[1]))
+
+    with pytest.raises(UnreadableImage, match=r"has the rescale \S+ and \S+; wanted are numbers"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("begin", [b"\xff\xd8\xff\xd9", b"nothing known", b"\xff\x0a\0\0", b"\xff\x4f\xff\x51\0"])
+def test_a_compressed_slice_that_does_not_tell_its_size_is_decoded_by_nobody(tmp_path, begin):
+    path = write(tmp_path, shape=(67, 45, 1))[0][0]
+    compress(path, gdcm.TransferSyntax.JPEG2000Lossless)
+    changed(path, PixelData=encapsulate([begin]))
+
+    with pytest.raises(UnreadableImage, match=r"frame 1 begins with b'.*' and does not tell its size"):
+        read_series([path])
+
+
+@pytest.mark.parametrize("at", [(8, ">4I", 40000, 40000, 0, 0), (40, ">H", 16384)])
+def test_a_slice_of_jpeg_2000_that_claims_more_is_decoded_by_nobody(tmp_path, at):
+    path = write(tmp_path, shape=(67, 45, 1))[0][0]
+    compress(path, gdcm.TransferSyntax.JPEG2000Lossless)
+    frame = bytearray(next(generate_frames(pydicom.dcmread(path).PixelData, number_of_frames=1)))
+    place, form, *numbers = at
+    struct.pack_into(form, frame, place, *numbers)
+    changed(path, PixelData=encapsulate([bytes(frame)]))
+
+    with pytest.raises(UnreadableImage, match=r"frame 1 has (\d+ bytes for 40000x40000 pixels|16384 values a pixel)"):
+        read_series([path])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from lib.dicom.source import SourceSeries
 from lib.errors import GridMismatch, UnreadableImage
 from lib.geometry import LPS_FROM_RAS
 from lib.multi_frame import FunctionalGroups
+from lib.task import MAX_STRUCTURES
 from lib.volume import Array, Grid, Volume, view_on
 
 KINDS = ("BINARY", "FRACTIONAL", "LABELMAP")
@@ -174,7 +176,21 @@ def _refuse_larger_frames(dataset: Any, series: SourceSeries) -> None:
             f"The frames of the segmentation have {dataset.Columns}x{dataset.Rows} pixels; the image {series.name} is "
             f"{series.grid}, and they do not lie on its voxels. Draw it on this series."
         )
+    _refuse_more_frames(dataset, series)
     refuse_other_size(dataset)
+
+
+def _refuse_more_frames(dataset: Any, series: SourceSeries) -> None:
+    """Refuses more pixels than there are voxels for each segment; each frame costs time, however small it is packed."""
+    segments = 1 if dataset.SegmentationType == "LABELMAP" else len(dataset.SegmentSequence)
+    if segments > MAX_STRUCTURES:
+        raise UnreadableImage(f"The segmentation has {segments} segments; wanted are at most {MAX_STRUCTURES}.")
+    frames, voxels = int(dataset.NumberOfFrames), math.prod(series.grid.shape)
+    if frames * int(dataset.Rows) * int(dataset.Columns) > segments * voxels:
+        raise GridMismatch(
+            f"The segmentation has {frames} frames of {dataset.Columns}x{dataset.Rows} pixels for {segments} segments, "
+            f"which is more than the image {series.name} has voxels ({series.grid}). Draw it on this series."
+        )
 
 
 def _stored(dataset: Any, order: list[int]) -> Iterator[Array]:

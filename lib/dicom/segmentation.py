@@ -28,6 +28,7 @@ from lib.dicom.provenance import MAKER, REPEATED, Algorithm, Provenance, dicom_t
 from lib.dicom.segments import code_of, matched
 from lib.dicom.source import SourceSeries, dataset_of, reason_of
 from lib.errors import GridMismatch, LabelRefineryError, UnreadableImage
+from lib.labels import voxels_by_value
 from lib.multi_frame import single_headers
 from lib.opened import Source
 from lib.series import SliceHeader
@@ -127,7 +128,7 @@ def _segment_numbers(mask: Array, structures: list[Structure]) -> Array:
     for number, structure in enumerate(structures, start=1):
         by_value[structure.value] = number
     frames = np.ascontiguousarray(mask.T)
-    found = np.flatnonzero(np.bincount(frames.ravel(), minlength=256))
+    found = np.flatnonzero(voxels_by_value(mask))
     outside = np.setdiff1d(found, [BACKGROUND, *(structure.value for structure in structures)])
     if outside.size:
         raise ValueError(

@@ -48,9 +48,6 @@ INSTANCE = (
 )  # fmt: skip
 """What is told of an instance."""
 
-USABLE_UID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}")
-"""It names files: the standard's digits and dots, and what anonymisers write."""
-
 PIXEL_DATA = "7FE00010"
 
 LONGEST_INLINE = 4096

@@ -13,7 +13,7 @@ from lib.dicom.drawn import UNNAMED
 from lib.errors import LabelRefineryError, NotFound, RecordAway, StorageFull, StudiesAway, StudiesRefused
 from lib.serving.annotator import Annotator
 from lib.serving.dicom_json import count_of
-from lib.serving.dicomweb import USABLE_UID, Json, value_of
+from lib.serving.dicomweb import Json, value_of
 from lib.serving.relay import Relay
 from lib.serving.settings import Settings
 from lib.serving.stow import Received, Refused, Storing, received_object
@@ -22,6 +22,7 @@ from lib.stages import Role
 from lib.store.annotations import Annotation
 from lib.store.images import ImageKind, ImageState, NewImage
 from lib.store.schema import LONGEST_NAME
+from lib.uids import USABLE_UID
 
 LOG = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from sqlalchemy import delete, insert, or_, select
 from lib.errors import NoImage, NotFound, StudiesRefused, UnreadableImage
 from lib.series import NO_IMAGES, PROJECTIONS, SliceHeader, headers_of
 from lib.serving.dicom_json import count_of
-from lib.serving.dicomweb import USABLE_UID, Json, value_of
+from lib.serving.dicomweb import Json, value_of
 from lib.serving.fetched import Fetched, address_of
 from lib.serving.folder import FolderReader
 from lib.serving.remote import Remote, dataset_of_json
@@ -31,6 +31,7 @@ from lib.store.images import ImageKind, ImageState, NewImage
 from lib.store.layout import FETCHED
 from lib.store.listings import Listing
 from lib.store.record import Record
+from lib.uids import USABLE_UID
 
 LOG = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from lib.errors import (
 )
 from lib.serving.annotator import Annotator
 from lib.serving.dicom_files import on_grid
-from lib.serving.dicomweb import USABLE_UID, Json, attribute, tag_of
+from lib.serving.dicomweb import Json, attribute, tag_of
 from lib.serving.parts import LARGEST_PART_MIB
 from lib.serving.problem import STATUS, status_of
 from lib.serving.remote import Remote
@@ -38,6 +38,7 @@ from lib.store.annotations import TAG_FINAL, Annotation
 from lib.store.files import digest_of
 from lib.store.listings import Listing
 from lib.store.segmentations import StoredSegmentation
+from lib.uids import USABLE_UID
 from lib.volume import Array, Grid
 
 OTHER_CLASS, NOT_UNDERSTOOD, NO_ROOM, NOT_PROCESSED = 0x0122, 0xC000, 0xA700, 0x0110

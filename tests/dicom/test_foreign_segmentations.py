@@ -460,6 +460,19 @@ def test_frames_larger_than_the_image_are_refused_before_room_is_made_for_them(s
         read(dataset, series)
 
 
+def test_more_frames_than_the_image_has_voxels_are_refused_before_any_is_decoded(series, monkeypatch):
+    """A frame that takes a few bytes when packed still takes its time."""
+    dataset = reread(foreign(series, organs().T == 1, kind="FRACTIONAL", max_fractional_value=100))
+    dataset.file_meta.TransferSyntaxUID, dataset.PixelData = RLELossless, encapsulate([bytes(64)] * 5)
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    groups.extend([groups[0]] * (5 - len(groups)))
+    dataset.NumberOfFrames = 5
+    monkeypatch.setattr("lib.dicom.frames.iter_pixels", lambda *_, **__: pytest.fail("The pixels were asked for."))
+
+    with pytest.raises(GridMismatch, match=r"has 5 frames of 7x5 pixels for 1 segments, .* voxels \(7x5x4 voxels"):
+        read(dataset, series)
+
+
 def test_frames_with_rows_and_columns_exchanged_are_refused_with_both_sizes(series):
     dataset = reread(write_segmentation(organs(), TASK, series, DRAFT))
     other_rows(dataset)
