@@ -146,18 +146,14 @@ def dicom(kind: str, chance: Chance, reach: Reach) -> bytes:
     dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"2.25.{chance.getrandbits(100)}"
     if kind in DERIVED:
         dataset.SeriesInstanceUID = f"2.25.{chance.getrandbits(100)}"
-    for change in some(chance, CHANGES):
-        change(dataset, chance)
-    return _written(dataset, content, chance)
-
-
-def _written(dataset: Any, before: bytes, chance: Chance) -> bytes:
-    """The object as a file; where it cannot be written by pydicom, the sound one with some bytes changed."""
     file = io.BytesIO()
     try:
+        for change in some(chance, CHANGES):
+            change(dataset, chance)
         pydicom.dcmwrite(file, dataset, enforce_file_format=False)
+    # Some of this pydicom neither reads nor writes; then it is spoiled as bytes.
     except Exception:
-        return spoiled(before, chance)
+        return spoiled(content, chance)
     return file.getvalue()
 
 
