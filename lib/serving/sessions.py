@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import json
 import lzma
@@ -41,7 +42,7 @@ COMPRESSED: dict[bytes, Callable[[IO[bytes]], Any]] = {
 }
 """How the content of a compressed tar archive is read, by the first bytes."""
 
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, UnicodeError)
 """What the standard library raises for archives that are broken, encrypted or of a kind that it does not know."""
 
 
@@ -189,8 +190,9 @@ def _unpack(archive: Path, folder: Path, max_bytes: int) -> None:
                         room.take(len(chunk))
                         target.write(chunk)
     except (*DAMAGED, OSError) as error:
-        # An error of the system has a number; bzip2's "invalid data" is an OSError without one.
-        if isinstance(error, OSError) and error.errno is not None:
+        # An error of the system has a number; bzip2's "invalid data" is an OSError without one, and EINVAL is what the
+        # system says of a place before the begin of the file, which an archive may name.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise InvalidRequest(
             f"The archive cannot be unpacked ({error}). uncompress=true needs a ZIP or tar archive without password."

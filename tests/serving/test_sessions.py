@@ -220,15 +220,32 @@ def encrypted() -> bytes:
     return bytes(content)
 
 
+def astray() -> bytes:
+    """Its directory lies before its begin, by what its last record says."""
+    content = bytearray(zipped(("ct.nii.gz", IMAGE)))
+    content[-6:-2] = (2**31).to_bytes(4, "little")
+    return bytes(content)
+
+
+def misnamed(where: bytes) -> bytes:
+    """A name in it is said to be UTF-8 and is not, in the directory or before the member."""
+    name = "ct_\u00e4.nii.gz"
+    content = zipped((name, IMAGE))
+    at = content.index(name.encode(), content.index(where))
+    return content[:at] + b"ct_\xff\xff" + content[at + 5 :]
+
+
 @pytest.mark.parametrize(
     "content",
     [
         b"", b"garbage", b"PK\x03\x04garbage", zipped(("ct.nii.gz", IMAGE))[:-30], b"\x1f\x8bgarbage", b"BZhgarbage",
         b"\xfd7zXZgarbage", gzip.compress(tarred(("ct.nii.gz", IMAGE)))[:-2000], tarred(("ct.nii.gz", IMAGE))[:900],
         zipped(("ct.nii.gz", IMAGE)).replace(IMAGE[100:120], b"\0" * 20), encrypted(), bz2.compress(b"x" * 999)[:-9],
+        astray(), misnamed(b"PK\x01\x02"), misnamed(b"PK\x03\x04"),
     ],
     ids=["empty", "garbage", "zip garbage", "cut zip", "gzip garbage", "bzip2 garbage", "xz garbage", "cut tar.gz",
-         "cut tar", "damaged zip", "encrypted zip", "cut bzip2"],
+         "cut tar", "damaged zip", "encrypted zip", "cut bzip2", "zip astray", "zip with a broken name",
+         "zip with two names"],
 )  # fmt: skip
 def test_a_damaged_archive_is_refused(kept: Sessions, unpack: Callable[[bytes], Session], content: bytes) -> None:
     with pytest.raises((InvalidRequest, UnreadableImage), match=r"archive cannot be unpacked|Send one NIfTI"):
