@@ -131,6 +131,18 @@ class TooLarge(LabelRefineryError):
     """More bytes than the server accepts in one request."""
 
 
+class TooManyRequests(LabelRefineryError):
+    """Somebody asks for more at once, or in a short time, than one person may.
+
+    Attributes:
+        retry_seconds: after this time the request may be sent again.
+    """
+
+    def __init__(self, message: str, retry_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
 class StorageFull(LabelRefineryError):
     """The disk below the data folder has no room left."""
 

@@ -13,8 +13,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lib.errors import LabelRefineryError, NotAllowed, NotSignedIn, TooLarge
+from lib.errors import LabelRefineryError, NotAllowed, NotSignedIn, TooLarge, TooManyRequests
 from lib.serving.access import CHANGE, Access, needed_role
+from lib.serving.allowance import Allowance
 from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.log import log_refusal, log_request
 from lib.serving.measures import AUDIT_FAILURES, count_request
@@ -22,6 +23,7 @@ from lib.serving.one_form import in_one_form
 from lib.serving.origins import refuse_other_machines, refuse_other_pages
 from lib.serving.problem import problem_of, status_of
 from lib.serving.settings import Settings
+from lib.serving.turnstile import PLACES, Turn, Turnstile, kind_of
 from lib.store.audit import Change
 from lib.store.record import Record
 from lib.store.schema import LONGEST_NAME
@@ -37,6 +39,9 @@ SIGNING_IN = 8
 LONGEST_LENGTH = 18
 """Digits of a Content-Length that is made a number; whatever has more is too large."""
 
+WRONG_TOKENS, WRONG_TOKEN_SECONDS = 20, 3
+"""Of so many wrong tokens of one address each is told by itself, after that one in so many seconds."""
+
 SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "SAMEORIGIN",
@@ -51,10 +56,27 @@ SECURITY_HEADERS = {
 """On every reply."""
 
 
+class Refusing:
+    """What becomes of those who are not let in: it is noted, and who guesses tokens has to wait."""
+
+    def __init__(self) -> None:
+        self._wrong_tokens = Allowance(WRONG_TOKENS, again_after_seconds=WRONG_TOKEN_SECONDS)
+
+    def told(self, scope: Scope, error: LabelRefineryError, *, has_token: bool = True) -> LabelRefineryError:
+        """What the client is told. A right token is always looked at and let in."""
+        address = address_of(scope)
+        note_refusal(scope["method"], scope["path"], error, address)
+        if isinstance(error, NotSignedIn) and has_token and not self._wrong_tokens.take(address):
+            return TooManyRequests(
+                f"Too many wrong tokens came from {address}. Send the right one, or wait.", WRONG_TOKEN_SECONDS
+            )
+        return error
+
+
 class Gate:
     """ASGI middleware around all routes; puts the person into ``request.state.person``."""
 
-    def __init__(self, app: ASGIApp, record: Record, settings: Settings, access: Access) -> None:
+    def __init__(self, app: ASGIApp, record: Record, settings: Settings, access: Access, refusing: Refusing) -> None:
         self._app = app
         self._record = record
         self._settings = settings
@@ -62,6 +84,8 @@ class Gate:
         self._limit = settings.max_upload_mib * 2**20 + FORM_BYTES
         self._access = access
         self._signing_in = CapacityLimiter(SIGNING_IN)
+        self._refusing = refusing
+        self._turnstiles = {kind: Turnstile(places) for kind, places in PLACES.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuses the request, or lets it through and writes a change down before its reply leaves."""
@@ -76,17 +100,27 @@ class Gate:
             person = await self._admitted(scope, headers)
             _refuse_larger(headers, limit)
         except LabelRefineryError as error:
-            note_refusal(scope["method"], scope["path"], error)
-            await problem_of(error)(scope, receive, counted)
+            told = self._refusing.told(scope, error, has_token=bearer(headers) is not None)
+            await problem_of(told)(scope, receive, counted)
             return
         scope.setdefault("state", {})["person"] = person
-        await self._app(scope, _limited(receive, limit), self._audited(scope, headers, person, counted))
+        kind = kind_of(scope["method"], scope["path"])
+        turn = Turn(self._turnstiles.get(kind) if kind else None, person.name if person else address_of(scope))
+        try:
+            receive = await _admitted_whole(scope["method"], headers, _limited(receive, limit), turn)
+            await self._app(scope, receive, self._audited(scope, headers, person, _leaving(turn, counted)))
+        except LabelRefineryError as error:
+            await problem_of(error)(scope, receive, counted)
+        finally:
+            turn.leave()
 
     async def _admitted(self, scope: Scope, headers: Headers) -> Annotator | None:
         if self._access.is_open:
             refuse_other_machines(headers, self._origins)
             return None
         refuse_other_pages(scope["method"], headers, self._origins)
+        if needed_role(scope["method"], scope["path"]) is None:
+            return None
         token, client = bearer(headers), headers.get("user-agent", "")[:LONGEST_NAME]
         # An issuer's keys may have to be fetched: not in the event loop.
         return await to_thread.run_sync(
@@ -123,10 +157,9 @@ class Gate:
             scope["state"].get("person") or person
             or annotator_of(None, self._settings.role, headers.get("user-agent", ""))
         )  # fmt: skip
-        address = scope["client"][0] if scope.get("client") else ""
         # A token is nobody's business; it may stand in an address by mistake.
         query = re.sub(r"(?i)\b(token=)[^&]*", r"\1…", scope["query_string"].decode("latin-1"))
-        return Change(who.name, who.role, who.client, address, scope["method"], scope["path"], query, status)
+        return Change(who.name, who.role, who.client, address_of(scope), scope["method"], scope["path"], query, status)
 
 
 class SecurityHeaders:
@@ -157,6 +190,53 @@ def _counted(scope: Scope, send: Send) -> Send:
         await send(message)
 
     return counted
+
+
+def address_of(scope: Scope) -> str:
+    """The address that a request comes from."""
+    return scope["client"][0] if scope.get("client") else ""
+
+
+def _leaving(turn: Turn, send: Send) -> Send:
+    """Frees the place of a request when its reply begins: the client may read it slowly."""
+
+    async def leaving(message: Message) -> None:
+        turn.leave()
+        await send(message)
+
+    return leaving
+
+
+async def _admitted_whole(method: str, headers: Headers, receive: Receive, turn: Turn) -> Receive:
+    """Waits for the place of a request when it has come as a whole: the client may send it slowly.
+
+    A small body is received here, since not every route reads what it is sent; of a large one the last piece waits.
+    """
+    if method not in ("POST", "PUT") or ("content-length" not in headers and "transfer-encoding" not in headers):
+        await turn.enter()
+        return receive
+    if headers.get("content-type", "").startswith("multipart/"):
+        return _waiting_at_the_end(receive, turn)
+    came = [await receive()]
+    while came[-1].get("more_body", False):
+        came.append(await receive())
+    await turn.enter()
+    came.reverse()
+
+    async def received() -> Message:
+        return came.pop() if came else await receive()
+
+    return received
+
+
+def _waiting_at_the_end(receive: Receive, turn: Turn) -> Receive:
+    async def waiting() -> Message:
+        message = await receive()
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            await turn.enter()
+        return message
+
+    return waiting
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
@@ -200,7 +280,7 @@ def bearer(headers: Headers) -> str | None:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-def note_refusal(method: str, path: str, error: LabelRefineryError) -> None:
+def note_refusal(method: str, path: str, error: LabelRefineryError, address: str = "") -> None:
     """Writes into the log that somebody was not let in; other errors are the client's own business."""
     if isinstance(error, NotSignedIn | NotAllowed):
-        log_refusal(method, path, status_of(error), str(error))
+        log_refusal(method, path, status_of(error), str(error), address)

@@ -16,6 +16,7 @@ STATUS: dict[type[errors.LabelRefineryError], int] = {
     errors.TooLarge: 413,
     errors.StorageFull: 507,
     errors.StorageUnusable: 503,
+    errors.TooManyRequests: 429,
     errors.ComputationInterrupted: 503,
     errors.RecordAway: 503,
     errors.SignInAway: 503,
@@ -34,7 +35,10 @@ def problem(status: int, title: str, detail: str) -> JSONResponse:
 
 def problem_of(error: errors.LabelRefineryError) -> JSONResponse:
     """One of our errors as problem JSON."""
-    return problem(status_of(error), type(error).__name__, str(error))
+    response = problem(status_of(error), type(error).__name__, str(error))
+    if isinstance(error, errors.TooManyRequests):
+        response.headers["Retry-After"] = str(error.retry_seconds)
+    return response
 
 
 def status_of(error: errors.LabelRefineryError) -> int:

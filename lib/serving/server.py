@@ -1,8 +1,9 @@
 """The HTTP server: puts the app, the routes and the errors together, and starts everything.
 
-What runs where. This process answers HTTP: the event loop only moves bytes; handlers run in threads, those that wait
-for drafts in threads of their own. Networks run in the inference process, jobs in the worker process; both are
-started here, both end when this one does. One thread looks at the folder of studies from time to time.
+What runs where. This process answers HTTP: the event loop only moves bytes; handlers run in threads, so many at once
+as ``turnstile.py`` says, those that wait for drafts in threads of their own. Networks run in the inference process,
+jobs in the worker process; both are started here, both end when this one does. One thread looks at the folder of
+studies from time to time.
 
 Locks: one server holds that of its data folder (``store/lock.py``). Inside, ``store/database.py`` says
 which lock comes first.
@@ -16,6 +17,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -24,7 +26,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from lib import __version__, errors
 from lib.serving.access import Access
-from lib.serving.gate import SECURITY_HEADERS, Gate, SecurityHeaders, note_refusal
+from lib.serving.gate import SECURITY_HEADERS, Gate, Refusing, SecurityHeaders
 from lib.serving.loop import LabelingLoop
 from lib.serving.problem import problem, problem_of
 from lib.serving.routes import (
@@ -48,6 +50,7 @@ from lib.serving.routes import (
     session,
 )
 from lib.serving.routes.annotations import router as annotations_router
+from lib.serving.turnstile import THREADS
 from lib.store.files import is_trouble_with, trouble_with
 
 LOG = logging.getLogger(__name__)
@@ -58,6 +61,7 @@ def create_server(loop: LabelingLoop) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_server: FastAPI) -> AsyncIterator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = THREADS
         loop.start()
         yield
         loop.stop()
@@ -95,8 +99,10 @@ def create_server(loop: LabelingLoop) -> FastAPI:
     ]
     for router in routers:
         server.include_router(router)
-    server.state.access = Access(loop.settings)
-    server.add_middleware(Gate, record=loop.record, settings=loop.settings, access=server.state.access)
+    server.state.access, server.state.refusing = Access(loop.settings), Refusing()
+    server.add_middleware(
+        Gate, record=loop.record, settings=loop.settings, access=server.state.access, refusing=server.state.refusing
+    )
     if origins := loop.settings.allowed_origins:
         server.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])
     server.add_middleware(SecurityHeaders)
@@ -109,8 +115,7 @@ def create_server(loop: LabelingLoop) -> FastAPI:
 
 async def _told(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.LabelRefineryError)
-    note_refusal(request.method, request.scope["path"], error)
-    return problem_of(error)
+    return problem_of(request.app.state.refusing.told(request.scope, error))
 
 
 async def _told_invalid(_request: Request, error: Exception) -> JSONResponse:

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from lib.networks.checkpoint import Checkpoint
 from lib.refinement.learn import RefineOptions, learn_to_refine
+from lib.serving import log
 from lib.serving.inference import Draftsman
 from lib.serving.loop import LabelingLoop
 from lib.serving.server import create_server, load_app
@@ -65,6 +66,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     put_images(folder / "studies", 12)
     with server(folder / "studies", folder / "data", {}) as process:
         yield process
+
+
+@pytest.fixture(autouse=True)
+def nobody_refused_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process counts whom it refuses; other tests of this one have been refused before."""
+    monkeypatch.setattr(log, "REFUSALS", log.Refusals())
 
 
 @dataclass

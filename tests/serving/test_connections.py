@@ -47,10 +47,10 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextmanager
-def serving(proxies: tuple[str, ...] = ()) -> Iterator[Callable[..., socket.socket]]:
+def serving(proxies: tuple[str, ...] = (), answers: Any = app) -> Iterator[Callable[..., socket.socket]]:
     """What opens connections to a server in a thread, and sends the first bytes over each."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server: uvicorn.Server = guarded_server(app, proxies)
+    server: uvicorn.Server = guarded_server(answers, proxies)
     server.config.lifespan = "off"
     thread = threading.Thread(target=server.run, args=[[listener]])
     thread.start()

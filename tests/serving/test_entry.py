@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 
 from lib.phantoms.breast import BreastParameters, draw_mammogram
 from lib.phantoms.dicom_mammogram import write_mammogram
+from lib.serving import gate
 from lib.serving.dicomweb import value_of
 from lib.serving.server import create_server, load_app
 from lib.serving.tokens import TokenFile
@@ -149,7 +150,11 @@ def test_a_wrong_token_is_told_on_the_page(guarded: Guarded) -> None:
 
 
 @pytest.mark.parametrize("auth", ["tokens", "oidc"])
-def test_an_odd_token_is_refused_wherever_one_is_taken(open_app: Callable[..., Here], auth: str) -> None:
+def test_an_odd_token_is_refused_wherever_one_is_taken(
+    open_app: Callable[..., Here], auth: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Who sends so many has to wait.
+    monkeypatch.setattr(gate, "WRONG_TOKENS", 1000)
     with issuing() as issuer:
         client = open_app(auth=auth, **({"oidc_issuer": issuer.address} if auth == "oidc" else {})).client
         for head in HEADS:

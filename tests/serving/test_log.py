@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from lib.errors import NotSignedIn, UnknownImage
+from lib.serving import log as log_module
 from lib.serving.gate import note_refusal
-from lib.serving.log import JsonLines, log_file, log_refusal, log_request
+from lib.serving.log import JsonLines, Sparing, log_file, log_refusal, log_request
 from lib.serving.tokens import TokenFile
 from lib.stages import Role
 from lib.store import layout
@@ -137,3 +138,50 @@ def test_every_line_of_all_processes_is_json_on_request(tmp_path: Path) -> None:
     shown = [json.loads(text) for text in (data / "server.out").read_text().splitlines() if text.startswith("{")]
     (refused,) = [line for line in shown if line.get("status") == 403]
     assert refused["level"] == "WARNING" and "Host 'evil.example'" in refused["message"]
+
+
+@pytest.mark.parametrize("path", ["/" + "a" * 60_000, "/" + "\u4e00" * 20_000, "/x?" + "%" * 5_000])
+def test_lines_stay_short_however_long_a_path_or_reason_is(caplog: pytest.LogCaptureFixture, path: str) -> None:
+    with caplog.at_level(logging.INFO):
+        log_refusal("GET", path, 401, path)
+        log_request("PUT", path, 404, seconds=0.0, author="kim")
+
+    assert all(
+        len(line_of(record)["message"]) < 1000 and len(line_of(record)["path"]) < 400 for record in caplog.records
+    )
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("addresses", [1, 5, 3000])
+def test_refusals_never_fill_the_log_and_are_counted(caplog: pytest.LogCaptureFixture, addresses: int) -> None:
+    for number in range(9000):
+        log_refusal("GET", "/" + "a" * 5000, 401, "Sign in.", f"10.0.{number % addresses}.1")
+    lines = len(caplog.messages)
+    log_module.REFUSALS.tell()
+
+    assert lines <= 65
+    assert sum(map(len, caplog.messages)) < 50_000
+    summary = caplog.messages[-1]
+    assert summary.startswith("More requests were refused in the last 60 s: ")
+    counted = [int(part.split(" from ")[0].rpartition(" ")[2]) for part in summary.split(", ")]
+    assert sum(counted) == 9000 - lines
+    assert len(counted) <= 11
+
+
+def test_lines_that_anybody_can_make_come_are_left_out_when_they_are_too_many() -> None:
+    logger = logging.getLogger("strangers")
+    written: list[str] = []
+    handler, sparing = logging.Handler(), Sparing()
+    handler.emit = lambda record: written.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    logger.addFilter(sparing)
+    for number in range(500):
+        logger.warning("Invalid HTTP request received.")
+        if number == 10:
+            logger.warning("Something else with %d %%.", 5)
+
+    assert len(written) < 30
+    assert "Something else with 5 %." in written
+    sparing._of_one._left.clear()
+    logger.warning("Invalid HTTP request received.")
+    assert "more like this were left out before" in written[-1]

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from lib.errors import InvalidRequest
 from lib.serving.dicomweb import MOST, InstanceHeader, Json, Part, Search, bulk_of, multipart, multipart_length
-from lib.serving.gate import note_refusal
+from lib.serving.gate import address_of, note_refusal
 from lib.serving.hosts import is_loopback
 from lib.serving.loop import LabelingLoop
 from lib.serving.parts import ReceivedParts
@@ -332,7 +332,7 @@ def _stored(app: LabelingLoop, who: Who, request: Request, files: Sequence[Path]
     try:
         stored = storing.store(objects, study, annotator)
     except Refused as refused:
-        note_refusal(request.method, request.url.path, refused.error)
+        note_refusal(request.method, request.url.path, refused.error, address_of(request.scope))
         return _told(refused.told, refused.status)
     jobs = [job for each in stored if each.annotation is not None for job in app.saved(each.annotation).items()]
     told = told_stored(

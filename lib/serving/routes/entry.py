@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import AfterValidator
 
 from lib.errors import NotAllowed, NotSignedIn
-from lib.serving.gate import bearer, note_refusal
+from lib.serving.gate import bearer
 from lib.serving.loop import LabelingLoop
 from lib.serving.one_form import nfc
 from lib.serving.problem import status_of
@@ -56,8 +56,8 @@ def sign_in(
     try:
         ticket = request.app.state.access.ticket(token)
     except (NotSignedIn, NotAllowed) as error:
-        note_refusal(request.method, request.url.path, error)
-        return _sign_in(image, str(error), status_of(error))
+        told = request.app.state.refusing.told(request.scope, error)
+        return _sign_in(image, str(told), status_of(told))
     return _to_viewer(app, image, ticket)
 
 
