@@ -200,6 +200,8 @@ def _refuse_no_image(header: Any, name: str) -> None:
     missing = [attribute for attribute in wanted if header.get(attribute) in (None, "")]
     if missing:
         raise UnreadableImage(f"{name} is no DICOM image: {', '.join(missing)} missing.")
+    if not (int(header.Rows) and int(header.Columns)):
+        raise UnreadableImage(f"{name} has {header.Columns}x{header.Rows} pixels, which is none. Export it again.")
     _refuse_unusable_uids(header, name)
     if int(header.get("SamplesPerPixel") or 1) != 1 or header.get("PhotometricInterpretation", GREY[1]) not in GREY:
         raise UnreadableImage(

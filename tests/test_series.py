@@ -531,6 +531,14 @@ def test_tomosynthesis_is_refused_although_each_frame_says_where_it_lies(tmp_pat
         read_header(path)
 
 
+@pytest.mark.parametrize("size", [{"Rows": 0}, {"Columns": 0}, {"Rows": 0, "Columns": 0}], ids=str)
+def test_an_image_of_no_pixels_is_refused(tmp_path, size):
+    path = changed(write(tmp_path)[0][0], **size)
+
+    with pytest.raises(UnreadableImage, match=r"has \d+x\d+ pixels, which is none"):
+        read_header(path)
+
+
 @pytest.mark.parametrize("spacing", [[0, 1], [-1, 1]])
 def test_pixels_without_an_area_are_refused(tmp_path, spacing):
     path = changed(write(tmp_path)[0][0], PixelSpacing=spacing)
