@@ -207,6 +207,51 @@ def test_of_images_of_one_slice_that_slice_is_seen(depth):
     assert (plan.patch[2], plan.kernel, plan.neighbours) == (1, (3, 3, 1), 0)
 
 
+class SeventyPercent:
+    """Stands in for a network that finds the bright block everywhere, and notes which masks it is shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[np.ndarray] = []
+
+    def answer(self, seen: torch.Tensor) -> torch.Tensor:
+        self.shown.append(seen[0, 1].numpy())
+        shares = torch.tensor([0.3, 0.7, 0.0]).reshape(1, 3, 1, 1, 1)
+        return shares.expand(1, 3, *seen.shape[2:]).clone()
+
+
+def refined_by(network: SeventyPercent, stages: int = 1, votes: float | None = None, learned_votes: float = 0.6):
+    """What becomes of a draft whose first half is bright."""
+    checkpoint = fresh()
+    refiner = Refiner(Checkpoint(replace(checkpoint.plan, draft_votes=learned_votes), checkpoint.weights))
+    refiner._predictor = network
+    return refiner.refine(drawn(0)[0], half_bright(), stages, votes)
+
+
+def half_bright() -> np.ndarray:
+    draft = np.zeros((24, 20, 16), np.uint8)
+    draft[:12] = 1
+    return draft
+
+
+@pytest.mark.parametrize(("votes", "learned_votes", "is_changed"),
+                         [(None, 0.6, False), (None, 0.3, True), (0.0, 0.6, True), (0.6, 0.0, False)])  # fmt: skip
+def test_the_draft_has_its_votes_beside_the_refiner_as_learned_or_as_asked(votes, learned_votes, is_changed):
+    """With 0.7 against 0.3 + votes the background of the draft stays from 0.4 votes on."""
+    (stage,) = refined_by(SeventyPercent(), votes=votes, learned_votes=learned_votes).stages
+
+    assert np.array_equal(stage, np.ones_like(stage) if is_changed else half_bright())
+
+
+def test_each_stage_goes_on_from_what_the_refiner_found_by_itself_not_from_what_the_draft_made_of_it(monkeypatch):
+    monkeypatch.setattr(refine, "SETTLED", -1.0)
+    network = SeventyPercent()
+
+    found = refined_by(network, stages=3, votes=0.6)
+
+    assert [np.unique(mask).tolist() for mask in network.shown] == [[0, 1], [1], [1]]
+    assert all(np.array_equal(stage, half_bright()) for stage in found.stages)
+
+
 def test_a_stage_that_changes_nothing_is_the_last(monkeypatch):
     monkeypatch.setattr(refine, "SETTLED", math.inf)
 

@@ -15,6 +15,8 @@ from lib.networks.precision import Precision
 from lib.networks.segmenter import seeded_network
 from lib.preprocessing import plan_for
 from lib.task import Task, numbered
+from lib.training import finetune as finetune_module
+from lib.training.budget import learning_rate_at
 from lib.training.cases import TrainingCase
 from lib.training.finetune import FinetuneOptions, Progress, Stopped, finetune
 from lib.training.validate import mean_dice, validate
@@ -86,6 +88,41 @@ def test_training_leaves_the_global_generator_alone():
     trained([case(0)])
 
     assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.fixture
+def steps(monkeypatch) -> list[tuple[float, float]]:
+    """Learning rate and length of the gradient of every step of the optimiser."""
+    taken: list[tuple[float, float]] = []
+
+    class Noting(torch.optim.AdamW):
+        def step(self, *more):
+            (group,) = self.param_groups
+            gradients = [parameter.grad.flatten() for parameter in group["params"] if parameter.grad is not None]
+            taken.append((group["lr"], float(torch.cat(gradients).norm())))
+            return super().step(*more)
+
+    monkeypatch.setattr(finetune_module.torch.optim, "AdamW", Noting)
+    return taken
+
+
+@pytest.mark.parametrize(("is_from_scratch", "peak"), [(True, 1e-2), (False, 3e-3)])
+def test_every_step_has_the_learning_rate_of_its_place_in_the_training(steps, is_from_scratch, peak):
+    """Twenty steps of two patches from two cases; a training that goes on has a smaller peak."""
+    plan = plan_for(TASK, [drawn(0)[0].grid])
+    start = None if is_from_scratch else Checkpoint(plan, seeded_network(plan, 3).state_dict())
+
+    trained([case(0), case(1)], replace(QUICK, max_epochs=20, finetune_learning_rate=3e-3), start=start)
+
+    assert [rate for rate, _ in steps] == pytest.approx([learning_rate_at(step / 20, peak) for step in range(20)])
+
+
+def test_no_gradient_is_longer_than_allowed(steps, monkeypatch):
+    monkeypatch.setattr(finetune_module, "GRADIENT_NORM", 1e-3)
+
+    trained([case(0)], replace(QUICK, max_epochs=6))
+
+    assert [length for _, length in steps] == pytest.approx([1e-3] * 3, rel=1e-2)
 
 
 def test_a_start_keeps_its_plan():

@@ -10,6 +10,7 @@ from lib.preprocessing import plan_for
 from lib.training import validate as validate_module
 from lib.training.cases import TrainingCase
 from lib.training.validate import validate
+from lib.volume import Volume
 from tests.training.shapes import BOTH, TASK, drawn
 
 PLAN = plan_for(TASK, [drawn(0)[0].grid])
@@ -60,6 +61,28 @@ def test_volume_predicted_where_the_structure_is_absent_is_told_in_ml(answers):
     (score,) = scored(block(1, 4, 8))
 
     assert score.false_positive_ml == {"dark": 0.064}
+
+
+def test_distances_and_volumes_are_those_of_the_voxels_of_the_image(answers):
+    """Voxels of 2x1x3 mm: two of them along I are 4 mm, and 64 are 384 mm³."""
+    answers.append(block(1, 4, 8) + block(2, 12, 16))
+    volume = Volume(drawn(0)[0].voxels, np.diag([2.0, 1.0, 3.0, 1.0]))
+
+    (score,) = validate(Checkpoint(PLAN, {}), [TrainingCase("a", lambda: volume, lambda: block(1, 2, 6), BOTH)])
+
+    assert score.hd95_mm == {"bright": 4.0, "dark": None}
+    assert score.false_positive_ml == {"dark": 0.384}
+
+
+def test_one_voxel_of_a_fine_image_is_not_rounded_to_nothing(answers):
+    found = np.zeros((24, 20, 16), np.uint8)
+    found[3, 3, 3] = 2
+    answers.append(found)
+    volume = Volume(drawn(0)[0].voxels, np.diag([0.4, 0.4, 0.5, 1.0]))
+
+    (score,) = validate(Checkpoint(PLAN, {}), [TrainingCase("a", lambda: volume, lambda: found * 0, BOTH)])
+
+    assert score.false_positive_ml["dark"] == pytest.approx(0.00008)
 
 
 def test_what_was_not_looked_at_has_no_entry(answers):
