@@ -20,6 +20,7 @@ from lib.errors import UnreadableImage
 from lib.phantoms.dicom_series import write_dicom_series
 from lib.phantoms.scanner import oriented_grid
 from lib.series import NO_IMAGES, looks_like_dicom, ordered, read_header, read_headers, read_series, series_grid
+from tests.compressing import compress
 from tests.itk import volume_of_sitk
 
 SHAPE = (7, 5, 4)
@@ -326,19 +327,6 @@ def test_a_stack_in_any_lossless_syntax_is_the_same_volume(tmp_path, kind, synta
     assert pydicom.dcmread(paths[0]).file_meta.TransferSyntaxUID == syntax
     np.testing.assert_array_equal(volume.voxels, voxels)
     np.testing.assert_allclose(volume.affine, affine, atol=1e-6)
-
-
-def compress(path, kind):
-    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-    reader.SetFileName(str(path))
-    assert reader.Read()
-    change.SetTransferSyntax(gdcm.TransferSyntax(kind))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer.SetFileName(str(path))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
 
 
 # --- what makes no volume --------------------------------------------------------------------------------------------

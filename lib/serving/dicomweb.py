@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import pydicom
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
@@ -22,6 +21,7 @@ from pydicom.encaps import generate_frames, get_frame
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, ExplicitVRBigEndian
 
+from lib.dataset import read_dataset
 from lib.errors import InvalidRequest, NotFound, UnreadableImage
 from lib.opened import opened
 from lib.serving.one_form import nfc
@@ -287,7 +287,7 @@ def header_of(path: Path) -> InstanceHeader:
 def _header(path: Path, size: int, modified_ns: int) -> InstanceHeader:
     with opened(path) as source:
         file = source.file
-        dataset = pydicom.dcmread(file, stop_before_pixels=True)
+        dataset = read_dataset(source, with_pixels=False)
         begin = pixels_at(file, dataset)
     long = {f"{tag:08X}": vr for tag in dataset.keys() if (vr := _long_binary(dataset.get_item(tag)))}
     for tag in long:
@@ -406,8 +406,7 @@ def _pixels(header: InstanceHeader) -> Iterator[IO[bytes]]:
             source.file.seek(header.pixels_at)
             yield source.file
         return
-    with opened(header.path) as source:
-        dataset = pydicom.dcmread(source.file)
+    dataset = read_dataset(header.path)
     if "PixelData" not in dataset:
         raise NotFound(f"The instance {header.instance_uid} has no pixels.")
     yield BytesIO(dataset.PixelData)
@@ -440,13 +439,11 @@ def bulk_of(header: InstanceHeader, tag: str) -> list[Part]:
     if tag == PIXEL_DATA:
         if UID(header.syntax).is_encapsulated:
             return frames_of(header, range(1, header.frames + 1))
-        with opened(header.path) as source:
-            dataset = pydicom.dcmread(source.file)
+        dataset = read_dataset(header.path)
         if "PixelData" not in dataset:
             raise NotFound(f"The instance {header.instance_uid} has no pixels.")
     else:
-        with opened(header.path) as source:
-            dataset = pydicom.dcmread(source.file, stop_before_pixels=True)
+        dataset = read_dataset(header.path, with_pixels=False)
     return [Part(bytes(dataset[Tag(int(tag, 16))].value), "application/octet-stream")]
 
 

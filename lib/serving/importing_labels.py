@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 
+from lib.dataset import read_dataset
 from lib.dicom.drawn import DRAWN, names_in, program_of, read_drawn, referenced_images, rename
 from lib.errors import (
     InvalidRequest,
@@ -194,7 +194,7 @@ def _image_of(folder: Path, path: Path, studies: Studies, names: Mapping[str, st
     if not looks_like_dicom(folder / path):
         return None
     try:
-        header = pydicom.dcmread(folder / path, stop_before_pixels=True)
+        header = read_dataset(folder / path, with_pixels=False)
     # The reader raises whatever a damaged header makes it stumble over.
     except Exception as error:
         raise UnreadableImage(f"it is no readable DICOM file: {error}") from error
@@ -254,7 +254,7 @@ def _placed(studies: Studies, image: Image, grid: Grid, labels: Labels, source: 
     seen: set[str] = set()
     programs: list[str | None] = []
     for path in labels.objects:
-        dataset: Any = pydicom.dcmread(source.path / path)
+        dataset: Any = read_dataset(source.path / path)
         programs.append(program_of(dataset))
         rename(dataset, names)
         try:

@@ -22,12 +22,12 @@ import numpy as np
 import pydicom
 from sqlalchemy import ColumnElement, or_
 
+from lib.dataset import read_dataset
 from lib.dicom.derived import LARGEST_COSINE
 from lib.dicom.drawn import orientation_of
 from lib.dicom.segmentation import SERIES_NUMBER, uids_of
 from lib.dicom.structure_set import structure_set_uids
 from lib.errors import NotFound, UnacceptableFile, UnknownImage, UnreadableImage
-from lib.opened import opened
 from lib.series import PROJECTIONS
 from lib.serving.dicom_files import DicomFiles, derived_series, description_of, seed_of, series_uid_of
 from lib.serving.dicomweb import (
@@ -160,8 +160,7 @@ class Studies:
                 instance_uid = derived.instance_uid(0) if derived.is_projection else ""
                 return listing_of(image_id, derived.header(), instance_uid, derived.grid.shape[2])
             files = self.library.files(image)
-            with opened(files[0]) as source:
-                header = pydicom.dcmread(source.file, stop_before_pixels=True)
+            header = read_dataset(files[0], with_pixels=False)
             instance_uid = str(header.SOPInstanceUID) if header.get("Modality") in PROJECTIONS else ""
             return listing_of(image_id, header, instance_uid, len(files))
         # The reader raises whatever a damaged header makes it stumble over; one image must not hide the others.
@@ -309,7 +308,7 @@ class Studies:
 
     def _stored_header(self, stored: StoredSegmentation) -> pydicom.Dataset:
         path = self.record.segmentations.files.path(stored.content)
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*SERIES, *PLACES])
+        return read_dataset(path, with_pixels=False, tags=[*SERIES, *PLACES])
 
     # Retrieving.
 
