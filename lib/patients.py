@@ -68,7 +68,7 @@ def _read_list(path: Path) -> dict[str, str]:
             if not {"image", "patient"} <= set(columns):
                 raise InvalidSetting(f"{PATIENTS_FILE} needs the columns image and patient, found {columns}.")
             pairs = [((row["image"] or "").strip(), (row["patient"] or "").strip()) for row in rows]
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidSetting(f"{PATIENTS_FILE} is not UTF-8 text: {error}. Save it as UTF-8.") from error
     # A line without a patient says nothing: the image falls back to the other rules.
     return {unicodedata.normalize("NFC", image): patient for image, patient in pairs if image and patient}

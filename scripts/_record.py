@@ -31,12 +31,12 @@ def data_folder(chosen: argparse.Namespace) -> Path:
 
 def opened(chosen: argparse.Namespace) -> Record:
     """The record that is meant; ends the command with a sentence if there is none."""
-    from lib.errors import SetupError
+    from lib.errors import LabelRefineryError
     from lib.store.record import open_existing
 
     try:
         return open_existing(data_folder(chosen), chosen.store, chosen.task)
-    except SetupError as error:
+    except (LabelRefineryError, OSError) as error:
         raise SystemExit(str(error)) from error
 
 
@@ -61,7 +61,7 @@ def opened_app(chosen: argparse.Namespace) -> Library:
     """All images of an app with their record, as its server has them; ends the command with a sentence if it cannot."""
     from tqdm import tqdm
 
-    from lib.errors import SetupError
+    from lib.errors import LabelRefineryError
     from lib.serving.opening import open_app
 
     app_dir = Path(chosen.app) if Path(chosen.app).is_dir() else ROOT / chosen.app
@@ -70,7 +70,7 @@ def opened_app(chosen: argparse.Namespace) -> Library:
         try:
             studies = chosen.studies or str(ROOT / "sample-data" / app_dir.name)
             return open_app(app_dir.resolve(), studies, conf, on_bar(bar))
-        except SetupError as error:
+        except (LabelRefineryError, OSError) as error:
             raise SystemExit(str(error)) from error
 
 

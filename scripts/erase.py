@@ -6,6 +6,8 @@ lists the model versions that learned from the patient.
 
 from __future__ import annotations
 
+import contextlib
+
 from scripts._record import data_folder, opened, parser
 
 
@@ -20,6 +22,8 @@ def main(argv: list[str] | None = None) -> None:
     from lib.patients import read_patient_rule
     from lib.store import layout
     from lib.store.erase import erase_patient
+    from lib.store.leftovers import delete_unfinished
+    from lib.store.lock import FolderLock
 
     record, data = opened(chosen), data_folder(chosen)
     keys = [chosen.patient]
@@ -32,6 +36,13 @@ def main(argv: list[str] | None = None) -> None:
         erased = erase_patient(record, data, keys)
     except UnknownImage as error:
         raise SystemExit(str(error)) from error
+    with contextlib.ExitStack() as held:
+        # What is unfinished is nobody's work any more, unless a server is at it: that deletes its own.
+        if lock := FolderLock.taken(data):
+            held.enter_context(lock)
+            delete_unfinished(data)
+        else:
+            print("A server runs. What it was writing of the patient just now goes when it has written it.")
     print(f"Erased {len(erased.images)} images, {erased.masks} masks and {erased.files} other files.")
     if erased.models:
         print(f"These model versions learned from the patient: {', '.join(erased.models)}.")

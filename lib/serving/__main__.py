@@ -56,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         app = load_app(app_dir, studies, conf)
         _first_look(app)
-    except errors.SetupError as error:
+    # Whatever is wrong with the record, the disk or the studies is told, not shown as a traceback.
+    except (errors.LabelRefineryError, OSError) as error:
         sys.exit(f"The server cannot start: {error}")
     _print_addresses(options.host, listener.getsockname()[1], data)
     server = guarded_server(create_server(app), settings.trusted_proxies)

@@ -48,6 +48,7 @@ from lib.store import layout
 from lib.store.annotations import Annotation
 from lib.store.files import write_durably
 from lib.store.images import Image
+from lib.store.leftovers import delete_unfinished
 from lib.store.models import Models
 from lib.store.record import open_record
 from lib.task import Task
@@ -88,9 +89,10 @@ class LabelingLoop:
         folder = place if isinstance(place, Path) else None
         task = configured(self.TASK, self.settings, folder)
         data = self.settings.data
+        # The server's lock keeps other servers away, and its worker is not started yet: nobody is writing.
+        delete_unfinished(data)
         self.temporary = _fresh_folder(data / layout.TEMPORARY)
         self.record = open_record(task, data, self.settings.store)
-        # The server's lock keeps other servers away, and its worker is not started yet: nobody is writing.
         self.record.masks.sweep()
         self.record.weights.sweep()
         self.record.segmentations.files.sweep()

@@ -23,12 +23,13 @@ from lib.errors import InvalidRequest, TooLarge, UnknownSession, UnreadableImage
 from lib.series import looks_like_dicom
 from lib.store.files import full_disk_told, write_durably
 from lib.store.images import ImageKind
+from lib.store.layout import ABOUT_SESSION
 from lib.volume import suffix_of
 
 LONGEST_EXPIRY_SECONDS = 3600
 """A session that nobody asked for in this time is closed; clients may ask for less."""
 
-ABOUT = "session.json"
+ABOUT = ABOUT_SESSION
 
 MOST_MEMBERS = 20_000
 """Files and folders in one archive."""

@@ -24,11 +24,11 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from lib.errors import InvalidSetting, RecordAway, StorageFull, StorageUnusable
+from lib.errors import InvalidSetting, RecordAway, SetupError, StorageFull, StorageUnusable
 from lib.store.notes import read_column
 from lib.store.shared_sync import SharedSync
 
@@ -141,6 +141,22 @@ class Database:
         with self.transaction() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, revision)
+
+    def refuse_foreign(self) -> None:
+        """Refuses a SQLite file that another program wrote, before a table is made in it.
+
+        Raises:
+            SetupError: if it has tables, and none of them is ours.
+        """
+        if self.is_shared:
+            return
+        with self.reading() as connection:
+            tables = set(inspect(connection).get_table_names())
+        if tables and "alembic_version" not in tables:
+            raise SetupError(
+                f"{self.engine.url.database} is another program's SQLite file, with the tables "
+                f"{', '.join(sorted(tables)[:5])}. Name another --data folder."
+            )
 
     def empty_log(self) -> None:
         """Empties SQLite's write-ahead log, where what was deleted could still be read.

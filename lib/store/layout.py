@@ -32,6 +32,9 @@ TEMPORARY = "tmp"
 SESSIONS = "sessions"
 """Images that clients sent for a while."""
 
+ABOUT_SESSION = "session.json"
+"""What is written last into the folder of a session."""
+
 LOG = "logs/server.log"
 """The log of all processes."""
 

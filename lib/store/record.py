@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alembic.util import CommandError
 from sqlalchemy import URL, ColumnElement, exists, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from lib.errors import LabelRefineryError, SetupError, UnknownAnnotation
 from lib.store import layout, schema
@@ -159,8 +162,7 @@ def open_record(task: Task, data: Path, url: str = "") -> Record:
     make_private(data)
     if not url:
         refuse_network_disk(data)
-    database = Database(url or default_url(data))
-    database.migrate()
+    database = _opened(url or default_url(data))
     return _record(open_task(database, task), database, data)
 
 
@@ -178,9 +180,41 @@ def open_existing(data: Path, url: str = "", name: str = "") -> Record:
     if not url and not (data / layout.RECORD).is_file():
         raise SetupError(f"{data} holds no record. Name the folder that the server prints at its start as Data.")
     make_private(data)
-    database = Database(url or default_url(data))
-    database.migrate()
+    database = _opened(url or default_url(data))
     return _record(recorded_task(database, name), database, data)
+
+
+def _opened(url: str | URL) -> Database:
+    """The database with tables of the newest form.
+
+    Raises:
+        SetupError: if it cannot be had, in a sentence: what was found, and what to do.
+    """
+    try:
+        place = make_url(url).render_as_string(hide_password=True)
+        database = Database(url)
+    except (ArgumentError, ValueError) as error:
+        raise SetupError(
+            "The address of the record is none. It is as in --conf store postgresql+psycopg://USER:PASSWORD@HOST/NAME."
+        ) from error
+    try:
+        database.refuse_foreign()
+        database.migrate()
+    except CommandError as error:
+        raise SetupError(
+            f"The record {place} was written by another version, a newer one mostly: {error}. Start the server with "
+            "that version, or restore a backup of this one."
+        ) from error
+    except (LabelRefineryError, DBAPIError, OSError) as error:
+        if isinstance(error, SetupError):
+            raise
+        origin = error if isinstance(error, DBAPIError) else error.__cause__
+        said = str(origin.orig).strip().splitlines()[0] if isinstance(origin, DBAPIError) else ""
+        told = str(error) if isinstance(error, LabelRefineryError) else type(error).__name__
+        raise SetupError(
+            f"The record {place} cannot be opened. {told} {f'({said})' if said else ''}".strip()
+        ) from error
+    return database
 
 
 def _record(task: Task, database: Database, data: Path) -> Record:

@@ -12,6 +12,7 @@ from sqlalchemy import delete, insert, select, update
 from lib.stages import current, standing
 from lib.store import schema
 from lib.store.files import UNFINISHED, FileStore
+from lib.store.leftovers import OLD_SECONDS, delete_unfinished, unfinished
 from lib.store.record import Record
 
 
@@ -44,6 +45,7 @@ def verify(record: Record) -> list[Finding]:
         *_files(record.masks, masks, "mask"),
         *_files(record.weights, weights, "weights"),
         *_files(record.segmentations.files, objects, "segmentation"),
+        *_strays(record),
         *rows,
     ]
 
@@ -58,6 +60,7 @@ def repair(record: Record) -> list[Finding]:
     for store in (record.masks, record.weights, record.segmentations.files):
         for path in _leftovers(store):
             path.unlink()
+    delete_unfinished(record.masks.folder.parent)
     with record.database.transaction() as connection:
         for image_id, history in record.annotations.all_histories().items():
             now_current = current(history)
@@ -97,6 +100,14 @@ def _files(store: FileStore, wanted: set[str], what: str) -> Iterator[Finding]:
             yield Finding(f"The {what} file {digest} is damaged. Restore it from a backup.", can_be_repaired=False)
     for path in _leftovers(store):
         yield Finding(f"{path.name} was left behind by an interrupted write.", can_be_repaired=True)
+
+
+def _strays(record: Record) -> Iterator[Finding]:
+    """Copies of images that nobody finishes; what a server has in work just now is none."""
+    data = record.masks.folder.parent
+    for path in unfinished(data, older_than=OLD_SECONDS):
+        what = path.relative_to(data)
+        yield Finding(f"{what} was left behind by a killed process; it may show a patient.", can_be_repaired=True)
 
 
 def _leftovers(store: FileStore) -> list[Path]:
