@@ -26,8 +26,8 @@ LOG = logging.getLogger(__name__)
 
 READINGS = "lib.decoder.readings"
 
-TOGETHER = 8
-"""Readings of one process that run at once; each has a share of the memory."""
+TOGETHER, LARGE_TOGETHER = 8, 2
+"""Readings that one process has done at once, and those among them that may take an image's share of the memory."""
 
 READY = 2
 """Processes that wait for the next readings."""
@@ -58,6 +58,7 @@ class Decoder:
         self._process: subprocess.Popen[bytes] | None = None
         self._ready: deque[socket.socket] = deque()
         self._room = threading.BoundedSemaphore(TOGETHER)
+        self._large_room = threading.BoundedSemaphore(LARGE_TOGETHER)
         self.is_confined = True
 
     def __getstate__(self) -> dict[str, Any]:
@@ -117,7 +118,15 @@ class Decoder:
             )
         return ours
 
-    def ask(self, reading: str, paths: Sequence[Path], arguments: Mapping[str, Any], name: str = "") -> Result:
+    def ask(
+        self,
+        reading: str,
+        paths: Sequence[Path],
+        arguments: Mapping[str, Any],
+        name: str = "",
+        *,
+        is_large: bool = False,
+    ) -> Result:
         """Has files read.
 
         Args:
@@ -125,6 +134,7 @@ class Decoder:
             paths: the files; they are opened here, one by one, when the reading asks for them.
             arguments: of the reading.
             name: what to call all of it in messages; empty: as the files are called.
+            is_large: it reads all voxels of an image: few do so at once.
 
         Returns:
             What the reading tells, and its arrays, which may be written to.
@@ -135,7 +145,7 @@ class Decoder:
             GridMismatch, UnknownStructure, InvalidRequest, TooLarge, NoImage: as the reading raises them.
         """
         asked = _Asked(reading, paths, name)
-        with self._room:
+        with self._large_room if is_large else contextlib.nullcontext(), self._room:
             try:
                 return asked.result(self._reader(), arguments)
             # The system may have ended it, for want of memory; a file that does so does it again.

@@ -27,7 +27,7 @@ def volume(paths: Sequence[Path], *, is_series: bool) -> Volume:
     Raises:
         UnreadableImage: if its files are damaged, do not make one volume, or need more room than one image may take.
     """
-    told, (voxels,) = decoder().ask("volume", paths, {"is_series": is_series})
+    told, (voxels,) = decoder().ask("volume", paths, {"is_series": is_series}, is_large=True)
     return Volume(voxels, _affine(told["affine"]), bool(told["is_measured"]))
 
 
@@ -79,7 +79,7 @@ def derived_files(path: Path, derived: DerivedSeries, window: tuple[float, float
         window: see ``DerivedSeries.files``.
         folder: is there; receives ``0000.dcm`` and so on.
     """
-    told, (content,) = decoder().ask("derived_files", [path], {"derived": derived, "window": window})
+    told, (content,) = decoder().ask("derived_files", [path], {"derived": derived, "window": window}, is_large=True)
     begin = 0
     for k, end in enumerate(map(int, told["ends"])):
         (folder / f"{k:04d}.dcm").write_bytes(content[begin:end].data)
@@ -88,7 +88,7 @@ def derived_files(path: Path, derived: DerivedSeries, window: tuple[float, float
 
 def nifti(paths: Sequence[Path]) -> Array:
     """A DICOM series as a gzipped NIfTI file, uint8 (bytes)."""
-    _, (content,) = decoder().ask("nifti", paths, {})
+    _, (content,) = decoder().ask("nifti", paths, {}, is_large=True)
     return content
 
 
