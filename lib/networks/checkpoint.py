@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lib.errors import UnacceptableFile
+from lib.networks.weight_file import plain_content
 from lib.task import REGIONS
 
 Triple = tuple[float, float, float]
@@ -152,7 +154,7 @@ class Checkpoint:
     def is_one(cls, content: bytes) -> bool:
         """Whether the bytes are a PyTorch file with a plan and weights, whatever those are."""
         try:
-            return _is_checkpoint(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+            return _is_checkpoint(plain_content(content))
         # As below: any error means that it is something else.
         except Exception:
             return False
@@ -165,7 +167,7 @@ class Checkpoint:
             UnacceptableFile: if it is anything else than a plan and tensors.
         """
         try:
-            found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            found = plain_content(content)
         # torch.load raises whatever the damaged or foreign bytes make it stumble over.
         except Exception as error:
             raise UnacceptableFile(
@@ -217,9 +219,9 @@ def _entry(content: Mapping[Any, Any], name: str, read: Callable[[Any], T]) -> T
         raise UnacceptableFile(f"The network plan has no entry '{name}'; found are {', '.join(map(str, content))}.")
     try:
         return read(content[name])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UnacceptableFile(
-            f"The network plan's entry '{name}' is {content[name]!r}; wanted is {WANTED[name]}."
+            f"The network plan's entry '{name}' is {reprlib.repr(content[name])}; wanted is {WANTED[name]}."
         ) from error
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lib.errors import UnacceptableFile
+from lib.networks.weight_file import plain_content
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "network_weights", "net", "weights")
 """Keys under which training programs keep the weights beside other things."""
@@ -72,7 +71,7 @@ def read_state_dict(content: bytes, name: str) -> dict[str, Tensor]:
         UnacceptableFile: if it holds no tensors by name, or is a program.
     """
     try:
-        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        found = plain_content(content)
     # torch.load raises whatever the damaged or foreign bytes make it stumble over.
     except Exception as error:
         what = "TorchScript, a program" if "torchscript" in str(error).lower() else "no PyTorch file of plain tensors"

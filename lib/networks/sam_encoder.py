@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lib.errors import UnacceptableFile
+from lib.networks.weight_file import not_finite, plain_content
 
 PREFIX = "image_encoder."
 """What the names of the encoder's tensors begin with in a file of the whole model."""
@@ -214,7 +214,7 @@ def _content(path: Path) -> bytes:
 def _fitting(encoder: SamEncoder, content: bytes, path: Path) -> dict[str, Tensor]:
     """The encoder's tensors from the bytes of a file; nothing in it is executed."""
     try:
-        tensors = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        tensors = plain_content(content)
         tensors = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
     # torch.load raises whatever the damaged or foreign bytes make it stumble over.
     except Exception as error:
@@ -234,4 +234,9 @@ def _fitting(encoder: SamEncoder, content: bytes, path: Path) -> dict[str, Tenso
             f"The encoder weights {path} do not fit: {'; '.join(wrong[:NAMES_SHOWN])}{more}. "
             "Choose the file of the same size (ViT-B or ViT-L) as the network."
         )
-    return {name: tensors[name] for name in wanted}
+    fitting = {name: tensors[name] for name in wanted}
+    if broken := not_finite(fitting):
+        raise UnacceptableFile(
+            f"The encoder weights {path} hold NaN or infinity in {', '.join(broken[:NAMES_SHOWN])}. Get them again."
+        )
+    return fitting

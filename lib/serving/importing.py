@@ -10,8 +10,10 @@ from lib.errors import InvalidRequest, NoAnnotationsYet, UnacceptableFile
 from lib.networks.bundle import is_bundle, read_bundle
 from lib.networks.checkpoint import Checkpoint, NetworkPlan
 from lib.networks.matching import Match, matched, read_state_dict
-from lib.networks.monai_network import PREFIX, refuse_other_output
-from lib.networks.segmenter import fitted, network_of, seeded_network
+from lib.networks.monai_network import refuse_other_output
+from lib.networks.plausible import refuse_implausible
+from lib.networks.segmenter import network_of, seeded_network
+from lib.networks.trial import tried
 from lib.preprocessing import plan_for
 from lib.store.images import ImageState
 from lib.store.models import Model, ModelKind, Models, ModelState, NewModel
@@ -48,9 +50,10 @@ def import_weights(record: Record, models: Models, content: bytes) -> Model:
         content: a file that ``GET /model/NAME`` of this or another server gave.
 
     Raises:
-        UnacceptableFile: if it is no checkpoint, does not fit its own plan, knows other structures, or is of the
-            other kind.
+        UnacceptableFile: if it is no checkpoint, does not fit its own plan, knows other structures, is of the other
+            kind, or gives no probabilities when it is tried.
     """
+    tried(content, record.task.encoder_weights)
     checkpoint = _own(content, record.task, models.kind)
     return _added(record, models, checkpoint, ModelState.SERVING, "uploaded, not validated")
 
@@ -73,11 +76,17 @@ def read_weights(path: Path, record: Record, task: Task, names: Mapping[str, Str
     """
     if not path.exists():
         raise UnacceptableFile(f"There is no {path}. Name a weight file, or a bundle's folder or ZIP file.")
-    if is_bundle(path):
-        return _bundle(path, task, names)
+    brought = _bundle(path, task, names) if is_bundle(path) else _file(path, record, task)
+    tried(brought.checkpoint.to_bytes(), task.encoder_weights)
+    return brought
+
+
+def _file(path: Path, record: Record, task: Task) -> Brought:
+    """A checkpoint or a state dict."""
     content = path.read_bytes()
     if Checkpoint.is_one(content):
         checkpoint = _own(content, task)
+        refuse_implausible(checkpoint.plan)
         match = matched(checkpoint.weights, network_of(checkpoint.plan))
         return Brought(path.name, checkpoint, match, match.report())
     plan = _present_plan(record, task)
@@ -124,9 +133,6 @@ def _own(content: bytes, task: Task, kind: ModelKind = ModelKind.SEGMENTER) -> C
             f"The weights are those of a {found}, wanted is a {kind}. Refiners are uploaded as {task.name}_refine, "
             f"segmenters as {task.name}."
         )
-    network = fitted(network_of(checkpoint.plan), checkpoint.weights)
-    if checkpoint.plan.network.startswith(PREFIX):
-        refuse_other_output(checkpoint.plan, network)
     values = task.values
     other = {name: value for name, value in checkpoint.plan.structures.items() if values.get(name) != value}
     if other:
@@ -136,6 +142,7 @@ def _own(content: bytes, task: Task, kind: ModelKind = ModelKind.SEGMENTER) -> C
 
 def _bundle(path: Path, task: Task, names: Mapping[str, Structure]) -> Brought:
     bundle = read_bundle(path, task, names)
+    refuse_implausible(bundle.plan)
     network = seeded_network(bundle.plan, SEED)
     refuse_other_output(bundle.plan, network)
     match = matched(bundle.weights, network)

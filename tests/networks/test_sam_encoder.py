@@ -155,6 +155,15 @@ def test_what_is_no_weight_file_is_refused(tmp_path, content):
         frozen_encoder(TINY, tmp_path / "sam.pth", "")
 
 
+def test_an_encoder_of_no_numbers_is_refused(tmp_path):
+    tensors = drawn_encoder().state_dict()
+    tensors["neck.0.weight"][0] = float("nan")
+    torch.save(tensors, tmp_path / "sam.pth")
+
+    with pytest.raises(UnacceptableFile, match=r"hold NaN or infinity in neck.0.weight. Get them again"):
+        frozen_encoder(TINY, tmp_path / "sam.pth", "")
+
+
 def test_a_missing_file_is_named_with_what_to_do(tmp_path):
     with pytest.raises(UnacceptableFile, match=r"gone.pth cannot be read .* --conf encoder_weights FILE"):
         sha256_of(tmp_path / "gone.pth")

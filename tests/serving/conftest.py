@@ -11,8 +11,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from lib.networks.checkpoint import Checkpoint
+from lib.networks.trial import refuse_unfit
 from lib.refinement.learn import RefineOptions, learn_to_refine
-from lib.serving import log
+from lib.serving import importing, log
 from lib.serving.inference import Draftsman
 from lib.serving.loop import LabelingLoop
 from lib.serving.server import create_server, load_app
@@ -107,8 +108,10 @@ class Here:
 
 
 @pytest.fixture
-def open_app(tmp_path: Path) -> Iterator[Callable[..., Here]]:
+def open_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Here]]:
     """Opens the segmentation app on the test's own folders; keywords are settings."""
+    # A process of its own takes seconds to start.
+    monkeypatch.setattr(importing, "tried", refuse_unfit)
     opened: list[Here] = []
 
     def open_it(images: int = 2, **conf: str) -> Here:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import torch
 from lib.errors import InvalidRequest, NoAnnotationsYet, UnacceptableFile
 from lib.labels_folder import Meaning
 from lib.networks.checkpoint import Checkpoint, NetworkPlan
+from lib.networks.trial import tried
+from lib.serving import importing
 from lib.serving.importing import Brought, add_weights, read_weights
 from lib.store.models import Model, ModelState
 from lib.task import Task, numbered
@@ -156,3 +159,77 @@ def test_a_serving_version_goes_before_an_imported_one(here: Here, weights: byte
     imported(here, put_bundle(tmp_path / "bundle", SMALL, NAMES))
 
     assert trained(here).parent == 1
+
+
+SPOILED = {"nan": float("nan"), "infinity": float("inf"), "too-large": 3e38}
+
+
+def full_of(value: float, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: torch.full_like(t, value) if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def spoiled(weights: bytes, value: float) -> bytes:
+    checkpoint = Checkpoint.from_bytes(weights)
+    return Checkpoint(checkpoint.plan, full_of(value, checkpoint.weights)).to_bytes()
+
+
+def refused(here: Here, content: bytes, model: str = "segmentation") -> str:
+    """Why an upload is refused; nothing is stored then, and nothing serves."""
+    reply = here.client.put(f"/model/{model}", files={"file": ("model.pt", content)})
+    assert reply.status_code == 422, reply.text
+    assert here.app.models_of(model).every() == []
+    assert [path for path in here.app.record.weights.folder.rglob("*") if path.is_file()] == []
+    assert list(here.app.temporary.iterdir()) == []
+    return str(reply.json()["detail"])
+
+
+@pytest.mark.parametrize("value", SPOILED.values(), ids=SPOILED)
+def test_uploaded_weights_that_find_nothing_but_nan_never_serve(here: Here, weights: bytes, value: float) -> None:
+    assert "NaN" in refused(here, spoiled(weights, value))
+
+
+@pytest.mark.parametrize("value", SPOILED.values(), ids=SPOILED)
+def test_an_uploaded_refiner_that_finds_nothing_but_nan_never_serves(
+    here: Here, refiner_weights: bytes, value: float
+) -> None:
+    assert "NaN" in refused(here, spoiled(refiner_weights, value), "segmentation_refine")
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [("spacing_mm", [1e-9, 1, 1]), ("patch", [100_000] * 3), ("channels", [1_000_000, 8]), ("features", 10**9),
+     ("window_hu", [0.0, 1e300]), ("strides", [[10**6, 1, 1]]), ("kernel", [9999, 3, 3])],
+)  # fmt: skip
+def test_an_uploaded_plan_that_no_image_suits_never_serves(
+    here: Here, weights: bytes, entry: str, value: object
+) -> None:
+    found = torch.load(io.BytesIO(weights), weights_only=True)
+
+    assert "plan" in refused(here, saved({**found, "plan": {**found["plan"], entry: value}}))
+
+
+@pytest.mark.parametrize("value", SPOILED.values(), ids=SPOILED)
+def test_a_state_dict_and_a_bundle_that_find_nothing_but_nan_are_not_brought(
+    here: Here, weights: bytes, tmp_path: Path, value: float
+) -> None:
+    here.put_weights(weights)
+    tensors = Checkpoint.from_bytes(spoiled(weights, value)).weights
+
+    with pytest.raises(UnacceptableFile, match="NaN"):
+        read(here, put(tmp_path, {"state_dict": tensors}))
+    bundle = put_bundle(tmp_path / "bundle", SMALL, NAMES)
+    file = bundle / "models" / "model.pt"
+    inside = torch.load(file, weights_only=True)
+    file.write_bytes(saved(full_of(value, inside)))
+    with pytest.raises(UnacceptableFile, match="NaN"):
+        read(here, bundle)
+
+
+def test_uploaded_weights_are_tried_in_a_process_of_their_own(
+    here: Here, weights: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "tried", tried)
+
+    assert "were tried on a tiny image" in refused(here, spoiled(weights, float("nan")))
+    here.put_weights(weights)
+    assert here.client.post("/infer/segmentation", params={"image": "case_00"}).status_code == 200
