@@ -9,8 +9,11 @@ from pathlib import Path
 
 from lib.errors import UnreadableImage
 
-LEAST_BYTES, MOST_BYTES = 256 << 20, 16 << 30
+LEAST_BYTES, MOST_BYTES = 768 << 20, 16 << 30
 """Bounds of the limit, whatever the machine."""
+
+NETWORK_BYTES = 4
+"""Of a voxel as networks take it, however small it is in its file."""
 
 SHARE = 16
 """An image may take one of so many parts of the memory: several are open at once, each in more than one copy."""
@@ -52,7 +55,7 @@ def refuse_too_large(shape: Iterable[int], voxel_bytes: int, name: str) -> None:
         UnreadableImage: with both sizes.
     """
     edges = tuple(shape)
-    claimed = math.prod(edges) * voxel_bytes
+    claimed = math.prod(edges) * max(voxel_bytes, NETWORK_BYTES)
     if claimed > MOST_VOXEL_BYTES:
         raise UnreadableImage(
             f"{name} has {'x'.join(map(str, edges))} voxels, which take {_gib(claimed)} in memory; this machine takes "
