@@ -149,7 +149,7 @@ def test_a_lost_mask_is_told_as_the_reason_and_stops_nothing(record: Record, cap
 
     of_model, of_annotator = compared(record)
 
-    assert of_model.structures == {} and "cannot be read" in of_model.reason
+    assert of_model.structures == {} and "is missing below masks" in of_model.reason
     assert of_annotator.structures["anterior"]["added_voxels"] == 12
     assert "Versions 1 and 3 of ct_017 cannot be compared" in caplog.text
     assert not compare_next(record)
