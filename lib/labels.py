@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
 from lib.errors import GridMismatch, InvalidRequest, LabelRefineryError, UnknownStructure, UnreadableImage
 from lib.nrrd import NrrdHeader, read_nrrd_header, read_nrrd_layers
@@ -146,7 +145,7 @@ def to_task_values(mask: Array, label_info: Sequence[NamedValue], task: Task) ->
         task: the structures to choose from.
 
     Returns:
-        uint8 (I, J, K).
+        uint8 (I, J, K); the mask itself where nothing is to be changed.
 
     Raises:
         UnknownStructure: if a name or a number belongs to no structure of the task, or a voxel is no whole number.
@@ -165,6 +164,12 @@ def to_task_values(mask: Array, label_info: Sequence[NamedValue], task: Task) ->
             f"The mask holds the label values [{told}], the task has {listed(task.structures)}. "
             "Say in params.label_info which structure each value is."
         )
+    if mask.dtype == np.uint8:
+        if all(value == meant for value, meant in by_value.items()):
+            return mask
+        table = np.zeros(256, np.uint8)
+        table[list(by_value)] = list(by_value.values())
+        return table[mask]
     renumbered = np.zeros(mask.shape, np.uint8)
     for value, meant in by_value.items():
         renumbered[mask == value] = meant
@@ -355,6 +360,9 @@ def write_segments(path: Path, mask: Volume, structures: Sequence[Structure]) ->
         mask: uint8 voxels of the task's label values.
         structures: those that were looked for; one without a voxel is an empty segment.
     """
+    # It takes its time to load, and readers need none of it.
+    import SimpleITK as sitk
+
     image = sitk_of_volume(mask)
     fields = {"Segmentation_MasterRepresentation": "Binary labelmap",
               CONVERSION: _reference_text(mask.grid),

@@ -15,7 +15,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk
 from nibabel.orientations import aff2axcodes
 
 from lib.errors import GridMismatch, UnreadableImage
@@ -215,11 +214,16 @@ def write_volume(path: Path, volume: Volume, *, compressed: bool = True) -> None
     if suffix_of(path.name) in NIFTI_SUFFIXES:
         path.write_bytes(nifti_bytes(volume, compressed=path.name.lower().endswith(".gz")))
         return
+    # It takes its time to load, and readers need none of it.
+    import SimpleITK as sitk
+
     sitk.WriteImage(sitk_of_volume(volume), str(path), useCompression=compressed)
 
 
 def sitk_of_volume(volume: Volume) -> Any:
     """The volume as a SimpleITK image."""
+    import SimpleITK as sitk
+
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.voxels.T))
     lps = LPS_FROM_RAS @ volume.affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
