@@ -12,7 +12,8 @@ GIB = 1 << 30
 
 
 @pytest.mark.parametrize(
-    ("memory", "share"), [(64 * GIB, 4 * GIB), (1 * GIB, 3 * GIB // 4), (20 * GIB, 5 * GIB // 4), (2000 * GIB, 16 * GIB)]
+    ("memory", "share"),
+    [(64 * GIB, 4 * GIB), (1 * GIB, 3 * GIB // 4), (20 * GIB, 5 * GIB // 4), (2000 * GIB, 16 * GIB)],
 )
 def test_the_share_is_a_sixteenth_within_bounds(memory, share):
     assert share_of(memory) == share

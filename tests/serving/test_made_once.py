@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from lib.decoder import foreign
 from lib.errors import StorageFull, UnreadableImage
-from lib.serving import dicom_files, library
+from lib.serving import dicom_files
 from lib.serving.dicom_files import DicomFiles
 from lib.serving.made_once import MAKERS, made_once, unfinished
 from tests.serving.conftest import Here
@@ -144,8 +145,8 @@ def test_each_file_for_clients_is_made_once_for_all_who_ask_at_once(
     files = DicomFiles(here.app.record, here.app.library)
     annotation = here.app.record.annotations.tagged("case_00", "final")
     ask, module, maker = {
-        "nifti": (lambda: here.app.library.image_file(here.app.library.readable(uid)), library, "nifti_bytes"),
-        "derived": (lambda: files.of_image(here.app.library.readable("case_00")), dicom_files, "derived_series"),
+        "nifti": (lambda: here.app.library.image_file(here.app.library.readable(uid)), foreign, "nifti"),
+        "derived": (lambda: files.of_image(here.app.library.readable("case_00")), foreign, "derived_files"),
         "seg": (lambda: files.segmentation(annotation), dicom_files, "provenance_of"),
         "rtstruct": (lambda: files.structure_set(annotation), dicom_files, "provenance_of"),
     }[wanted]
