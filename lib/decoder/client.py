@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import errors
-from lib.decoder.protocol import Ended, Garbled, array_of, close_all, receive, send, told
+from lib.decoder.protocol import MOST_SHARING, SHARING, Ended, Garbled, array_of, close_all, receive, send, told
 from lib.opened import opened
 from lib.volume import Array
 
@@ -30,7 +30,7 @@ TOGETHER, LARGE_TOGETHER = 8, 2
 """Readings that one process has done at once, and those among them that may take an image's share of the memory."""
 
 READY = 2
-"""Processes that wait for the next readings."""
+"""Processes of each kind that wait for the next readings."""
 
 SECONDS = 300.0
 """A reading that takes longer is ended."""
@@ -56,7 +56,8 @@ class Decoder:
         self._guard = threading.Lock()
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._ready: deque[socket.socket] = deque()
+        self._ready: deque[_Reader] = deque()
+        self._sharing: deque[_Reader] = deque()
         self._room = threading.BoundedSemaphore(TOGETHER)
         self._large_room = threading.BoundedSemaphore(LARGE_TOGETHER)
         self.is_confined = True
@@ -92,8 +93,9 @@ class Decoder:
             self._control = self._process = None
 
     def _close_ready(self) -> None:
-        while self._ready:
-            self._ready.popleft().close()
+        for kept in (self._ready, self._sharing):
+            while kept:
+                kept.pop().end()
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -147,36 +149,57 @@ class Decoder:
         asked = _Asked(reading, paths, name)
         with self._large_room if is_large else contextlib.nullcontext(), self._room:
             try:
-                return asked.result(self._reader(), arguments)
+                return self._done(self._reader(reading), asked, arguments)
             # The system may have ended it, for want of memory; a file that does so does it again.
             except Ended:
                 LOG.warning("The process that read %s ended; it is read once more.", asked.name)
-                return asked.result(self._new_reader(), arguments, is_last=True)
-            finally:
-                self._make_ready()
+            try:
+                return self._done(self._new_reader(), asked, arguments)
+            except Ended as error:
+                raise errors.UnreadableImage(
+                    f"{asked.name} ended the process that read it: it is damaged, or was made to do harm."
+                ) from error
 
-    def _reader(self) -> socket.socket:
-        """A connection to a process that does one reading; as a rule it is there already."""
+    def _done(self, reader: _Reader, asked: _Asked, arguments: Mapping[str, Any]) -> Result:
+        """Has a process do a reading; it is kept for another one where it may do several, else ended."""
+        may_go_on = False
+        try:
+            result = asked.result(reader, arguments)
+            may_go_on = reader.may_go_on_after(asked.reading)
+            return result
+        finally:
+            self._keep(reader) if may_go_on else reader.end()
+            self._make_ready()
+
+    def _reader(self, reading: str) -> _Reader:
+        """A process for a reading; as a rule it is there already."""
         with self._guard:
-            if self._ready:
-                return self._ready.popleft()
+            for kept in (self._sharing, self._ready) if reading in SHARING else (self._ready,):
+                if kept:
+                    return kept.pop()
         return self._new_reader()
+
+    def _keep(self, reader: _Reader) -> None:
+        with self._guard:
+            if len(self._sharing) < READY:
+                self._sharing.append(reader)
+                return
+        reader.end()
 
     def _make_ready(self) -> None:
         """Has a process made for the next reading, which then need not wait for it."""
         with contextlib.suppress(errors.ComputationInterrupted):
-            reader = self._new_reader() if len(self._ready) < READY else None
-            if reader is not None:
-                self._ready.append(reader)
+            if len(self._ready) < READY:
+                self._ready.append(self._new_reader())
 
-    def _new_reader(self) -> socket.socket:
+    def _new_reader(self) -> _Reader:
         for _ in range(2):
             control = self._started()
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
                 with theirs:
                     socket.send_fds(control, [b"read"], [theirs.fileno()])
-                return ours
+                return _Reader(ours)
             except OSError:
                 ours.close()
                 LOG.error("The process that reads files from clients ended; it is started again.")
@@ -196,56 +219,80 @@ class Decoder:
             self._control = self._process = None
 
 
+class _Reader:
+    """A process that does one reading, or several of those that may share one.
+
+    Attributes:
+        connection: to it.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self._process: int | None = None
+        self._done = 0
+
+    def begin(self) -> None:
+        """Learns which process it is, before it has read anything.
+
+        Raises:
+            Ended: if it is gone.
+        """
+        if self._process is None:
+            _, (self._process,) = receive(self.connection)
+
+    def may_go_on_after(self, reading: str) -> bool:
+        """Whether it may do another reading after one that went well."""
+        self._done += 1
+        return reading in SHARING and self._done < MOST_SHARING
+
+    def end(self) -> None:
+        """Ends it, whatever it does."""
+        self.connection.close()
+        if self._process is not None:
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._process, signal.SIGKILL)
+            os.close(self._process)
+            self._process = None
+
+
 class _Asked:
     """One reading, from its question to its answer."""
 
     def __init__(self, reading: str, paths: Sequence[Path], name: str) -> None:
-        self._reading = reading
+        self.reading = reading
         self._paths = paths
         self.name = name or (paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} others")
 
-    def result(self, connection: socket.socket, arguments: Mapping[str, Any], *, is_last: bool = False) -> Result:
-        """Has it done by the process behind a connection.
+    def result(self, reader: _Reader, arguments: Mapping[str, Any]) -> Result:
+        """Has it done by a process.
 
         Raises:
-            Ended: if that process ended over it, unless this was the last try.
+            Ended: if the process ended over it.
         """
-        connection.settimeout(SECONDS)
         deadline = time.monotonic() + SECONDS
-        process: int | None = None
-        with connection:
-            try:
-                _, (process,) = receive(connection)
-                names = [path.name for path in self._paths]
-                with self._one_file() as first:
-                    send(connection, pickle.dumps((self._reading, names, arguments)), first)
-                while True:
-                    connection.settimeout(max(0.01, deadline - time.monotonic()))
-                    message, files = receive(connection)
-                    answer = told(message)
-                    if "open" not in answer:
-                        return self._finished(answer, files)
-                    close_all(files)
-                    self._give_file(connection, answer["open"])
-            except TimeoutError as error:
-                raise errors.ComputationInterrupted(
-                    f"{self.name} was not read within {SECONDS:.0f} s. Send the request again; if that does not help, "
-                    "the file may be larger than this machine can read."
-                ) from error
-            except Ended as error:
-                if not is_last:
-                    raise
-                raise errors.UnreadableImage(
-                    f"{self.name} ended the process that read it: it is damaged, or was made to do harm."
-                ) from error
-            except (Garbled, ValueError) as error:
-                LOG.error("The process that read %s may have been taken over by it: %s", self.name, error)
-                raise errors.UnreadableImage(f"{self.name} cannot be read: it is damaged.") from error
-            finally:
-                if process is not None:
-                    with contextlib.suppress(OSError):
-                        signal.pidfd_send_signal(process, signal.SIGKILL)
-                    os.close(process)
+        connection = reader.connection
+        connection.settimeout(SECONDS)
+        try:
+            reader.begin()
+            names = [path.name for path in self._paths]
+            with self._one_file() as first:
+                send(connection, pickle.dumps((self.reading, names, arguments)), first)
+            while True:
+                connection.settimeout(max(0.01, deadline - time.monotonic()))
+                message, files = receive(connection)
+                answer = told(message)
+                if "open" not in answer:
+                    return self._finished(answer, files)
+                close_all(files)
+                self._give_file(connection, answer["open"])
+        except TimeoutError as error:
+            raise errors.ComputationInterrupted(
+                f"{self.name} was not read within {SECONDS:.0f} s. Send the request again; if that does not help, "
+                "the file may be larger than this machine can read."
+            ) from error
+        except (Garbled, ValueError) as error:
+            LOG.error("The process that read %s may have been taken over by it: %s", self.name, error)
+            raise errors.UnreadableImage(f"{self.name} cannot be read: it is damaged.") from error
 
     @contextlib.contextmanager
     def _one_file(self) -> Iterator[list[int]]:

@@ -1,7 +1,8 @@
 """The process that decodes foreign files; each reading has a process of its own, forked from here.
 
 It loads the readers once, gives up its rights and then waits. Whoever wants a reading sends one end of a connection,
-which becomes a process that does this reading and ends. The host ends when nobody can ask it any more.
+which becomes a process that does this reading and ends; readings of masks, which need nothing but Python, numpy and
+zlib, may follow each other in one. The host ends when nobody can ask it any more.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.decoder.confinement import give_up_rights, limit_itself, private_bytes
-from lib.decoder.protocol import Garbled, close_all, receive, send, shared
+from lib.decoder.protocol import MOST_SHARING, SHARING, Garbled, close_all, receive, send, shared
 from lib.errors import LabelRefineryError, UnreadableImage
 from lib.opened import OpenFile
 from lib.room import MOST_VOXEL_BYTES
@@ -103,17 +104,20 @@ def _read(connection: socket.socket, table: Mapping[str, Reading], memory_bytes:
     limit_itself(memory_bytes, 2 * MOST_VOXEL_BYTES + SPARE_BYTES, PROCESSOR_SECONDS)
     # Once more, so that it reaches neither the host nor the readings beside it.
     give_up_rights(code_folders())
-    _answer(connection, table)
-
-
-def _answer(connection: socket.socket, table: Mapping[str, Reading]) -> None:
-    """Does the one reading that is asked for."""
     me = os.pidfd_open(os.getpid())
     _tell(connection, {"begin": True}, [me])
     os.close(me)
+    for _ in range(MOST_SHARING):
+        if not _answer(connection, table):
+            break
+
+
+def _answer(connection: socket.socket, table: Mapping[str, Reading]) -> bool:
+    """Does the reading that is asked for; tells whether another one may follow."""
     message, first = receive(connection)
     name, names, arguments = pickle.loads(message)
     memories: list[int] = []
+    files: list[OpenFile] = []
     try:
         files = [OpenFile(open(file, "rb"), names[0]) for file in first] or [
             _open(connection, number, file) for number, file in enumerate(names)
@@ -131,6 +135,10 @@ def _answer(connection: socket.socket, table: Mapping[str, Reading]) -> None:
     except Exception as error:
         answer = {"unexpected": repr(error)[:1000], "traceback": traceback.format_exc()[-4000:]}
     _tell(connection, answer, memories)
+    close_all(memories)
+    for file in files:
+        file.file.close()
+    return name in SHARING and "done" in answer
 
 
 if __name__ == "__main__":

@@ -28,6 +28,12 @@ LONGEST = 1 << 24
 MOST_FILES = 8
 """Open files beside one message."""
 
+SHARING = frozenset(("mask", "grid"))
+"""Readings by Python, numpy and zlib alone, several of which one process may do; all others have one of their own."""
+
+MOST_SHARING = 16
+"""So many of them."""
+
 SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
 """What lies in memory for both no longer changes, so that nobody stumbles over a part that is gone."""
 

@@ -27,6 +27,13 @@ def content(files: list[OpenFile], arguments: Mapping[str, Any]) -> Answer:
     return {"names": [file.name for file in files]}, [np.frombuffer(one, np.uint8) for one in read]
 
 
+def process(files: list[OpenFile], arguments: Mapping[str, Any]) -> Answer:
+    """Tells which process it is; refuses if that is wanted."""
+    if arguments.get("is_refused"):
+        raise UnknownStructure("refused")
+    return {"process": os.getpid()}, []
+
+
 def doubled(files: list[OpenFile], arguments: Mapping[str, Any]) -> Answer:
     return {}, [arguments["values"] * 2]
 
@@ -112,6 +119,7 @@ def _is_socket(number: int) -> bool:
 
 
 READINGS = {
-    one.__name__: one
-    for one in (content, doubled, opens, reaches, takes_memory, runs_for_ever, dies, refuses, lies)
+    "mask": process, "volume": process,
+    "content": content, "doubled": doubled, "opens": opens, "reaches": reaches, "takes_memory": takes_memory,
+    "runs_for_ever": runs_for_ever, "dies": dies, "refuses": refuses, "lies": lies,
 }  # fmt: skip

@@ -16,6 +16,7 @@ import pytest
 from lib.decoder import client
 from lib.decoder.client import Decoder
 from lib.decoder.confinement import landlock_version
+from lib.decoder.protocol import MOST_SHARING
 from lib.errors import ComputationInterrupted, NoImage, UnknownStructure, UnreadableImage
 from lib.opened import fence
 
@@ -215,3 +216,29 @@ def test_the_host_ends_when_nobody_can_ask_it_any_more():
     decoder.stop()
 
     assert process.wait(timeout=10) == 0
+
+
+def _processes(decoder: Decoder, reading: str, count: int, **arguments: bool) -> list[int]:
+    return [decoder.ask(reading, [], arguments, name="a")[0]["process"] for _ in range(count)]
+
+
+def test_each_reading_that_needs_a_decoder_in_c_has_a_process_of_its_own(misbehaving):
+    found = _processes(misbehaving, "volume", 5)
+
+    assert len(set(found)) == 5
+
+
+def test_masks_share_a_process_for_a_while_and_with_nothing_else(misbehaving):
+    masks = _processes(misbehaving, "mask", 3 * MOST_SHARING)
+
+    assert 3 <= len(set(masks)) < len(masks)
+    assert max(masks.count(process) for process in masks) <= MOST_SHARING
+    assert not set(_processes(misbehaving, "volume", 3)) & set(masks)
+
+
+def test_after_a_refusal_a_process_reads_no_more(misbehaving):
+    (before,) = _processes(misbehaving, "mask", 1)
+    with pytest.raises(UnknownStructure, match="refused"):
+        _processes(misbehaving, "mask", 1, is_refused=True)
+
+    assert before not in _processes(misbehaving, "mask", 2)
