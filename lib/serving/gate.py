@@ -22,6 +22,7 @@ from lib.serving.measures import AUDIT_FAILURES, count_request
 from lib.serving.one_form import in_one_form
 from lib.serving.origins import refuse_other_machines, refuse_other_pages
 from lib.serving.problem import problem_of, status_of
+from lib.serving.quota import LOOK_BYTES, Arriving
 from lib.serving.settings import Settings
 from lib.serving.turnstile import PLACES, Turn, Turnstile, kind_of
 from lib.store.audit import Change
@@ -85,6 +86,7 @@ class Gate:
         self._access = access
         self._signing_in = CapacityLimiter(SIGNING_IN)
         self._refusing = refusing
+        self._arriving = Arriving(settings.data)
         self._turnstiles = {kind: Turnstile(places) for kind, places in PLACES.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,14 +107,17 @@ class Gate:
             return
         scope.setdefault("state", {})["person"] = person
         kind = kind_of(scope["method"], scope["path"])
-        turn = Turn(self._turnstiles.get(kind) if kind else None, person.name if person else address_of(scope))
+        name = person.name if person else address_of(scope)
+        turn = Turn(self._turnstiles.get(kind) if kind else None, name)
+        body = _Body(receive, limit, name, self._arriving)
         try:
-            receive = await _admitted_whole(scope["method"], headers, _limited(receive, limit), turn)
+            receive = await _admitted_whole(scope["method"], headers, body.receive, turn)
             await self._app(scope, receive, self._audited(scope, headers, person, _leaving(turn, counted)))
         except LabelRefineryError as error:
             await problem_of(error)(scope, receive, counted)
         finally:
             turn.leave()
+            body.forget()
 
     async def _admitted(self, scope: Scope, headers: Headers) -> Annotator | None:
         if self._access.is_open:
@@ -239,20 +244,34 @@ def _waiting_at_the_end(receive: Receive, turn: Turn) -> Receive:
     return waiting
 
 
-def _limited(receive: Receive, limit: int) -> Receive:
-    """Ends a body that grows beyond the limit, whatever its Content-Length says."""
-    received = 0
+class _Body:
+    """The body of a request, whose bytes count for the person who sends them until the request has ended."""
 
-    async def limited() -> Message:
-        nonlocal received
-        message = await receive()
+    def __init__(self, receive: Receive, limit: int, person: str, arriving: Arriving) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._person = person
+        self._arriving = arriving
+        self._received = 0
+        self._counted = 0
+
+    async def receive(self) -> Message:
+        """The next message of the server; ends a body that grows too large, whatever its Content-Length says."""
+        message = await self._receive()
         if message["type"] == "http.request":
-            received += len(message.get("body", b""))
-            if received > limit:
-                raise _too_large(limit)
+            self._received += len(message.get("body", b""))
+            if self._received > self._limit:
+                raise _too_large(self._limit)
+            if (new := self._received - self._counted) >= LOOK_BYTES:
+                self._counted += new
+                self._arriving.take(self._person, new)
         return message
 
-    return limited
+    def forget(self) -> None:
+        """Gives back what was counted."""
+        if self._counted:
+            self._arriving.give_back(self._person, self._counted)
+            self._counted = 0
 
 
 def _refuse_larger(headers: Headers, limit: int) -> None:

@@ -14,13 +14,14 @@ import uuid
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
 from lib.errors import InvalidRequest, TooLarge, UnknownSession, UnreadableImage
 from lib.series import looks_like_dicom
+from lib.serving.quota import refuse_more_sessions, share_bytes
 from lib.store.files import full_disk_told, write_durably
 from lib.store.images import ImageKind
 from lib.store.layout import ABOUT_SESSION
@@ -58,6 +59,7 @@ class Session:
         meta: nothing so far.
         create_ts, last_access_ts: seconds since 1970.
         expiry: seconds without access after which it goes.
+        owner: who opened it; clients are not told.
     """
 
     name: str
@@ -67,10 +69,13 @@ class Session:
     create_ts: int
     last_access_ts: int
     expiry: int
+    owner: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As MONAI Label's clients read it."""
-        return asdict(self)
+        told = asdict(self)
+        del told["owner"]
+        return told
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -103,18 +108,24 @@ class Sessions:
         self.max_bytes = max_bytes
         folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, received: Sequence[tuple[Path, str]], expiry: int, *, unpack: bool) -> Session:
+    def add(self, received: Sequence[tuple[Path, str]], expiry: int, *, unpack: bool, owner: str = "") -> Session:
         """Opens a session with files that a client sent.
 
         Args:
             received: the files below the data folder and the names they had on the client's side.
             expiry: seconds; 0: the longest.
             unpack: the one file is a ZIP or tar archive.
+            owner: who sent them.
 
         Raises:
             InvalidRequest: if an archive is none, or leads out of its folder.
             TooLarge: if it unpacks to more than is accepted.
+            TooManyRequests: if the owner has too many sessions, or too large ones.
         """
+        own = [session for session in self._every() if session.owner == owner]
+        held = sum(path.stat().st_size for session in own for path in session.files)
+        refuse_more_sessions(owner, len(own), held, sum(path.stat().st_size for path, _ in received), self.folder)
+        room = min(self.max_bytes, share_bytes(self.folder, held) - held)
         session_id = str(uuid.uuid4())
         folder = self.folder / session_id
         folder.mkdir()
@@ -124,8 +135,8 @@ class Sessions:
                     # The client's name only tells the format; two files may have the same.
                     shutil.move(path, folder / (f"image{suffix_of(name)}" if suffix_of(name) else f"{number:05d}"))
                 if unpack:
-                    _unpack(next(folder.iterdir()), folder, self.max_bytes)
-                session = self._write(_opened(folder, expiry))
+                    _unpack(next(folder.iterdir()), folder, room)
+                session = self._write(replace(_opened(folder, expiry), owner=owner))
             kind_of(session.files)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -151,6 +162,12 @@ class Sessions:
         """Closes a session and deletes its files."""
         shutil.rmtree(self._folder(session_id), ignore_errors=True)
 
+    def _every(self) -> Iterator[Session]:
+        """All sessions that can be read."""
+        for about in self.folder.glob(f"*/{ABOUT}"):
+            with suppress(OSError, ValueError, TypeError):
+                yield Session(**json.loads(about.read_text(encoding="utf-8")))
+
     def remove_expired(self) -> None:
         """Closes the sessions whose time is over."""
         for folder in self.folder.iterdir():
@@ -166,7 +183,7 @@ class Sessions:
             raise UnknownSession(f"{session_id[:64]!r} is no session id.") from error
 
     def _write(self, session: Session) -> Session:
-        write_durably(Path(session.path) / ABOUT, json.dumps(session.to_json()).encode())
+        write_durably(Path(session.path) / ABOUT, json.dumps(asdict(session)).encode())
         return session
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, File, UploadFile
 from fastapi.responses import FileResponse, JSONResponse, Response
 
 from lib.errors import InvalidRequest
-from lib.serving.routes.common import App, Count, Name, received, sent
+from lib.serving.routes.common import App, Count, Name, Who, received, sent
 
 router = APIRouter(prefix="/session", tags=["Session"])
 
@@ -17,13 +17,13 @@ Files = Annotated[list[UploadFile], File(description="one image, the slices of a
 
 
 @router.put("/")
-def create(app: App, files: Files, uncompress: bool = False, expiry: Count = 0) -> dict[str, Any]:
+def create(app: App, who: Who, files: Files, uncompress: bool = False, expiry: Count = 0) -> dict[str, Any]:
     """Opens a session with one image file, the DICOM files of a series, or an archive of them."""
     paths: list[tuple[Path, str]] = []
     try:
         for file in files:
             paths.append((received(app, file), Path(file.filename or "").name))
-        session = app.sessions().add(paths, expiry, unpack=uncompress)
+        session = app.sessions().add(paths, expiry, unpack=uncompress, owner=who(None).name)
     finally:
         for path, _ in paths:
             path.unlink(missing_ok=True)
