@@ -109,7 +109,10 @@ def measured(
 
 def left(data: Path) -> dict[str, int]:
     """Files that lie where requests keep what they need for themselves."""
-    return {name: sum(path.is_file() for path in (data / name).rglob("*")) for name in ("tmp", "sessions", "uploads")}
+    from lib.store import layout
+
+    passing = (layout.TEMPORARY, layout.SESSIONS, layout.UPLOADS)
+    return {name: sum(path.is_file() for path in (data / name).rglob("*")) for name in passing}
 
 
 def fresh_weights() -> bytes:

@@ -143,7 +143,7 @@ def test_a_case_that_cannot_be_compared_says_why(here: Here) -> None:
     found = told(here, name="kim")
 
     assert (found["cases"], found["structures"]) == (0, {})
-    assert found["rows"][0]["structures"] == {} and "cannot be read" in found["rows"][0]["reason"]
+    assert found["rows"][0]["structures"] == {} and "is missing below masks" in found["rows"][0]["reason"]
 
 
 def test_somebody_without_cases_is_not_known(here: Here) -> None:

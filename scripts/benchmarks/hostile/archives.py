@@ -10,6 +10,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 
+from lib.store import layout
 from scripts.benchmarks.hostile.packing import bomb, deflated, members
 from scripts.benchmarks.hostile.reach import Chance, Reach, spoiled
 
@@ -18,8 +19,8 @@ def _name(chance: Chance, reach: Reach) -> str:
     """Of a member."""
     return chance.choice(["slice.dcm", "a/b/c.dcm", "image.nii", reach.path(chance), f"../../{reach.ran.name}",
     str(reach.ran),
-                          "..", ".", "", "/", "a\\..\\..\\b", "C:\\x", "x" * 5000, "a\0b", "session.json", ".archive",
-                          "\u202e.dcm", "nul"])  # fmt: skip
+                          "..", ".", "", "/", "a\\..\\..\\b", "C:\\x", "x" * 5000, "a\0b", layout.ABOUT_SESSION,
+                          ".archive", "\u202e.dcm", "nul"])  # fmt: skip
 
 
 def _content(chance: Chance, reach: Reach) -> bytes:

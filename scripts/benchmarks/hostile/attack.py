@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
+from lib.store import layout
 from scripts.benchmarks.hostile.calls import PUBLIC, Call, hostile_call, routes_of
 from scripts.benchmarks.hostile.canaries import files_with_canary, holds_canary
 from scripts.benchmarks.hostile.files import HostileFile, Way, hostile_file, way_of
@@ -93,7 +94,7 @@ class Attack:
             self._found(_Asked("", "", path), "the content of a canary lies in the data folder")
         if place.reach.ran.exists():
             self._found(_Asked("", "", str(place.reach.ran)), "a file that was sent ran code")
-        for path in sorted((place.data / "tmp").rglob("*")):
+        for path in sorted((place.data / layout.TEMPORARY).rglob("*")):
             if path.is_file():
                 self._found(_Asked("", "", path.name), "a file is left in tmp/")
 
