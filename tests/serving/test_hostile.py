@@ -1,22 +1,71 @@
-"""Hostile files and requests are what they claim, and canaries are seen in every disguise."""
+"""The short form of ``bench_hostile``: whatever comes, nothing outside is read and the server stays sound and small."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from scripts.benchmarks.hostile.attack import Attack
 from scripts.benchmarks.hostile.calls import HIDDEN, Known, Route, hostile_call, routes_of
 from scripts.benchmarks.hostile.canaries import MARK, Canaries, files_with_canary, holds_canary, line
 from scripts.benchmarks.hostile.files import FORMATS, KINDS, Way, hostile_file, way_of
 from scripts.benchmarks.hostile.foreign import ELSEWHERE, NAME_BYTES
+from scripts.benchmarks.hostile.place import Place
 from scripts.benchmarks.hostile.reach import Reach
 from tests.serving.places import until
+
+FILES, REQUESTS = range(7, 5_000, 31), range(3, 20_000, 61)
+MOST_MIB = 2048
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Place]:
+    with Place() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def attack(place: Place) -> Attack:
+    """A few hundred files and requests of the benchmark, and then a look at what is left."""
+    made = Attack(place, seed=0)
+    made.files(FILES, clients=2)
+    made.requests(REQUESTS, clients=2)
+    made.finish()
+    return made
+
+
+@pytest.mark.e2e
+def test_no_file_and_no_request_is_a_server_error_a_way_out_or_a_step_up(attack: Attack) -> None:
+    told = "\n".join(f"{each.replay} {each.what} ({each.about})" for each in attack.findings)
+    assert not attack.findings, f"python -m scripts.benchmarks.bench_hostile --only NUMBER sends one again:\n{told}"
+
+
+@pytest.mark.e2e
+def test_hostile_messages_are_answered_and_some_are_taken_in(attack: Attack) -> None:
+    assert attack.statuses["files"].total() == len(FILES)
+    assert attack.statuses["requests"].total() == len(REQUESTS)
+    assert {"200", "422"} <= set(attack.statuses["files"])
+    assert {"200", "401", "403", "404", "422"} <= set(attack.statuses["requests"])
+
+
+@pytest.mark.e2e
+def test_a_server_outlives_hostile_messages_within_its_memory_and_agrees_with_its_record(attack: Attack) -> None:
+    place = attack.place
+    place.stop()
+
+    assert place.restarts == []
+    assert {name: peak for name, peak in place.seen.peak_mib.items() if peak > MOST_MIB} == {}
+    assert "All rows and files agree." in place.command("scripts.verify_store")
+
 
 # The attack itself: what it claims to send and to see.
 
