@@ -123,7 +123,7 @@ class Sessions:
             TooManyRequests: if the owner has too many sessions, or too large ones.
         """
         own = [session for session in self._every() if session.owner == owner]
-        held = sum(path.stat().st_size for session in own for path in session.files)
+        held = sum(map(_bytes_of, own))
         refuse_more_sessions(owner, len(own), held, sum(path.stat().st_size for path, _ in received), self.folder)
         room = min(self.max_bytes, share_bytes(self.folder, held) - held)
         session_id = str(uuid.uuid4())
@@ -185,6 +185,15 @@ class Sessions:
     def _write(self, session: Session) -> Session:
         write_durably(Path(session.path) / ABOUT, json.dumps(asdict(session)).encode())
         return session
+
+
+def _bytes_of(session: Session) -> int:
+    """Of its files that are there: it may be closed at this moment."""
+    total = 0
+    for path in session.files:
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 def _opened(folder: Path, expiry: int) -> Session:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from lib.errors import TooManyRequests
-from lib.serving import quota
+from lib.serving import quota, sessions
 from lib.serving.quota import MOST_SESSIONS, Arriving, refuse_more_sessions, share_bytes
 from lib.store.layout import ABOUT_SESSION
 from tests.serving.conftest import Here
@@ -78,6 +78,16 @@ def test_a_session_too_many_is_refused_until_one_is_closed_and_leaves_nothing(he
     assert sorted((here.data / "sessions").iterdir()) == folders
     assert not [path for path in (here.data / "tmp").iterdir() if path.name.startswith("received-")]
     here.client.delete(f"/session/{folders[0].name}")
+    assert _opened(here) == 200
+
+
+def test_a_session_that_is_closed_while_others_are_counted_stops_nobody(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _opened(here) == 200
+    # Its folder was there a moment ago.
+    monkeypatch.setattr(sessions.Session, "files", property(lambda session: (here.data / "gone.nii.gz",)))
+
     assert _opened(here) == 200
 
 
