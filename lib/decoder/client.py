@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -352,6 +353,11 @@ _DECODER = Decoder()
 def decoder() -> Decoder:
     """The one of this process."""
     return _DECODER
+
+
+@atexit.register
+def _stop() -> None:
+    _DECODER.stop()
 
 
 def use(shared: Decoder) -> None:
