@@ -8,7 +8,7 @@ LabelRefineryError
     NotFound                    there is no such thing
         UnknownImage  UnknownAnnotation  UnknownModel  UnknownMethod  UnknownSession  UnknownJob
     StageConflict               the thing exists, but not in a state that allows this
-        NoModelYet  NoAnnotationsYet  DamagedFile
+        NoModelYet  NoAnnotationsYet  DamagedFile  SavedMeanwhile
     UnacceptableFile            the file was read and cannot be taken
         UnreadableImage  UnreadableMask  GridMismatch  UnknownStructure
             NoImage
@@ -81,6 +81,18 @@ class UnknownJob(NotFound):
 
 class StageConflict(LabelRefineryError):
     """The present state does not allow the request."""
+
+
+class SavedMeanwhile(StageConflict):
+    """Somebody has saved since the version that a request was made from.
+
+    Attributes:
+        version: the newest that was saved meanwhile.
+    """
+
+    def __init__(self, message: str, version: int) -> None:
+        super().__init__(message)
+        self.version = version
 
 
 class NoModelYet(StageConflict):

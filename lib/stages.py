@@ -98,6 +98,17 @@ def in_force(versions: Sequence[AnyVersion]) -> list[AnyVersion]:
     return kept
 
 
+def saved_since(versions: Sequence[AnyVersion], known: int) -> AnyVersion | None:
+    """The newest version in force that a person has stored after a known one; what programs made does not count.
+
+    Args:
+        versions: all of an image.
+        known: number of the version that somebody has in front of them; 0: none.
+    """
+    later = [version for version in in_force(versions) if version.role in PEOPLE and version.version > known]
+    return later[-1] if later else None
+
+
 def current(versions: Sequence[AnyVersion]) -> AnyVersion | None:
     """The version that counts: the newest expert's, else a junior's or refined one, else a program's draft.
 

@@ -1,19 +1,21 @@
-"""An expert agrees with a mask as it is, which makes it the expert's."""
+"""A mask that is there already becomes a person's: an expert accepts it, or somebody goes back to an earlier one."""
 
 from __future__ import annotations
 
-from lib.errors import NotAllowed, StageConflict, UnknownAnnotation
+from lib.errors import NotAllowed, UnknownAnnotation
 from lib.serving.annotator import Annotator
 from lib.serving.requests import Submission
-from lib.stages import Role, Stage, current, in_force
+from lib.serving.saving import Saved, note_on, refuse_what_is_behind
+from lib.stages import Role, Stage, current, in_force, stage_of
 from lib.store.annotations import Annotation, NewAnnotation
 from lib.store.record import Record
 
 
-def accept(
-    record: Record, submission: Submission, version: int | None, annotator: Annotator
-) -> tuple[Annotation, bool]:
+def accept(record: Record, submission: Submission, version: int | None, annotator: Annotator) -> Saved:
     """Appends an expert's version with the mask of another version.
+
+    What is accepted already is not accepted again, however often and by how many it is asked for. A second expert may
+    agree with what another one drew, once, or with a version by its number.
 
     Args:
         record: gets the row.
@@ -21,15 +23,10 @@ def accept(
         version: what is accepted; ``None``: the current annotation.
         annotator: who accepts it.
 
-    Returns:
-        The expert's version, and whether it is new: what is accepted already is not accepted again, however often
-        and by how many it is asked for. A second expert may agree with what another one drew, once, or with a version
-        by its number.
-
     Raises:
         NotAllowed: if the annotator is no expert.
         UnknownImage, UnknownAnnotation: if there is no such version in force, or its mask is no longer kept.
-        StageConflict: if another expert's mask came after the version that is named.
+        SavedMeanwhile: if somebody has saved another mask after the version that is named, and nobody insists.
     """
     if annotator.role not in (Role.EXPERT, Role.ADMIN):
         raise NotAllowed(f"Masks are accepted by experts; {annotator.name} is {annotator.role}.")
@@ -43,32 +40,71 @@ def accept(
         if wanted is None:
             raise UnknownAnnotation(f"{image_id!r} has no mask to accept yet.")
         if now_current is not None and _is_accepted(now_current, wanted, history, version, annotator):
-            return now_current, False
-        _refuse_behind_another(now_current, wanted, annotator)
-        mask = record.kept_mask(wanted)
-        record.assignments.finish(image_id, annotator.name)
-        new = NewAnnotation(
-            image=image_id,
-            stage=Stage.EXPERT,
-            author=annotator.name,
-            role=annotator.role,
-            mask=mask,
-            looked_at=wanted.looked_at,
-            voxels=wanted.voxels,
-            parent=wanted.version,
-            tag=submission.tag,
-            client=annotator.client,
-            seconds=submission.seconds,
-            info=submission.info,
-        )
-        return record.annotations.add(new), True
+            return Saved(now_current, is_new=False, note="")
+        if version is not None and not submission.anyway:
+            refuse_what_is_behind(history, version, wanted.mask)
+        return _said_again(record, wanted, submission, annotator)
+
+
+def restore(record: Record, submission: Submission, version: int, annotator: Annotator) -> Saved:
+    """Appends a version of a person's own with the mask of an earlier one, of whatever stage.
+
+    Args:
+        record: gets the row.
+        submission: what the client says beside the mask; ``parent`` is the version that it knows as the current one.
+        version: what is restored.
+        annotator: who restores it.
+
+    Raises:
+        UnknownImage, UnknownAnnotation: if there is no such version in force, or its mask is no longer kept.
+        SavedMeanwhile: if somebody has saved another mask after the version that the client knows.
+    """
+    image_id = submission.image_id
+    record.images.get(image_id)
+    with record.database.transaction():
+        history = record.annotations.history(image_id)
+        wanted, now_current = _in_force(history, version), current(history)
+        if now_current is not None and _is_said(now_current, wanted, annotator):
+            return Saved(now_current, is_new=False, note="")
+        if submission.parent is not None and not submission.anyway:
+            refuse_what_is_behind(history, submission.parent, wanted.mask)
+        return _said_again(record, wanted, submission, annotator)
+
+
+def _said_again(record: Record, wanted: Annotation, submission: Submission, annotator: Annotator) -> Saved:
+    """A version of this person's with the mask of another one."""
+    mask = record.kept_mask(wanted)
+    record.assignments.finish(wanted.image, annotator.name)
+    new = NewAnnotation(
+        image=wanted.image,
+        stage=stage_of(annotator.role),
+        author=annotator.name,
+        role=annotator.role,
+        mask=mask,
+        looked_at=wanted.looked_at,
+        voxels=wanted.voxels,
+        parent=wanted.version,
+        tag=submission.tag,
+        client=annotator.client,
+        seconds=submission.seconds,
+        info=submission.info,
+    )
+    annotation = record.annotations.add(new)
+    record.openings.note(wanted.image, annotator.name, annotation.version)
+    return Saved(annotation, is_new=True, note=note_on(record, annotation))
+
+
+def _is_said(now_current: Annotation, wanted: Annotation, annotator: Annotator) -> bool:
+    """Whether the current annotation is this person's own, with the wanted mask."""
+    own = (now_current.author, now_current.stage) == (annotator.name, stage_of(annotator.role))
+    return own and (now_current.mask, now_current.looked_at) == (wanted.mask, wanted.looked_at)
 
 
 def _in_force(history: list[Annotation], version: int) -> Annotation:
     found = next((annotation for annotation in in_force(history) if annotation.version == version), None)
     if found is None:
         there = [annotation.version for annotation in in_force(history)]
-        raise UnknownAnnotation(f"There is no version {version} to accept; there is {there or 'none'}.")
+        raise UnknownAnnotation(f"There is no version {version} in force; there is {there or 'none'}.")
     return found
 
 
@@ -94,14 +130,3 @@ def _agreed(valid: list[Annotation], now_current: Annotation, annotator: Annotat
     others = [one.version for one in valid if one.stage is Stage.EXPERT and one.mask != now_current.mask]
     since = max(others, default=0)
     return any(one.stage is Stage.EXPERT and one.author == annotator.name and one.version > since for one in valid)
-
-
-def _refuse_behind_another(now_current: Annotation | None, wanted: Annotation, annotator: Annotator) -> None:
-    """Refuses to put an older mask over what another expert has stored since, unseen perhaps."""
-    if now_current is None or now_current.stage is not Stage.EXPERT or now_current.mask == wanted.mask:
-        return
-    if now_current.author != annotator.name and now_current.version > wanted.version:
-        raise StageConflict(
-            f"Version {now_current.version} by {now_current.author} has come since version {wanted.version}. Look at "
-            f"it and accept that one, or withdraw it first."
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,9 +43,10 @@ RULES = (
     Rule(READ, r"/model/(info|versions)/.*", Role.VIEWER),
     Rule((*READ, *CHANGE), r"/model/.*", Role.ADMIN),
     Rule(("DELETE",), r"/datastore/(image)?", Role.ADMIN),
+    Rule(CHANGE, r"/cases/open", Role.VIEWER),
     Rule(READ, r"/datastore/dataset|/annotators/.*", Role.ANNOTATOR),
     Rule(CHANGE, r"/datastore/.*", Role.ANNOTATOR),
-    Rule(CHANGE, r"/(infer|activelearning|session|dicomweb|cases)/.*", Role.ANNOTATOR),
+    Rule(CHANGE, r"/(infer|activelearning|session|dicomweb|cases)/.*|/annotations/restore", Role.ANNOTATOR),
     Rule(CHANGE, r"/(train|scoring|batch)/.*|/annotations/accept", Role.EXPERT),
     Rule(READ, r"/.*", Role.VIEWER),
 )
@@ -131,6 +133,12 @@ class Access:
                 return token
             holder = self._tokens.holder_of(token)
             return self._tickets.give({"name": name, "role": role, "holder": holder.digest if holder else ""})
+
+    def seconds_left(self, token: str) -> int | None:
+        """Until the person has to sign in anew; ``None``: a token that is good until it is taken back."""
+        with self._faults_told():
+            ticket = self._tickets.read(token)
+        return max(0, int(ticket["exp"] - time.time())) if ticket is not None else None
 
     def admit(self, token: str | None, method: str, path: str, client: str) -> Annotator | None:
         """The person behind a request, or ``None`` if it needs nobody; then a token is not even looked at.

@@ -28,7 +28,7 @@ from lib.serving.intake import Intake
 from lib.serving.library import Library
 from lib.serving.made_once import deleted_if_it_fails
 from lib.serving.requests import Submission
-from lib.serving.saving import save_mask
+from lib.serving.saving import Saved, save_mask
 from lib.serving.settings import Settings
 from lib.split import Split, split_warning
 from lib.stages import Role, Stage, Standing
@@ -61,7 +61,7 @@ class RecordDatastore(Datastore):
         # By the number of images: counting patients reads all of them, and clients ask for the state all the time.
         self._split_warning = (0, "")
 
-    def store(self, submission: Submission, received: Path, annotator: Annotator) -> Annotation:
+    def store(self, submission: Submission, received: Path, annotator: Annotator) -> Saved:
         """Checks a mask file and appends it to the history of its image.
 
         Raises:
@@ -255,7 +255,7 @@ class RecordDatastore(Datastore):
         """Appends a mask to the history of an image."""
         submission = Submission.from_monailabel(image_id, label_tag, label_info, self.record.task)
         annotator = annotator_of(submission.client_id, self.settings.role, "")
-        return self.store(submission, Path(label_filename), annotator).image
+        return self.store(submission, Path(label_filename), annotator).annotation.image
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Withdraws an annotation."""

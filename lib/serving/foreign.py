@@ -96,7 +96,7 @@ class ForeignDrawings:
             except LabelRefineryError as error:
                 return self._is_noted(address, modality, patient, error)
         for each in stored:
-            if each.annotation is not None:
+            if each.annotation is not None and each.is_new:
                 LOG.info("Version %s of %s comes from %s.", each.annotation.version, each.annotation.image, address)
                 on_taken(each.annotation)
         return True

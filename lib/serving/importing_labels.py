@@ -233,12 +233,14 @@ def _outcome(studies: Studies, image: Image, labels: Labels, source: LabelFolder
                 tag="",
                 label_info=(),
                 looked_at=placed.looked_at,
-                parent=None,
+                # Whoever drew it had nothing of what is here.
+                parent=0,
+                anyway=True,
                 seconds=None,
                 client_id=source.annotator.name,
                 info={"imported_from": [path.as_posix() for path in labels.paths]},
             )
-            save_mask(record, placed.mask, image.grid, submission, source.annotator, is_from_scratch=True)
+            save_mask(record, placed.mask, image.grid, submission, source.annotator)
     except OF_ONE_IMAGE as error:
         return Outcome(image.id, Fate.REFUSED, str(error))
     return Outcome(image.id, Fate.IMPORTED, "; ".join(placed.notes))

@@ -33,6 +33,7 @@ from lib.serving.infer import DraftTask, MaskTask, RefineTask
 from lib.serving.inference import Inference
 from lib.serving.intake import Intake
 from lib.serving.library import Library
+from lib.serving.presence import Presence
 from lib.serving.refine_jobs import RefineJobs
 from lib.serving.refining import Refining
 from lib.serving.relay import Relay
@@ -120,6 +121,7 @@ class LabelingLoop:
         self.refine_jobs = RefineJobs(self.refining)
         self._order = "random"
         self.ahead = DraftingAhead(self.drafting, self.dicom, self._upcoming)
+        self.presence = Presence()
         self._stopping = threading.Event()
         # What MONAI Label would keep in the home directory or start by itself.
         monailabel_settings.MONAI_LABEL_SESSIONS = False

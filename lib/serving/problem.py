@@ -25,6 +25,9 @@ STATUS: dict[type[errors.LabelRefineryError], int] = {
 }
 """HTTP status of each kind of error; an error that is not listed has that of its nearest base."""
 
+MEANWHILE = "Label-Refinery-Meanwhile"
+"""Header of a refusal: the version that was saved after the one a request was made from."""
+
 
 def problem(status: int, title: str, detail: str) -> JSONResponse:
     """An error as problem JSON."""
@@ -36,9 +39,15 @@ def problem(status: int, title: str, detail: str) -> JSONResponse:
 def problem_of(error: errors.LabelRefineryError) -> JSONResponse:
     """One of our errors as problem JSON."""
     response = problem(status_of(error), type(error).__name__, str(error))
-    if isinstance(error, errors.TooManyRequests):
-        response.headers["Retry-After"] = str(error.retry_seconds)
+    response.headers.update(headers_of(error))
     return response
+
+
+def headers_of(error: errors.LabelRefineryError) -> dict[str, str]:
+    """What programs are told of an error beside its sentence."""
+    if isinstance(error, errors.TooManyRequests):
+        return {"Retry-After": str(error.retry_seconds)}
+    return {MEANWHILE: str(error.version)} if isinstance(error, errors.SavedMeanwhile) else {}
 
 
 def status_of(error: errors.LabelRefineryError) -> int:

@@ -207,6 +207,13 @@ def _positive(key: str, value: Any) -> float:
     return float(value)
 
 
+def _version(key: str, value: Any) -> int:
+    """A number of a version; 0 for none."""
+    if not _is_number(value) or not 0 <= value < 1e9:
+        raise InvalidRequest(f"{key} must be the number of a version, or 0 for none, found {value!r}.")
+    return int(value)
+
+
 def _time_spent(key: str, value: Any) -> float:
     """Of a timer that may count whole seconds, so that a quick look takes none."""
     if not _is_number(value) or not 0 <= value < 1e9:
@@ -235,13 +242,14 @@ class Submission:
         tag: what the client calls it.
         label_info: what the client's numbers mean.
         looked_at: names of the structures that it covers.
-        parent: version that was corrected, if the client names it.
+        parent: version that was corrected, if the client names it; 0: none was.
+        anyway: whether it is stored also where somebody has saved after that version.
         seconds: time spent, if the client tells.
         client_id: name of the author, if the client tells.
         info: everything the client said.
     """
 
-    KNOWN: ClassVar[tuple[str, ...]] = ("client_id", "label_info", "parent", "seconds", "structures")
+    KNOWN: ClassVar[tuple[str, ...]] = ("anyway", "client_id", "label_info", "parent", "seconds", "structures")
     """Keys of ``params`` that mean something; others are kept as notes."""
 
     image_id: str
@@ -252,10 +260,11 @@ class Submission:
     seconds: float | None
     client_id: Any
     info: dict[str, Any]
+    anyway: bool = False
 
     @classmethod
     def from_monailabel(cls, image_id: str, tag: str, params: Mapping[str, Any], task: Task) -> Submission:
-        """Reads ``label_info``, ``structures``, ``parent``, ``seconds`` and ``client_id``.
+        """Reads ``label_info``, ``structures``, ``parent``, ``anyway``, ``seconds`` and ``client_id``.
 
         Raises:
             InvalidRequest: if one of them has another form, is misspelt, or an unknown structure is named.
@@ -271,10 +280,11 @@ class Submission:
             tag=tag,
             label_info=read_label_info(params["label_info"]) if params.get("label_info") else (),
             looked_at=_looked_at(params.get("structures"), task),
-            parent=int(_positive("parent", parent)) if parent is not None else None,
+            parent=_version("parent", parent) if parent is not None else None,
             seconds=_time_spent("seconds", seconds) if seconds is not None else None,
             client_id=params.get("client_id"),
             info=dict(params),
+            anyway=_flag("anyway", params.get("anyway"), unless_told=False),
         )
 
     @property

@@ -18,6 +18,7 @@ from lib.decoder import foreign
 from lib.dicom.drawn import DRAWN, Drawing
 from lib.errors import (
     LabelRefineryError,
+    SavedMeanwhile,
     StageConflict,
     StorageFull,
     StudiesRefused,
@@ -32,7 +33,7 @@ from lib.serving.parts import LARGEST_PART_MIB
 from lib.serving.problem import STATUS, status_of
 from lib.serving.remote import Remote
 from lib.serving.requests import Submission
-from lib.serving.saving import save_mask
+from lib.serving.saving import refuse_what_is_behind, save_mask
 from lib.serving.studies import Studies
 from lib.store.annotations import TAG_FINAL, Annotation
 from lib.store.files import digest_of
@@ -106,6 +107,25 @@ class Correction:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What a client says of how the objects of a request came about.
+
+    Attributes:
+        parent: version that was corrected; 0: none; ``None``: it does not say.
+        anyway: whether they are stored also where somebody has saved after that version.
+        seconds: time that the person spent.
+    """
+
+    parent: int | None = None
+    anyway: bool = False
+    seconds: float | None = None
+
+
+UNTOLD = Origin()
+"""Of a client that says nothing."""
+
+
+@dataclass(frozen=True)
 class Stored:
     """What came of one object.
 
@@ -114,12 +134,16 @@ class Stored:
         study_uid: of its study.
         series_uid: of its series.
         annotation: what it became; ``None``: it was there already.
+        is_new: whether it became a new version.
+        note: what the person should know of it beside; mostly empty.
     """
 
     received: Received
     study_uid: str
     series_uid: str
     annotation: Annotation | None
+    is_new: bool = False
+    note: str = ""
 
 
 class Refused(Exception):
@@ -137,12 +161,14 @@ class Refused(Exception):
         # 404 would say that nothing can be stored at this address.
         self.status = STATUS[StageConflict] if isinstance(error, UnknownImage) else status_of(error)
         items = [
-            received.told
-            | attribute("FailureReason", _reason(received, why))
-            | {"00000902": {"vr": "LO", "Value": [str(why)]}}
+            received.told | attribute("FailureReason", _reason(received, why)) | _comment(str(why))
             for received, why in failures
         ]
         self.told = {tag_of("FailedSOPSequence"): {"vr": "SQ", "Value": items}}
+
+
+def _comment(text: str) -> Json:
+    return {"00000902": {"vr": "LO", "Value": [text]}}
 
 
 def _reason(received: Received, error: LabelRefineryError) -> int:
@@ -190,13 +216,16 @@ class Storing:
         self.record = studies.record
         self.library = studies.library
 
-    def store(self, objects: Sequence[Received], study_uid: str, annotator: Annotator) -> list[Stored]:
+    def store(
+        self, objects: Sequence[Received], study_uid: str, annotator: Annotator, origin: Origin = UNTOLD
+    ) -> list[Stored]:
         """Stores all objects of a request or none.
 
         Args:
             objects: as they came.
             study_uid: to which all must belong; empty: any.
             annotator: who sent them.
+            origin: what the client says of how they came about.
 
         Raises:
             Refused: if one does not fit, with a sentence for each that does not.
@@ -212,16 +241,23 @@ class Storing:
         if failures:
             raise Refused(failures)
         with self.studies.storing if self.remote is not None else nullcontext():
-            return self._kept_everywhere(corrections, annotator)
+            return self._kept_everywhere(corrections, annotator, origin)
 
-    def _kept_everywhere(self, corrections: Sequence[Correction | Stored], annotator: Annotator) -> list[Stored]:
+    def _kept_everywhere(
+        self, corrections: Sequence[Correction | Stored], annotator: Annotator, origin: Origin
+    ) -> list[Stored]:
         """Stores checked objects at the server of the studies, then here."""
         objects = [each.received for each in corrections]
+        if self.remote is not None:
+            self._refuse_behind([each for each in corrections if isinstance(each, Correction)], origin)
         sent = self._sent([each for each in corrections if isinstance(each, Correction)])
         together = self.record.database.transaction() if len(corrections) > 1 else nullcontext()
         try:
             with together:
-                return [self._kept(each, annotator) if isinstance(each, Correction) else each for each in corrections]
+                return [
+                    self._kept(each, annotator, origin) if isinstance(each, Correction) else each
+                    for each in corrections
+                ]
         except LabelRefineryError as error:
             self.record.segmentations.delete_unused(digest_of(received.content) for received in objects)
             if sent:
@@ -230,6 +266,16 @@ class Storing:
                     "server takes it in."
                 )
             raise Refused([(received, error) for received in objects]) from error
+
+    def _refuse_behind(self, corrections: Sequence[Correction], origin: Origin) -> None:
+        """Refuses what somebody has saved after, before the server of the studies has stored it."""
+        if origin.parent is None or origin.anyway:
+            return
+        for one in corrections:
+            try:
+                refuse_what_is_behind(self.record.annotations.history(one.listing.image), origin.parent)
+            except SavedMeanwhile as error:
+                raise Refused([(one.received, error)]) from error
 
     def _sent(self, corrections: Sequence[Correction]) -> bool:
         """Stores new objects at the server of the studies; tells whether there were any."""
@@ -301,7 +347,7 @@ class Storing:
         (header,) = self.studies.headers(mask)
         return header.path.read_bytes() if header.instance_uid == instance_uid else None
 
-    def _kept(self, correction: Correction, annotator: Annotator) -> Stored:
+    def _kept(self, correction: Correction, annotator: Annotator, origin: Origin) -> Stored:
         """Keeps the object and the annotation that it becomes."""
         received, listing, series_uid = correction.received, correction.listing, correction.received.series_uid
         digest = self.record.segmentations.files.put(received.content)
@@ -317,12 +363,12 @@ class Storing:
             )
 
         try:
-            annotation = save_mask(
-                self.record, correction.mask, correction.grid, _submission(correction), annotator, and_then=keep
+            saved = save_mask(
+                self.record, correction.mask, correction.grid, _submission(correction, origin), annotator, and_then=keep
             )
         except _AlreadyHere as error:
             return error.stored
-        return Stored(received, listing.study_uid, series_uid, annotation)
+        return Stored(received, listing.study_uid, series_uid, saved.annotation, saved.is_new, saved.note)
 
 
 class _AlreadyHere(Exception):
@@ -333,7 +379,7 @@ class _AlreadyHere(Exception):
         self.stored = stored
 
 
-def _submission(correction: Correction) -> Submission:
+def _submission(correction: Correction, origin: Origin) -> Submission:
     drawing = correction.received.drawing
     about = {
         "sop_instance_uid": drawing.instance_uid,
@@ -345,8 +391,9 @@ def _submission(correction: Correction) -> Submission:
         tag=TAG_FINAL,
         label_info=(),
         looked_at=correction.looked_at,
-        parent=None,
-        seconds=None,
+        parent=origin.parent,
+        anyway=origin.anyway,
+        seconds=origin.seconds,
         client_id=None,
         info={name: text for name, text in about.items() if text},
     )
@@ -354,5 +401,8 @@ def _submission(correction: Correction) -> Submission:
 
 def told_stored(stored: Sequence[Stored], address: Callable[[Stored], str]) -> Json:
     """The reply to objects that are stored, as DICOM JSON."""
-    items = [each.received.told | attribute("RetrieveURL", address(each)) for each in stored]
+    items = [
+        each.received.told | attribute("RetrieveURL", address(each)) | (_comment(each.note) if each.note else {})
+        for each in stored
+    ]
     return {tag_of("ReferencedSOPSequence"): {"vr": "SQ", "Value": items}}

@@ -379,6 +379,14 @@ class Studies:
                 return Series(listing.study_uid, series_uid, (listing,), annotation)
         return None
 
+    def series_of_version(self, listing: Listing, annotation: Annotation) -> str:
+        """SeriesInstanceUID under which a version of an image's mask can be had."""
+        stored = {each.version: each for each in self._stored(listing.image)}
+        found = stored.get(annotation.version)
+        if found is not None and self._lies_as_its_series(found, listing) and not self._is_structure_set(found):
+            return found.series_uid
+        return series_uid_of(listing.source_name, annotation)
+
     def is_written_here(self, listing: Listing, series_uid: str) -> bool:
         """Whether a series is a mask of an image, in whatever version, as this server writes it."""
         return any(

@@ -36,8 +36,7 @@ class NewAnnotation:
         looked_at: names of the structures that this author looked for; one that is looked at and absent is a true
             negative.
         voxels: voxels per structure that was looked at.
-        parent: version it was made from; ``None``: the current expert's, else the newest draft or refined version, if
-            a person stores.
+        parent: version it was made from; ``None``: none.
         tag: what the client called it.
         model_version: segmenter that drew it; ``None``: the one that drew its parent.
         refiner_version: refiner that changed it; ``None``: the one that changed its parent.
@@ -103,29 +102,24 @@ class Annotations:
         self.task = task
         self.images = images
 
-    def add(self, new: NewAnnotation, *, is_from_scratch: bool = False) -> Annotation:
+    def add(self, new: NewAnnotation) -> Annotation:
         """Appends a version and renews where its image stands.
-
-        Args:
-            new: what to append.
-            is_from_scratch: no earlier version was at hand, so that none is its parent unless it names one.
 
         Raises:
             UnknownImage: if there is no such image, or it was removed.
-            StageConflict: if the parent that the client names does not exist.
+            StageConflict: if there is no such parent in force.
         """
         with self.database.transaction() as connection:
             image = self.images.find(new.image)
             if image is None or image.state in (ImageState.HIDDEN, ImageState.ERASED):
                 raise UnknownImage(f"There is no image {new.image!r}, so nothing was stored.")
             history = self.history(new.image)
-            parent = _parent(new, history, is_from_scratch)
-            origin = next((before for before in history if before.version == parent), None)
+            origin = _origin(new, history)
             values = {
                 "stage": new.stage,
                 "author": new.author,
                 "role": new.role,
-                "parent": parent,
+                "parent": new.parent,
                 "mask": new.mask,
                 "looked_at": list(new.looked_at),
                 "voxels": new.voxels,
@@ -355,22 +349,14 @@ def _by_tag(history: Sequence[Annotation], tag: str) -> Annotation | None:
     return current(valid) if not tag else current([a for a in valid if a.tag == tag])
 
 
-def _parent(new: NewAnnotation, history: Sequence[Annotation], is_from_scratch: bool) -> int | None:
-    """What the client names, else the current expert's, else the newest draft or refined version in force."""
-    versions = {annotation.version for annotation in in_force(history)}
-    if new.parent is not None:
-        if new.parent not in versions:
-            raise StageConflict(
-                f"{new.image!r} has no version {new.parent} to correct; it has {sorted(versions) or 'none'}."
-            )
-        return new.parent
-    if new.role not in PEOPLE or is_from_scratch:
+def _origin(new: NewAnnotation, history: Sequence[Annotation]) -> Annotation | None:
+    """The version that a new one was made from."""
+    if new.parent is None:
         return None
-    now_current = current(history)
-    if now_current is not None and now_current.stage is Stage.EXPERT:
-        return now_current.version
-    drafts = [a.version for a in in_force(history) if a.stage in (Stage.DRAFT, Stage.REFINED)]
-    return drafts[-1] if drafts else None
+    valid = {annotation.version: annotation for annotation in in_force(history)}
+    if new.parent not in valid:
+        raise StageConflict(f"{new.image!r} has no version {new.parent} to correct; it has {sorted(valid) or 'none'}.")
+    return valid[new.parent]
 
 
 def _or_that_of(origin: Annotation | None, what: str, version: int | None) -> int | None:

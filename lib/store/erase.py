@@ -80,6 +80,7 @@ def erase_patient(record: Record, data: Path, keys: Sequence[str]) -> Erased:
         connection.execute(delete(schema.listing).where(listed))
         compared = (schema.comparison.c.task == record.task.name) & schema.comparison.c.image.in_(ids)
         connection.execute(delete(schema.comparison).where(compared))
+        record.openings.forget(ids)
         deleted_masks += record.segmentations.delete_unused(contents)
         kept = [data / root / path for root, path in files if root in (layout.UPLOADS, layout.FETCHED)]
         deleted_files = delete_paths([*kept, *cached(data, ids)])

@@ -324,7 +324,7 @@ class Images:
         column, image = schema.image.c, self.is_one(image_id)
         is_used = [
             exists().where(table.c.task == column.task, table.c.image == column.id)
-            for table in (schema.file, schema.annotation, schema.score, schema.assignment)
+            for table in (schema.file, schema.annotation, schema.score, schema.assignment, schema.opening)
         ]
         unread = and_(image, column.state.in_(UNREAD), column.offered.is_(None), ~or_(*is_used))
         with self.database.transaction() as connection:

@@ -26,6 +26,7 @@ from lib.store.images import Images
 from lib.store.jobs import Jobs
 from lib.store.listings import Listings
 from lib.store.models import ModelKind, Models
+from lib.store.openings import Openings
 from lib.store.private import make_private
 from lib.store.queue import Queue
 from lib.store.scores import Scores
@@ -57,6 +58,7 @@ class Record:
     scores: Scores
     comparisons: Comparisons
     assignments: Assignments
+    openings: Openings
     queue: Queue
     audit: Audit
     listings: Listings
@@ -231,6 +233,7 @@ def _record(task: Task, database: Database, data: Path) -> Record:
         scores=Scores(database, task.name),
         comparisons=Comparisons(database, task.name, images),
         assignments=assignments,
+        openings=Openings(database, task.name),
         queue=Queue(database, task.name, annotations),
         audit=Audit(database, task.name),
         listings=Listings(database, task.name, images),

@@ -265,6 +265,16 @@ assignment = Table(
     Index("ix_assignment_image", "task", "image", "state"),
 )
 
+opening = Table(
+    "opening",
+    metadata,
+    Column("task", String(64), primary_key=True),
+    Column("image", IMAGE_ID, primary_key=True),
+    Column("person", String(LONGEST_NAME), primary_key=True),
+    Column("version", Integer, nullable=False),  # that this person was given last
+    ForeignKeyConstraint(["task", "image"], ["image.task", "image.id"]),
+)
+
 audit = Table(
     "audit",
     metadata,

@@ -124,7 +124,7 @@ def test_an_object_says_whether_a_program_or_a_person_made_its_mask_by_all_that_
             new = NewAnnotation(
                 image="case_00", mask=digest, looked_at=tuple(counts), voxels=counts, parent=parent, **step
             )
-            annotation = record.annotations.add(new, is_from_scratch=True)
+            annotation = record.annotations.add(new)
             parent = annotation.version
 
     segments = pydicom.dcmread(files.segmentation(annotation)).SegmentSequence

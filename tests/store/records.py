@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import insert
 
-from lib.stages import Role, Stage, stage_of
+from lib.stages import PEOPLE, Role, Stage, current, stage_of
 from lib.store import schema
 from lib.store.annotations import Annotation, Annotations, NewAnnotation
 from lib.store.comparisons import Comparisons
@@ -65,7 +65,9 @@ def new(image_id: str, role: Role, author: str = "", **more: Any) -> NewAnnotati
 
 
 def add(record: Record, image_id: str, role: Role, author: str = "", **more: Any) -> Annotation:
-    """Adds it."""
+    """Adds it; a person has corrected what is current, unless told otherwise."""
+    if "parent" not in more and role in PEOPLE and (before := current(record.annotations.history(image_id))):
+        more["parent"] = before.version
     return record.annotations.add(new(image_id, role, author, **more))
 
 

@@ -128,53 +128,14 @@ def test_the_parent_is_what_the_client_names(record):
     assert add(record, "ct_017", Role.EXPERT, parent=1).parent == 1
 
 
-@pytest.mark.parametrize(
-    ("before", "parent"),
-    [((), None), ((Role.MODEL,), 1), ((Role.MODEL, Role.REFINER), 2), ((Role.REFINER, Role.MODEL), 2),
-     ((Role.MODEL, Role.ANNOTATOR), 2)],
-)  # fmt: skip
-def test_else_the_parent_is_the_newest_draft_or_refined_version(record, before, parent):
-    for role in before:
-        add(record, "ct_017", role)
+@pytest.mark.parametrize("role", [Role.MODEL, Role.REFINER, Role.ANNOTATOR, Role.EXPERT])
+def test_what_names_no_parent_has_none_and_knows_no_model(record, role):
+    add(record, "ct_017", Role.MODEL, model_version=4)
 
-    assert add(record, "ct_017", Role.EXPERT).parent == parent
+    added = record.annotations.add(new("ct_017", role))
 
-
-@pytest.mark.parametrize("role", [Role.ANNOTATOR, Role.EXPERT])
-@pytest.mark.parametrize(
-    ("before", "parent"),
-    [((Role.EXPERT,), 1), ((Role.RULE, Role.EXPERT), 2), ((Role.MODEL, Role.EXPERT, Role.MODEL), 2),
-     ((Role.MODEL, Role.EXPERT, Role.ADMIN, Role.ANNOTATOR), 3)],
-)  # fmt: skip
-def test_where_an_experts_version_counts_it_is_the_parent(record, role, before, parent):
-    for each in before:
-        add(record, "ct_017", each)
-
-    assert add(record, "ct_017", role).parent == parent
-
-
-def test_when_the_experts_version_was_withdrawn_the_draft_is_the_parent_again(record):
-    add(record, "ct_017", Role.MODEL)
-    add(record, "ct_017", Role.EXPERT)
-    record.annotations.withdraw("ct_017", 2, "dr.kim", Role.EXPERT)
-
-    assert add(record, "ct_017", Role.EXPERT).parent == 1
-
-
-def test_a_withdrawn_draft_is_nobodys_parent(record):
-    add(record, "ct_017", Role.MODEL)
-    add(record, "ct_017", Role.MODEL)
-    record.annotations.withdraw("ct_017", 2, "dr.kim", Role.EXPERT)
-
-    assert add(record, "ct_017", Role.EXPERT).parent == 1
-
-
-@pytest.mark.parametrize("role", [Role.MODEL, Role.RULE, Role.REFINER])
-def test_what_a_program_makes_has_no_parent_unless_it_names_one(record, role):
-    add(record, "ct_017", Role.MODEL)
-
-    assert add(record, "ct_017", role).parent is None
-    assert add(record, "ct_017", role, parent=1).parent == 1
+    assert (added.parent, added.model_version) == (None, None)
+    assert Outside(record).annotations.get("ct_017", 2) == added
 
 
 @pytest.mark.parametrize(("before", "shown"), [((), "none"), ((Role.MODEL,), r"\[1\]")])
@@ -343,16 +304,6 @@ def test_images_are_counted_by_the_stage_of_their_current_annotation(record):
     add(record, "ct_018", Role.EXPERT)
 
     assert record.annotations.count_by_stage() == {Stage.DRAFT: 1, Stage.EXPERT: 1}
-
-
-@pytest.mark.parametrize("role", [Role.MODEL, Role.ANNOTATOR, Role.REFINER])
-def test_what_was_made_from_scratch_has_no_parent(record, role):
-    add(record, "ct_017", role, model_version=4)
-
-    added = record.annotations.add(new("ct_017", Role.EXPERT), is_from_scratch=True)
-
-    assert (added.parent, added.model_version) == (None, None)
-    assert Outside(record).annotations.get("ct_017", 2) == added
 
 
 def test_what_a_refiner_made_of_a_version_is_found_again_until_it_is_withdrawn(record):

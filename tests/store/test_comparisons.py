@@ -30,7 +30,7 @@ def loop(record, image_id="ct_017"):
 
 def from_scratch(record):
     """An expert's mask that was made from no other."""
-    record.annotations.add(new("ct_017", Role.EXPERT), is_from_scratch=True)
+    record.annotations.add(new("ct_017", Role.EXPERT))
 
 
 def comparison(version, expert_version, annotator=None, image_id="ct_017", **more):

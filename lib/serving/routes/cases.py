@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter
+from annotated_types import MaxLen
+from fastapi import APIRouter, Request
 
-from lib.serving.annotator import Annotator
 from lib.serving.datastore import annotation_info
 from lib.serving.dicom_files import description_of, series_uid_of
 from lib.serving.dicomweb import value_of
+from lib.serving.gate import bearer
 from lib.serving.requests import Submission
-from lib.serving.routes.common import App, ImageId, Name, Who, told_saved
+from lib.serving.routes.common import App, ImageId, Name, Spent, Version, Who, told_saved, viewable
 from lib.serving.saving import save_mask
 from lib.serving.studies import Series
-from lib.stages import current, stage_of
+from lib.stages import current, in_force
 from lib.store.annotations import TAG_FINAL, Annotation
 from lib.store.listings import Listing
 from lib.task import Task
@@ -81,21 +82,64 @@ def _told_annotation(annotation: Annotation, series_uid: str, task: Task) -> dic
     return {**annotation_info(annotation), **described}
 
 
+@router.get("/versions")
+def versions(app: App, image: ImageId) -> dict[str, Any]:
+    """The versions of an image that can be looked at or restored, newest first, each with the series that shows it."""
+    listing = viewable(app, image)
+    kept = [one for one in in_force(app.record.annotations.history(image)) if app.record.has_mask(one)]
+    told = [_told_annotation(one, app.dicom.series_of_version(listing, one), app.record.task) for one in kept]
+    return {"versions": told[::-1]}
+
+
 @router.post("/no-finding")
-def no_finding(app: App, who: Who, image: ImageId, client_id: str | None = None) -> dict[str, Any]:
-    """Stores that somebody looked for all structures of the task in an image and that none is there."""
+def no_finding(
+    app: App,
+    who: Who,
+    image: ImageId,
+    client_id: str | None = None,
+    parent: Version | None = None,
+    anyway: bool = False,
+    seconds: Spent | None = None,
+) -> dict[str, Any]:
+    """Stores that somebody looked for all structures of the task in an image and that none is there.
+
+    If somebody has saved after the version `parent`, this is refused (409), unless `anyway` is true.
+    """
     found, grid = app.library.readable_with_grid(image)
-    submission = Submission.from_monailabel(found.id, TAG_FINAL, {}, app.record.task)
-    annotator, nothing = who(client_id), np.zeros(grid.shape, np.uint8)
-    # Who presses twice has said it once.
-    with app.record.database.transaction():
-        said = current(app.record.annotations.history(found.id))
-        if said is None or not _says_nothing_is_there(said, submission, annotator):
-            said = save_mask(app.record, nothing, grid, submission, annotator)
-    return told_saved(app, said)
+    said = {"parent": parent, "anyway": anyway, "seconds": seconds}
+    submission = Submission.from_monailabel(found.id, TAG_FINAL, said, app.record.task)
+    nothing = np.zeros(grid.shape, np.uint8)
+    return told_saved(app, save_mask(app.record, nothing, grid, submission, who(client_id)))
 
 
-def _says_nothing_is_there(said: Annotation, submission: Submission, annotator: Annotator) -> bool:
-    """Whether an annotation is this person's own, of the same stage, and found none of the structures."""
-    is_own = said.author == annotator.name and said.stage is stage_of(annotator.role)
-    return is_own and said.looked_at == submission.looked_at and not any(said.voxels.values())
+Window = Annotated[str, MaxLen(64)]
+"""What tells the windows of one person apart."""
+
+
+@router.post("/open")
+def open_here(
+    app: App, who: Who, request: Request, image: ImageId, version: Version, tab: Window, client_id: str | None = None
+) -> dict[str, Any]:
+    """Tells that somebody has a case on the screen, with this version (0: none); who else has, and what is current.
+
+    `ends` are the seconds until this person has to sign in again, `null` if never.
+    """
+    name = who(client_id).name
+    app.record.images.get(image)
+    history = app.record.annotations.history(image)
+    if any(one.version == version for one in history):
+        app.record.openings.note(image, name, version)
+    others, newest = app.presence.here(image, name, tab, version), current(history)
+    token = bearer(request.headers)
+    return {
+        "others": [{"name": one.name, "version": one.version, "since": one.since.isoformat()} for one in others],
+        "current": annotation_info(newest) if newest is not None else None,
+        "ends": request.app.state.access.seconds_left(token) if token else None,
+    }
+
+
+@router.delete("/open")
+def close_here(app: App, who: Who, image: ImageId, tab: Window, client_id: str | None = None) -> dict[str, str]:
+    """Tells that it is no longer."""
+    app.presence.left(image, who(client_id).name, tab)
+    return {}

@@ -23,7 +23,7 @@ from lib.opened import opened
 from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.loop import LabelingLoop
 from lib.serving.requests import LONGEST_TAG, read_json
-from lib.store.annotations import Annotation
+from lib.serving.saving import Saved
 from lib.store.files import full_disk_told, made_anew
 from lib.store.listings import Listing
 from lib.store.schema import LONGEST_NAME
@@ -47,6 +47,9 @@ Offset = Annotated[int, Ge(0), Le(2**31)]
 
 Count = Annotated[int, Ge(0), Le(2**31 - 1)]
 """Of things, or of seconds."""
+
+Spent = Annotated[float, Ge(0), Le(1e9)]
+"""Seconds that a person spent."""
 
 PLAIN = frozenset(string.ascii_letters + string.digits + "._-")
 """Letters of a client's file name that are kept."""
@@ -151,10 +154,11 @@ def received(app: LabelingLoop, upload: UploadFile) -> Path:
     return Path(name)
 
 
-def told_saved(app: LabelingLoop, annotation: Annotation) -> dict[str, Any]:
-    """What a client is told of an annotation that was just stored, with the jobs that follow on it."""
+def told_saved(app: LabelingLoop, saved: Saved) -> dict[str, Any]:
+    """What a client is told of what it has just saved, with the jobs that follow on it; none on what was there."""
+    annotation = saved.annotation
     return {
-        **app.saved(annotation),
+        **(app.saved(annotation) if saved.is_new else {}),
         "image": annotation.image,
         "label": annotation.image,
         "tag": annotation.tag,
@@ -163,6 +167,8 @@ def told_saved(app: LabelingLoop, annotation: Annotation) -> dict[str, Any]:
         "stage": annotation.stage,
         "author": annotation.author,
         "parent": annotation.parent,
+        "new": saved.is_new,
+        "note": saved.note,
     }
 
 

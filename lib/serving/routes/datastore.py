@@ -123,17 +123,18 @@ def save_label(
     submission = Submission.from_monailabel(image, tag or TAG_FINAL, read_params(params), app.record.task)
     path = received(app, label)
     try:
-        annotation = app.datastore().store(submission, path, who(submission.client_id))
+        saved = app.datastore().store(submission, path, who(submission.client_id))
     finally:
         path.unlink(missing_ok=True)
-    return {**told_saved(app, annotation), "notes": submission.notes}
+    return {**told_saved(app, saved), "notes": submission.notes}
 
 
 @router.get("/label")
-def label(app: App, label: ImageId = "", image: ImageId = "", tag: TagText = TAG_FINAL) -> FileResponse:
+def label(app: App, who: Who, label: ImageId = "", image: ImageId = "", tag: TagText = TAG_FINAL) -> FileResponse:
     """The mask that a tag stands for, as gzipped NIfTI."""
     label_id = _label_id(label, image)
     path = Path(app.datastore().get_label_uri(label_id, tag))
+    app.record.openings.note(label_id, who(None).name, app.record.annotations.tagged(label_id, tag).version)
     return sent(path, f"{Path(label_id).name}{LABEL_SUFFIX}")
 
 

@@ -7,10 +7,10 @@ import secrets
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote
 
-from fastapi import APIRouter, HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response, StreamingResponse
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
@@ -21,10 +21,12 @@ from lib.serving.gate import address_of, note_refusal
 from lib.serving.hosts import is_loopback
 from lib.serving.loop import LabelingLoop
 from lib.serving.parts import ReceivedParts
+from lib.serving.problem import headers_of
 from lib.serving.relay import Relay
-from lib.serving.routes.common import App, Name, Who, sent_open
-from lib.serving.stow import Refused, Storing, received_object, told_stored
+from lib.serving.routes.common import App, Name, Spent, Version, Who, sent_open
+from lib.serving.stow import Origin, Refused, Storing, received_object, told_stored
 from lib.serving.studies import Series
+from lib.store.annotations import Annotation
 
 PREFIX = "/dicomweb"
 
@@ -34,6 +36,9 @@ OCTETS = "application/octet-stream"
 
 JOBS = "Label-Refinery-Jobs"
 """Header with what the body of a reply to a save would tell elsewhere: `refining=ID, training=ID`."""
+
+VERSION = "Label-Refinery-Version"
+"""Header with the number of the version that each stored object has become."""
 
 JSON_REPLY: dict[int | str, dict[str, Any]] = {200: {"content": {DICOM_JSON: {}}}}
 PARTS_REPLY: dict[int | str, dict[str, Any]] = {200: {"content": {"multipart/related": {}}}}
@@ -262,6 +267,12 @@ def instance_metadata(study: Name, series: Name, instance: Name, app: App, reque
     return _told([header.metadata(_address(request, study, series, header.instance_uid))])
 
 
+def _note_given(app: LabelingLoop, annotation: Annotation | None, who: Who) -> None:
+    """Notes that somebody has a mask now: what is stored without a word about it was made from that one."""
+    if annotation is not None:
+        app.record.openings.note(annotation.image, who(None).name, annotation.version)
+
+
 @router.get("/studies/{study}", responses=PARTS_REPLY, response_class=Response)
 def retrieve_study(study: Name, app: App) -> Response:
     """All instances of a study as they are stored."""
@@ -270,15 +281,19 @@ def retrieve_study(study: Name, app: App) -> Response:
 
 
 @router.get("/studies/{study}/series/{series}", responses=PARTS_REPLY, response_class=Response)
-def retrieve_series(study: Name, series: Name, app: App) -> Response:
+def retrieve_series(study: Name, series: Name, app: App, who: Who) -> Response:
     """All instances of a series as they are stored."""
-    return _instances(app.dicom.headers(app.dicom.series(study, series)))
+    found = app.dicom.series(study, series)
+    _note_given(app, found.annotation, who)
+    return _instances(app.dicom.headers(found))
 
 
 @router.get("/studies/{study}/series/{series}/instances/{instance}", responses=PARTS_REPLY, response_class=Response)
-def retrieve_instance(study: Name, series: Name, instance: Name, app: App, request: Request) -> Response:
+def retrieve_instance(study: Name, series: Name, instance: Name, app: App, who: Who, request: Request) -> Response:
     """An instance as it is stored, in one part; `Accept: application/dicom` gives the file itself."""
     header = app.dicom.instance(study, series, instance)
+    if not app.record.listings.of_series(series):
+        _note_given(app, app.dicom.series(study, series).annotation, who)
     if request.headers.get("accept", "").startswith(DICOM):
         return sent_open(header.path, media_type=DICOM)
     return _instances([header])
@@ -305,37 +320,58 @@ PARTS: dict[str, Any] = {"multipart/related": {"schema": {"type": "string", "for
 STOW: dict[str, Any] = {"requestBody": {"required": True, "content": PARTS}}
 
 
+def _origin_of(parent: Version | None = None, anyway: bool = False, seconds: Spent | None = None) -> Origin:
+    return Origin(parent, anyway, seconds)
+
+
+Told = Annotated[Origin, Depends(_origin_of)]
+"""What the query says of how the objects came about."""
+
+
 @router.post("/studies", responses=JSON_REPLY, response_class=Response, openapi_extra=STOW)
-async def store(app: App, who: Who, request: Request) -> Response:
-    """Submits segmentations as corrections of the images that they refer to; `client_id` names the author."""
-    return await _received(app, who, request, "")
+async def store(app: App, who: Who, request: Request, told: Told) -> Response:
+    """Submits segmentations as corrections of the images that they refer to; `client_id` names the author.
+
+    If somebody has saved after the version `parent`, from which they were made, they are refused (409), unless
+    `anyway` is true. The header `Label-Refinery-Version` of the reply names what they have become.
+    """
+    return await _received(app, who, request, "", told)
 
 
 @router.post("/studies/{study}", responses=JSON_REPLY, response_class=Response, openapi_extra=STOW)
-async def store_in_study(study: Name, app: App, who: Who, request: Request) -> Response:
+async def store_in_study(study: Name, app: App, who: Who, request: Request, told: Told) -> Response:
     """The same for segmentations of one study."""
-    return await _received(app, who, request, study)
+    return await _received(app, who, request, study, told)
 
 
-async def _received(app: LabelingLoop, who: Who, request: Request, study: str) -> Response:
+async def _received(app: LabelingLoop, who: Who, request: Request, study: str, origin: Origin) -> Response:
     with ReceivedParts(request.headers.get("content-type", ""), app.temporary) as parts:
         async for piece in request.stream():
             # The disk may be slow: not in the event loop.
             await run_in_threadpool(parts.write, piece)
-        return await run_in_threadpool(_stored, app, who, request, parts.files(), study)
+        return await run_in_threadpool(_stored, app, who, request, parts.files(), study, origin)
 
 
-def _stored(app: LabelingLoop, who: Who, request: Request, files: Sequence[Path], study: str) -> Response:
+def _stored(
+    app: LabelingLoop, who: Who, request: Request, files: Sequence[Path], study: str, origin: Origin
+) -> Response:
     objects = [received_object(path) for path in files]
     annotator = who(request.query_params.get("client_id"))
     storing = Storing(app.dicom, app.relay.remote if app.relay else None)
     try:
-        stored = storing.store(objects, study, annotator)
+        stored = storing.store(objects, study, annotator, origin)
     except Refused as refused:
         note_refusal(request.method, request.url.path, refused.error, address_of(request.scope))
-        return _told(refused.told, refused.status)
-    jobs = [job for each in stored if each.annotation is not None for job in app.saved(each.annotation).items()]
+        return _told(refused.told, refused.status, headers_of(refused.error))
+    versions = [str(each.annotation.version) for each in stored if each.annotation is not None]
+    jobs = [
+        job
+        for each in stored
+        if each.annotation is not None and each.is_new
+        for job in app.saved(each.annotation).items()
+    ]
     told = told_stored(
         stored, lambda each: _address(request, each.study_uid, each.series_uid, each.received.instance_uid)
     )
-    return _told(told, headers=_warned(storing.warning) | _named(jobs))
+    named = {VERSION: ", ".join(versions)} if versions else {}
+    return _told(told, headers=_warned(storing.warning) | _named(jobs) | named)

@@ -83,6 +83,8 @@ def _answer(app: LabelingLoop, request: dict[str, Any], came: Sent, output: Outp
             request["files"] = (image,)
         result = app.infer(request)
     mask, told = Path(result["file"]), result["params"]
+    if output is not Output.JSON and told["stored"]:
+        app.record.openings.note(request["image"], request["asker"], told["annotation_version"])
     if output is Output.DICOM_SEG:
         mask.unlink()
         annotation = app.record.annotations.get(request["image"], told["annotation_version"])
