@@ -17,6 +17,7 @@ from pydicom.uid import UID
 from lib.decoder import foreign
 from lib.dicom.drawn import DRAWN, Drawing
 from lib.errors import (
+    InvalidRequest,
     LabelRefineryError,
     SavedMeanwhile,
     StageConflict,
@@ -229,7 +230,12 @@ class Storing:
 
         Raises:
             Refused: if one does not fit, with a sentence for each that does not.
+            InvalidRequest: if the version that several were made from is named.
         """
+        if origin.parent is not None and len(objects) > 1:
+            raise InvalidRequest(
+                f"parent={origin.parent} names a version of one image, but {len(objects)} objects came. Send one."
+            )
         self.studies.list_new()
         corrections: list[Correction | Stored] = []
         failures: list[tuple[Received, LabelRefineryError]] = []

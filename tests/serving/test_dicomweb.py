@@ -590,7 +590,9 @@ def test_a_malformed_structure_set_is_refused_with_one_sentence(place: Place, na
 
 def test_of_several_objects_all_are_stored_or_none(place: Place) -> None:
     source = place.source("together")
-    good, bad = drawing(source), drawing(source, seed="other")
+    other = drawn_on(source)
+    other[1, 2, 0] = 0
+    good, bad = drawing(source), drawing(source, other, seed="other")
     renamed(bad)
 
     assert place.post(stored(good), stored(bad)).status_code == 422

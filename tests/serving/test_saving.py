@@ -295,10 +295,13 @@ def series(open_app: Callable[..., Here]) -> tuple[Here, str, Callable[..., Any]
     uid = put_series(here)
     source, number = source_of(here, uid), count()
 
-    def store(**query: Any) -> Any:
+    def drawn() -> bytes:
         provenance = Provenance("DRAFT", "somebody", NOON, f"drawn {next(number)}", Algorithm("segmentation", "v1"))
-        content = stored(write_segmentation(blocks(source.grid.shape), TASK, source, provenance))
-        body = b"--xx\r\nContent-Type: application/dicom\r\n\r\n" + content + b"\r\n--xx--\r\n"
+        return stored(write_segmentation(blocks(source.grid.shape), TASK, source, provenance))
+
+    def store(times: int = 1, **query: Any) -> Any:
+        parts = (b"--xx\r\nContent-Type: application/dicom\r\n\r\n" + drawn() + b"\r\n" for _ in range(times))
+        body = b"".join(parts) + b"--xx--\r\n"
         headers = {"Content-Type": 'multipart/related; type="application/dicom"; boundary=xx'}
         return here.client.post("/dicomweb/studies", params=query, content=body, headers=headers)
 
@@ -318,6 +321,15 @@ def test_a_segmentation_names_the_version_that_it_was_made_from(series: Any) -> 
     assert kept.headers["label-refinery-version"] == "2"
     assert "Both are kept" in kept.json()["00081199"]["Value"][0]["00000902"]["Value"][0]
     assert versions(here, uid) == [(1, "mia", None), (2, "lee", None)]
+
+
+def test_a_version_is_named_for_one_object_only(series: Any) -> None:
+    here, uid, store = series
+
+    reply = store(times=2, parent=0)
+
+    assert reply.status_code == 422 and "parent=0 names a version of one image, but 2 objects came" in reply.text
+    assert versions(here, uid) == []
 
 
 def test_an_equal_segmentation_under_another_uid_is_stored_and_is_no_other_version(series: Any) -> None:
