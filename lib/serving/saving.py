@@ -31,10 +31,42 @@ class Saved:
     note: str
 
 
-def save_mask(
+@dataclass(frozen=True)
+class PackedMask:
+    """A mask as it is kept.
+
+    Attributes:
+        content: gzipped NIfTI file of the task's label values on the image's grid.
+        voxels: voxels per structure that was looked at.
+    """
+
+    content: bytes
+    voxels: dict[str, int]
+
+
+def packed(mask: Array, grid: Grid, task: Task, looked_at: tuple[str, ...]) -> PackedMask:
+    """Packs a mask, uint8 (I, J, K) of the task's label values on ``grid``; others need not wait for that.
+
+    Raises:
+        InvalidRequest: if it holds structures that were not looked at.
+    """
+    voxels = covered_voxels(mask, task, looked_at)
+    return PackedMask(nifti_bytes(Volume(mask, grid.affine)), voxels)
+
+
+def save_mask(record: Record, mask: Array, grid: Grid, submission: Submission, annotator: Annotator) -> Saved:
+    """Packs a mask, uint8 (I, J, K) of the task's label values on ``grid``, and appends it as ``save_packed``.
+
+    Raises:
+        InvalidRequest: if the mask holds structures that the submission does not cover; and as ``save_packed``.
+    """
+    content = packed(mask, grid, record.task, submission.looked_at)
+    return save_packed(record, content, submission, annotator)
+
+
+def save_packed(
     record: Record,
-    mask: Array,
-    grid: Grid,
+    mask: PackedMask,
     submission: Submission,
     annotator: Annotator,
     and_then: Callable[[Annotation], None] = lambda annotation: None,
@@ -46,8 +78,7 @@ def save_mask(
 
     Args:
         record: gets the file and the row.
-        mask: uint8 (I, J, K) of the task's label values on ``grid``.
-        grid: lattice of the image.
+        mask: of the structures that the submission covers.
         submission: what is known of the mask.
         annotator: who made it.
         and_then: what else belongs to the transaction; what it raises undoes all of it.
@@ -55,11 +86,9 @@ def save_mask(
     Raises:
         UnknownImage, StageConflict: as the words say.
         SavedMeanwhile: if somebody has saved after the version that the client names, and it does not insist.
-        InvalidRequest: if the mask holds structures that the submission does not cover.
     """
-    voxels = covered_voxels(mask, record.task, submission.looked_at)
     image_id = submission.image_id
-    with record.storing_mask(nifti_bytes(Volume(mask, grid.affine))) as digest:
+    with record.storing_mask(mask.content) as digest:
         history = record.annotations.history(image_id)
         parent = _made_from(record, history, submission, annotator)
         record.assignments.finish(image_id, annotator.name)
@@ -70,7 +99,7 @@ def save_mask(
             role=annotator.role,
             mask=digest,
             looked_at=submission.looked_at,
-            voxels=voxels,
+            voxels=mask.voxels,
             parent=parent or None,
             tag=submission.tag,
             client=annotator.client,

@@ -5,13 +5,12 @@ The objects of a request lie in files; one at a time is read as a whole.
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from pydicom.uid import UID
 
 from lib.decoder import foreign
@@ -34,14 +33,13 @@ from lib.serving.parts import LARGEST_PART_MIB
 from lib.serving.problem import STATUS, status_of
 from lib.serving.remote import Remote
 from lib.serving.requests import Submission
-from lib.serving.saving import refuse_what_is_behind, save_mask
+from lib.serving.saving import PackedMask, packed, refuse_what_is_behind, save_packed
 from lib.serving.studies import Studies
 from lib.store.annotations import TAG_FINAL, Annotation
 from lib.store.files import digest_of
 from lib.store.listings import Listing
 from lib.store.segmentations import StoredSegmentation
 from lib.uids import USABLE_UID
-from lib.volume import Array, Grid
 
 OTHER_CLASS, NOT_UNDERSTOOD, NO_ROOM, NOT_PROCESSED = 0x0122, 0xC000, 0xA700, 0x0110
 """FailureReason (0008,1197), PS3.18 table I.2-2."""
@@ -54,14 +52,16 @@ class Received:
     Attributes:
         path: its file, as long as the request lasts.
         drawing: what it says of itself.
+        digest: SHA-256 of its bytes.
     """
 
     path: Path
     drawing: Drawing
+    digest: str
 
     @property
     def content(self) -> bytes:
-        """Its bytes, read anew."""
+        """Its bytes, read anew: up to ``LARGEST_PART_MIB``, so not while others wait for their turn to write."""
         return self.path.read_bytes()
 
     @property
@@ -90,21 +90,14 @@ class Correction:
     Attributes:
         received: the object.
         listing: how viewers find what it shows.
-        packed: the mask, compressed: others of the request are checked before it is stored.
-        grid: the image's lattice.
+        mask: on the image's grid; others of the request are checked before it is stored.
         looked_at: names of the structures that have a segment.
     """
 
     received: Received
     listing: Listing
-    packed: bytes
-    grid: Grid
+    mask: PackedMask
     looked_at: tuple[str, ...]
-
-    @property
-    def mask(self) -> Array:
-        """Uint8 (I, J, K) on the image's grid."""
-        return np.frombuffer(zlib.decompress(self.packed), np.uint8).reshape(self.grid.shape)
 
 
 @dataclass(frozen=True)
@@ -194,7 +187,9 @@ def received_object(path: Path) -> Received:
             f"A part of the body names instance, series and study {names[0][:80]!r}, {names[1][:80]!r} and "
             f"{names[2][:80]!r}; wanted are UIDs, by which it can be found again."
         )
-    return Received(path, drawing)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Received(path, drawing, digest)
 
 
 class Storing:
@@ -254,18 +249,24 @@ class Storing:
     ) -> list[Stored]:
         """Stores checked objects at the server of the studies, then here."""
         objects = [each.received for each in corrections]
+        new = [each for each in corrections if isinstance(each, Correction)]
         if self.remote is not None:
-            self._refuse_behind([each for each in corrections if isinstance(each, Correction)], origin)
-        sent = self._sent([each for each in corrections if isinstance(each, Correction)])
+            self._refuse_behind(new, origin)
+        sent = self._sent(new)
         together = self.record.database.transaction() if len(corrections) > 1 else nullcontext()
         try:
+            # The files lie on the disk before others must wait until all of this is written.
+            for one in new:
+                self.record.segmentations.files.put(one.received.content)
+                self.record.masks.put(one.mask.content)
             with together:
                 return [
                     self._kept(each, annotator, origin) if isinstance(each, Correction) else each
                     for each in corrections
                 ]
         except LabelRefineryError as error:
-            self.record.segmentations.delete_unused(digest_of(received.content) for received in objects)
+            self.record.segmentations.delete_unused(received.digest for received in objects)
+            self.record.delete_unused_masks(digest_of(one.mask.content) for one in new)
             if sent:
                 error = type(error)(
                     f"{error} The server of the studies has stored it already: send it again, or the next look at that "
@@ -323,8 +324,8 @@ class Storing:
         mask, looked_at = foreign.drawn(received.path, source, self.record.task)
         if not looked_at:
             raise UnacceptableFile("The object has no segment but the background, so it says nothing.")
-        packed = zlib.compress(on_grid(mask, source.grid, grid, image.id).tobytes(), level=1)
-        return Correction(received, listing, packed, grid, looked_at)
+        placed = on_grid(mask, source.grid, grid, image.id)
+        return Correction(received, listing, packed(placed, grid, self.record.task, looked_at), looked_at)
 
     def _known(self, received: Received, listing: Listing) -> Stored | None:
         """The object if it is here already, as a person stored it or as we wrote it.
@@ -334,12 +335,12 @@ class Storing:
         """
         series_uid, uid = received.series_uid, received.instance_uid
         stored = self.record.segmentations.find(uid)
-        is_same = stored is not None and stored.content == digest_of(received.content)
+        is_same = stored is not None and stored.content == received.digest
         if stored is None:
             header = self._written_by_us(listing, series_uid, uid)
             if header is None:
                 return None
-            is_same = header == received.content
+            is_same = digest_of(header) == received.digest
         if not is_same:
             raise StageConflict(
                 f"There is another object with the SOPInstanceUID {uid} already. Give a changed one a new UID."
@@ -356,22 +357,21 @@ class Storing:
     def _kept(self, correction: Correction, annotator: Annotator, origin: Origin) -> Stored:
         """Keeps the object and the annotation that it becomes."""
         received, listing, series_uid = correction.received, correction.listing, correction.received.series_uid
-        digest = self.record.segmentations.files.put(received.content)
+        files, digest = self.record.segmentations.files, received.digest
 
         def keep(annotation: Annotation) -> None:
             # Somebody may have stored it since it was checked.
             if known := self._known(received, listing):
                 raise _AlreadyHere(known)
             # Somebody else's refusal may have deleted an equal file.
-            self.record.segmentations.files.keep(digest, received.content)
+            if not files.path(digest).exists():
+                files.put(received.content)
             self.record.segmentations.add(
                 StoredSegmentation(received.instance_uid, series_uid, listing.image, annotation.version, digest)
             )
 
         try:
-            saved = save_mask(
-                self.record, correction.mask, correction.grid, _submission(correction, origin), annotator, and_then=keep
-            )
+            saved = save_packed(self.record, correction.mask, _submission(correction, origin), annotator, keep)
         except _AlreadyHere as error:
             return error.stored
         return Stored(received, listing.study_uid, series_uid, saved.annotation, saved.is_new, saved.note)

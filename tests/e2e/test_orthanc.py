@@ -514,7 +514,7 @@ def test_when_recording_fails_the_reply_says_that_the_server_has_stored_it(
         raise StorageFull("The disk is full.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("lib.serving.stow.save_mask", full)
+        patch.setattr("lib.serving.stow.save_packed", full)
         failed = here.store(correction)
     again = here.store(correction)
 
