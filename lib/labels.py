@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lib.volume import (
     Array,
     Grid,
     Volume,
+    apart_mm,
     onto_grid,
     read_grid,
     read_volume,
@@ -34,8 +36,14 @@ MASK_SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".bin")
 LARGEST_VALUE = 2**32
 """No voxel of a mask holds a number beyond it."""
 
+NO_VOXELS = (1, 1, 1)
+"""Size of what 3D Slicer writes where there is nothing to write."""
+
 MOST_VALUES = 1 << 16
 """As many as two bytes can hold."""
+
+ROUNDED = 1e-3
+"""How far a voxel of a mask may be from a whole number: a program's arithmetic leaves less, a picture more."""
 
 NUMBER = re.compile("[0-9]{1,9}")
 """A label value or a layer as 3D Slicer writes it."""
@@ -50,6 +58,14 @@ class NamedValue:
 
     name: str
     value: int
+
+
+Remark = Callable[[str], object]
+"""Is told, in a sentence for people, what of a mask was not taken as it came."""
+
+
+def _nobody(remark: str) -> None:
+    """Whom a remark reaches that is not asked for."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +84,15 @@ class MaskFile:
     may_be_part: bool = False
     drawn_on: Grid | None = None
 
-    def on(self, grid: Grid, name: str) -> Array:
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is how 3D Slicer writes a segmentation without a voxel: one of value 0, which lies anywhere."""
+        return self.may_be_part and self.volume.voxels.shape == NO_VOXELS and not self.volume.voxels.any()
+
+    def on(self, grid: Grid, name: str, remark: Remark = _nobody) -> Array:
         """The voxels on the grid of the image called ``name``.
+
+        ``remark`` is told of a lattice that lies a little beside the image's.
 
         Raises:
             GridMismatch: as ``onto_grid``, and if a part of another image comes. What covers the whole grid needs no
@@ -82,7 +105,16 @@ class MaskFile:
                 f"{_corner(self.drawn_on)} on, this image is {grid} from {_corner(grid)} on. Send it to the image that "
                 "it was drawn on, or draw on this one and export with it as reference volume."
             )
-        return onto_grid(self.volume, grid, name, may_be_part=self.may_be_part)
+        if self.is_empty:
+            return np.zeros(grid.shape, self.volume.voxels.dtype)
+        placed = onto_grid(self.volume, grid, name, may_be_part=self.may_be_part)
+        beside_mm = apart_mm(self.volume.grid, grid)
+        if beside_mm > grid.tolerance_mm:
+            remark(
+                f"The voxels of the mask lie up to {beside_mm:.2g} mm beside those of the image, less than a hundredth "
+                "of a voxel; it was taken as drawn on these."
+            )
+        return placed
 
 
 def read_label_info(entries: object) -> tuple[NamedValue, ...]:
@@ -136,13 +168,14 @@ def read_mask(source: Source, grid: Grid | None, name: str) -> MaskFile:
         return MaskFile(read_volume(file))
 
 
-def to_task_values(mask: Array, label_info: Sequence[NamedValue], task: Task) -> Array:
+def to_task_values(mask: Array, label_info: Sequence[NamedValue], task: Task, remark: Remark = _nobody) -> Array:
     """Renumbers a mask so that every voxel holds the task's value of its structure.
 
     Args:
-        mask: (I, J, K) of any numeric type with whole numbers.
+        mask: (I, J, K) of any numeric type with whole numbers, up to ``ROUNDED``.
         label_info: what the client says about its numbers; a number that is not listed keeps the task's meaning.
         task: the structures to choose from.
+        remark: is told of voxels that were rounded.
 
     Returns:
         uint8 (I, J, K); the mask itself where nothing is to be changed.
@@ -151,10 +184,7 @@ def to_task_values(mask: Array, label_info: Sequence[NamedValue], task: Task) ->
         UnknownStructure: if a name or a number belongs to no structure of the task, or a voxel is no whole number.
     """
     meaning = _meaning(label_info, task)
-    found = _values(mask)
-    if not np.isfinite(found).all() or (found != np.rint(found)).any():
-        odd = [float(value) for value in found if not np.isfinite(value) or value != np.rint(value)][:5]
-        raise UnknownStructure(f"A mask holds whole numbers only, found {odd}. Export it as a label map.")
+    found = values_of(mask, remark)
     accepted = {BACKGROUND, *task.values.values()}
     by_value = {value: meaning.get(int(value), int(value)) for value in found.tolist()}
     unknown = [int(value) for value, meant in by_value.items() if meant not in accepted]
@@ -171,28 +201,62 @@ def to_task_values(mask: Array, label_info: Sequence[NamedValue], task: Task) ->
         table[list(by_value)] = list(by_value.values())
         return table[mask]
     renumbered = np.zeros(mask.shape, np.uint8)
-    for value, meant in by_value.items():
-        renumbered[mask == value] = meant
+    for pixels, wanted in zip(mask.T, renumbered.T, strict=True):
+        whole = _whole(pixels)
+        for value, meant in by_value.items():
+            wanted[whole == value] = meant
     return renumbered
 
 
-def _values(mask: Array) -> Array:
-    """The values that a mask holds, in order; slice by slice, since sorting all of it takes its room several times.
+def numbered_by_position(mask: Array, task: Task) -> Array:
+    """A mask of the task's label values with the numbers of ``Task.positions``; the same one where they are equal.
+
+    Args:
+        mask: uint8 of any shape.
+        task: whose values it holds.
+    """
+    if task.positions == task.values:
+        return mask
+    table = np.zeros(256, np.uint8)
+    for name, position in task.positions.items():
+        table[task.values[name]] = position
+    return table[mask]
+
+
+def values_of(mask: Array, remark: Remark) -> Array:
+    """The whole numbers that a mask holds, in order; slice by slice, since sorting all takes its room several times.
 
     Raises:
-        UnknownStructure: if there are more than a label map can have.
+        UnknownStructure: if there are others, or more than a label map can have.
     """
     if mask.dtype == np.uint8:
         return np.flatnonzero(voxels_by_value(mask)).astype(np.uint8)
     found: Array = np.empty(0, mask.dtype)
+    farthest, rounded = 0.0, 0
     for pixels in mask.T:
-        found = np.union1d(found, pixels)
+        whole = _whole(pixels)
+        if whole is not pixels:
+            # Infinite ones are no whole numbers either.
+            with np.errstate(invalid="ignore"):
+                off = np.abs(pixels - whole)
+            if not (off <= ROUNDED).all():
+                odd = [float(value) for value in np.unique(pixels[~(off <= ROUNDED)])[:5]]
+                raise UnknownStructure(f"A mask holds whole numbers only, found {odd}. Export it as a label map.")
+            farthest, rounded = max(farthest, float(off.max(initial=0))), rounded + int(np.count_nonzero(off))
+        found = np.union1d(found, whole)
         if found.size > MOST_VALUES:
             raise UnknownStructure(
                 f"A mask holds whole numbers only, at most {MOST_VALUES} of them; found are more, such as "
                 f"{[float(value) for value in found[:5]]}. Export the mask, not the image."
             )
+    if rounded:
+        remark(f"{rounded} voxels of the mask were up to {farthest:.2g} away from whole numbers, and were rounded.")
     return found
+
+
+def _whole(pixels: Array) -> Array:
+    """The nearest whole numbers; integers are returned as they are."""
+    return np.rint(pixels) if pixels.dtype.kind == "f" else pixels
 
 
 def _meaning(named: Sequence[NamedValue], task: Task) -> dict[int, int]:
@@ -214,16 +278,25 @@ def _task_value(name: str, task: Task) -> int | None:
     return BACKGROUND if name.strip().casefold() == "background" else None
 
 
-def mask_on_image(source: Source, grid: Grid, label_info: Sequence[NamedValue], task: Task, name: str) -> Array:
+def mask_on_image(
+    source: Source,
+    grid: Grid,
+    label_info: Sequence[NamedValue] | None,
+    task: Task,
+    name: str,
+    remark: Remark = _nobody,
+) -> Array:
     """A client's mask file as the task's mask on the image's grid.
 
     Args:
         source: the file as it came.
         grid: the lattice of the image.
         label_info: what the client says about its numbers. Names that the file itself gives its segments win, where
-            the task has them: they belong to the voxels, while 3D Slicer's ``label_info`` counts positions.
+            the task has them: they belong to the voxels, while 3D Slicer's ``label_info`` counts positions. ``None``: a
+            client says nothing, and may have its numbers from the task or from a mask that it was sent.
         task: the structures to choose from.
         name: the image's id, for messages.
+        remark: is told what of the mask was not taken as it came.
 
     Returns:
         uint8 (I, J, K) on ``grid``.
@@ -232,12 +305,28 @@ def mask_on_image(source: Source, grid: Grid, label_info: Sequence[NamedValue], 
         GridMismatch, UnknownStructure, UnreadableImage: as the steps above.
     """
     file = read_mask(source, grid, name)
-    placed = file.on(grid, name)
+    placed = file.on(grid, name, remark)
+    if label_info is None and not file.named:
+        _refuse_two_meanings(placed, task)
     if not label_info:
-        return to_task_values(placed, file.named, task)
+        return to_task_values(placed, file.named, task, remark)
     in_file = [entry for entry in file.named if task.structure(entry.name) is not None]
     by_value = {entry.value: entry for entry in (*label_info, *in_file)}
-    return to_task_values(placed, tuple(by_value.values()), task)
+    return to_task_values(placed, tuple(by_value.values()), task, remark)
+
+
+def _refuse_two_meanings(mask: Array, task: Task) -> None:
+    """Refuses numbers that mean one thing by the task's label values and another one by ``Task.positions``."""
+    names = {value: name for name, value in task.values.items()}
+    by_position = {position: name for name, position in task.positions.items()}
+    found = [int(value) for value in values_of(mask, _nobody) if value != BACKGROUND]
+    if set(found) <= by_position.keys() and any(names.get(value) != by_position[value] for value in found):
+        numbers = [{"name": name, "idx": position} for name, position in task.positions.items()]
+        raise UnknownStructure(
+            f"The mask holds the label values {found}: the task's are {listed(task.structures)}, but masks are sent to "
+            "clients with the structures numbered from 1 on. Say in params.label_info what the values mean; in a mask "
+            f"that came from here they are {json.dumps(numbers)}."
+        )
 
 
 def voxels_per_structure(mask: Array, structures: Sequence[Structure]) -> dict[str, int]:
@@ -276,7 +365,8 @@ def _slicer_segmentation(file: OpenFile, grid: Grid | None, name: str) -> MaskFi
         segments = _segments(header, file.name)
         # The header tells, not the file's name: an empty segmentation has no segments, but speaks of itself.
         is_segmentation = any(key.startswith(("Segment0_", "Segmentation_")) for key in header.pairs)
-        if grid is not None:
+        # A single voxel may be how an empty segmentation is written: its value will tell.
+        if grid is not None and not (is_segmentation and header.shape == NO_VOXELS):
             refuse_off_grid(Grid(header.shape, header.affine), grid, name, may_be_part=is_segmentation)
         layers = read_nrrd_layers(file, suffix)[1]
     except (LabelRefineryError, MemoryError):

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from lib.errors import InvalidRequest, UnknownStructure
-from lib.labels import MASK_SUFFIXES, NamedValue, mask_on_image, read_mask
+from lib.labels import MASK_SUFFIXES, NamedValue, Remark, mask_on_image, read_mask, values_of
 from lib.task import Structure, Task, listed, name_key
 from lib.volume import Array, Grid
 
@@ -157,33 +157,33 @@ def place(masks: Masks, folder: Path, grid: Grid, task: Task, meaning: Meaning) 
     Raises:
         GridMismatch, UnknownStructure, UnreadableImage: as in ``lib/labels.py``.
     """
+    notes: list[str] = []
     if masks.whole is not None:
-        mask = mask_on_image(folder / masks.whole, grid, meaning.values, task, masks.image_id)
+        mask = mask_on_image(folder / masks.whole, grid, meaning.values, task, masks.image_id, notes.append)
         named = {entry.name for entry in meaning.values} or set(task.values)
-        return Placed(mask, tuple(name for name in task.values if name in named))
+        return Placed(mask, tuple(name for name in task.values if name in named), tuple(notes))
     mask = np.zeros(grid.shape, np.uint8)
-    overlaps: list[str] = []
     structures = {structure.value: structure for structure, _ in masks.parts}
     for structure, path in sorted(masks.parts, key=lambda part: part[0].value):
-        voxels = _one_structure(folder / path, grid, masks.image_id)
+        voxels = _one_structure(folder / path, grid, masks.image_id, notes.append)
         for value in np.unique(mask[voxels]):
             if value not in (0, structure.value):
                 count = int((mask[voxels] == value).sum())
-                overlaps.append(f"{count} voxels of {structures[value].name} are {structure.name} too, and became that")
+                notes.append(f"{count} voxels of {structures[value].name} are {structure.name} too, and became that")
         mask[voxels] = structure.value
-    return Placed(mask, tuple(structures[value].name for value in sorted(structures)), tuple(overlaps))
+    return Placed(mask, tuple(structures[value].name for value in sorted(structures)), tuple(notes))
 
 
-def _one_structure(path: Path, grid: Grid, image_id: str) -> Array:
+def _one_structure(path: Path, grid: Grid, image_id: str, remark: Remark) -> Array:
     """Bool (I, J, K) on the grid: the voxels that are not 0, which all have the same value."""
-    voxels = read_mask(path, grid, image_id).on(grid, image_id)
-    values = [float(value) for value in np.unique(voxels) if value != 0]
+    voxels = read_mask(path, grid, image_id).on(grid, image_id, remark)
+    values = [float(value) for value in values_of(voxels, remark) if value != 0]
     if len(values) > 1:
         raise UnknownStructure(
             f"{path.name} is to show one structure, but holds the values {values[:5]}. Give each a file of its own, or "
             "put all structures into one file named as the image."
         )
-    return voxels != 0
+    return np.rint(voxels) != 0
 
 
 def _only_image_below(names: Mapping[str, str]) -> dict[str, str]:

@@ -103,6 +103,15 @@ class Task:
         """Label value by structure name."""
         return {structure.name: structure.value for structure in self.structures}
 
+    @property
+    def positions(self) -> dict[str, int]:
+        """1, 2, 3 … by structure name, in the order of the label values: how MONAI Label's clients number masks.
+
+        3D Slicer gives the n-th name to the voxels of value n, whatever number stands beside the name.
+        """
+        by_value = sorted(self.values, key=lambda name: self.values[name])
+        return {name: position for position, name in enumerate(by_value, start=1)}
+
     def structure(self, name: str) -> Structure | None:
         """The structure with this name, whatever its case, or ``None``."""
         return next((s for s in self.structures if name_key(s.name) == name_key(name)), None)

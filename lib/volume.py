@@ -29,6 +29,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 GRID_TOLERANCE_MM = 1e-3
 """How far the corners of two grids may lie apart and still be the same lattice."""
 
+NEAR = 0.01
+"""How far, in parts of a voxel, a mask's lattice may lie beside the image's: programs round what they write."""
+
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 NRRD_SUFFIXES = (".seg.nrrd", ".nrrd")
 VOLUME_SUFFIXES = NIFTI_SUFFIXES + NRRD_SUFFIXES
@@ -71,10 +74,15 @@ class Grid:
         edges = "x".join(f"{edge:.2f}" for edge in self.spacing_mm)
         return f"{'x'.join(map(str, self.shape))} voxels at {edges} mm, {self.orientation}"
 
+    @property
+    def tolerance_mm(self) -> float:
+        """How far the voxels of an equal grid may lie beside these: of microscopes' small voxels, a tenth at most."""
+        return min(GRID_TOLERANCE_MM, min(self.spacing_mm) / 10)
+
     def is_same_as(self, other: Grid) -> bool:
         """Whether all corners of both grids lie within the tolerance."""
         return self.shape == other.shape and bool(
-            np.abs(_corners(self.affine, self.shape) - _corners(other.affine, other.shape)).max() <= GRID_TOLERANCE_MM
+            np.abs(_corners(self.affine, self.shape) - _corners(other.affine, other.shape)).max() <= self.tolerance_mm
         )
 
     def has_the_voxels_of(self, other: Grid) -> bool:
@@ -255,7 +263,8 @@ def gzipped(data: bytes, level: int = 4) -> bytes:
 def onto_grid(mask: Volume, grid: Grid, name: str, *, may_be_part: bool = False) -> Array:
     """Puts a mask that lies on a grid's lattice onto that grid.
 
-    The mask may have its axes in another order or direction. It must share the lattice: nothing is interpolated.
+    The mask may have its axes in another order or direction. It must share the lattice, up to ``NEAR``: nothing is
+    interpolated.
 
     Args:
         mask: the mask as it came.
@@ -275,7 +284,7 @@ def onto_grid(mask: Volume, grid: Grid, name: str, *, may_be_part: bool = False)
     if mask.grid.is_same_as(grid):
         return mask.voxels
     whole = Volume(np.zeros(grid.shape, mask.voxels.dtype), grid.affine)
-    view_on(whole, mask.grid, name)[...] = mask.voxels
+    view_on(whole, mask.grid, name, within_mm=_near_mm(grid))[...] = mask.voxels
     return whole.voxels
 
 
@@ -288,7 +297,7 @@ def refuse_off_grid(mask: Grid, grid: Grid, name: str, *, may_be_part: bool = Fa
     if mask.is_same_as(grid):
         return
     nothing = Volume(np.broadcast_to(np.uint8(0), grid.shape), grid.affine)
-    if view_on(nothing, mask, name).size < nothing.voxels.size and not may_be_part:
+    if view_on(nothing, mask, name, within_mm=_near_mm(grid)).size < nothing.voxels.size and not may_be_part:
         raise GridMismatch(
             f"The mask of {name} is {mask}, the image is {grid}: the mask may be that of another image, or was "
             "cropped. Only 3D Slicer's segmentations (.seg.nrrd) and DICOM may cover a part of the image. Export the "
@@ -296,13 +305,25 @@ def refuse_off_grid(mask: Grid, grid: Grid, name: str, *, may_be_part: bool = Fa
         )
 
 
-def view_on(image: Volume, part: Grid, name: str) -> Array:
+def apart_mm(mask: Grid, grid: Grid) -> float:
+    """How far the voxels of a mask lie at most from those of the image for which they are taken."""
+    to_image = np.rint(np.linalg.solve(grid.affine, mask.affine))
+    return float(np.abs(_corners(grid.affine @ to_image, mask.shape) - _corners(mask.affine, mask.shape)).max())
+
+
+def _near_mm(grid: Grid) -> float:
+    """How far a mask's voxels may lie beside an image's: ``NEAR``, and never less than a grid's own tolerance."""
+    return max(grid.tolerance_mm, NEAR * min(grid.spacing_mm))
+
+
+def view_on(image: Volume, part: Grid, name: str, *, within_mm: float | None = None) -> Array:
     """The voxels of an image that lie on another grid of the same lattice, with that grid's order of the axes.
 
     Args:
         image: any voxels.
         part: covers the image or a part of it, its axes may have another order or direction.
         name: what to call the image in the message.
+        within_mm: how far the voxels of both may lie apart; ``None``: the tolerance of the image's grid.
 
     Returns:
         A view of the shape of ``part``: what is written to it is written to the image.
@@ -320,8 +341,8 @@ def view_on(image: Volume, part: Grid, name: str) -> Array:
         raise mismatch
     outermost = _corners(to_image, part.shape)
     first, last = outermost.min(axis=0).astype(int), outermost.max(axis=0).astype(int)
-    apart_mm = np.abs(_corners(image.affine @ to_image, part.shape) - _corners(part.affine, part.shape)).max()
-    if apart_mm > GRID_TOLERANCE_MM or (first < 0).any() or (last >= image.voxels.shape).any():
+    farthest_mm = image.grid.tolerance_mm if within_mm is None else within_mm
+    if apart_mm(part, image.grid) > farthest_mm or (first < 0).any() or (last >= image.voxels.shape).any():
         raise mismatch
     covered = image.voxels[tuple(slice(begin, end + 1) for begin, end in zip(first, last, strict=True))]
     turned = np.flip(covered, np.flatnonzero((to_image[:3, :3] < 0).any(axis=1)))
@@ -332,8 +353,8 @@ def _apart(mask: Grid, grid: Grid) -> str:
     """What else to tell of two grids that look alike: how far their corners lie apart."""
     if mask.shape != grid.shape:
         return ""
-    apart_mm = np.abs(_corners(mask.affine, mask.shape) - _corners(grid.affine, grid.shape)).max()
-    return f"; their corners lie up to {apart_mm:.3g} mm apart"
+    apart = np.abs(_corners(mask.affine, mask.shape) - _corners(grid.affine, grid.shape)).max()
+    return f"; their corners lie up to {apart:.3g} mm apart"
 
 
 def _corners(affine: Array, shape: tuple[int, ...]) -> Array:

@@ -23,7 +23,7 @@ from lib.labels import (
 from lib.nrrd import read_nrrd_header
 from lib.opened import OpenFile, opened
 from lib.phantoms.scanner import oriented_grid
-from lib.task import Task, numbered
+from lib.task import Structure, Task, numbered
 from lib.volume import Grid, Volume, sitk_of_volume, write_volume
 from tests.drawn import drawn
 
@@ -136,6 +136,46 @@ def test_a_mask_with_other_numbers_is_refused(odd, shown):
 
     with pytest.raises(UnknownStructure, match=rf"whole numbers only, found {shown}"):
         to_task_values(mask, (), TASK)
+
+
+@pytest.mark.parametrize(
+    ("kind", "off"),
+    [(np.float32, 0.0004), (np.float32, -0.0009), (np.float64, 1e-12), (np.float64, 0.00099), (np.float16, -0.0005)],
+)
+def test_a_voxel_nearly_a_whole_number_is_rounded_and_it_is_said(kind, off):
+    mask, remarks = BOTH.astype(kind), []
+    mask[0, 1] += kind(off)
+    told = float(abs(mask - BOTH).max())
+
+    np.testing.assert_array_equal(to_task_values(mask, named(posterior=1, anterior=2), TASK, remarks.append),
+                                  np.choose(BOTH, [0, 2, 1]))  # fmt: skip
+    assert remarks == [f"1 voxels of the mask were up to {told:.2g} away from whole numbers, and were rounded."]
+
+
+def test_a_resampled_mask_of_more_values_than_a_label_map_has_is_rounded():
+    mask, remarks = np.resize(BOTH, (100, 60, 20)).astype(np.float64), []
+    mask += np.random.default_rng(0).uniform(-0.0009, 0.0009, mask.shape)
+
+    np.testing.assert_array_equal(to_task_values(mask, (), TASK, remarks.append), np.resize(BOTH, mask.shape))
+    assert len(remarks) == 1 and remarks[0].startswith("120000 voxels of the mask were up to 0.0009 away")
+
+
+@pytest.mark.parametrize("odd", [1.0011, 0.9985, -0.002, 0.25])
+def test_a_voxel_further_from_a_whole_number_is_refused(odd):
+    mask = BOTH.astype(np.float64)
+    mask[0, 1] = odd
+
+    with pytest.raises(UnknownStructure, match=rf"whole numbers only, found \[{odd}\]\. Export it as a label map"):
+        to_task_values(mask, (), TASK)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32])
+def test_of_whole_numbers_nothing_is_said(kind):
+    remarks = []
+
+    to_task_values(BOTH.astype(kind), (), TASK, remarks.append)
+
+    assert remarks == []
 
 
 @pytest.mark.parametrize("value", [-1, 256, 257, 70000])
@@ -406,6 +446,25 @@ def test_a_segmentation_may_not_name_another_file_of_this_machine(tmp_path):
         mask_on_image(path, GRID, (), TASK, "ct_017")
 
 
+FROM_TWO = Task("abdomen", "", (Structure("liver", 2, (0, 0, 0)), Structure("spleen", 3, (0, 0, 0))))
+
+
+def test_a_number_that_a_client_does_not_explain_is_refused_where_it_may_mean_two_things(tmp_path):
+    write_volume(tmp_path / "m.nii", Volume(SECOND, GRID.affine))
+
+    with pytest.raises(
+        UnknownStructure, match=r"values \[2\]: the task's are liver=2, spleen=3, but masks are sent to"
+    ):
+        mask_on_image(tmp_path / "m.nii", GRID, None, FROM_TWO, "ct_017")
+    np.testing.assert_array_equal(mask_on_image(tmp_path / "m.nii", GRID, (), FROM_TWO, "ct_017"), SECOND)
+
+
+def test_the_names_in_a_segmentation_explain_its_numbers(tmp_path):
+    path = write_segmentation(tmp_path / "m.seg.nrrd", [SECOND], [("spleen", 2, 0)])
+
+    np.testing.assert_array_equal(mask_on_image(path, GRID, None, FROM_TWO, "ct_017"), 3 * (SECOND > 0))
+
+
 # --- the image on which 3D Slicer drew -------------------------------------------------------------------------------
 
 
@@ -545,6 +604,51 @@ def test_layers_tell_of_their_image_too(tmp_path):
 
     with pytest.raises(GridMismatch, match=r"drawn on another image: its header tells of 2x3x1 voxels"):
         mask_on_image(path, larger, (), TASK, "ct_017")
+
+
+@pytest.mark.parametrize("affine", [np.eye(4), np.diag([-0.7, -0.7, 2.5, 1.0]), from_voxel(np.eye(4), 500.5, 3, -7)],
+                         ids=["on the lattice", "other voxels", "elsewhere"])  # fmt: skip
+@pytest.mark.parametrize("parameters", ["", conversion(np.eye(4), (0, 1, 0, 2, 0, 0))], ids=["no word", "this image"])
+def test_a_segmentation_without_a_voxel_says_that_nothing_is_there(tmp_path, affine, parameters):
+    """3D Slicer writes one voxel of value 0, which lies anywhere if no segment has a place."""
+    path = drawn_in_slicer(tmp_path / "m.seg.nrrd", np.zeros((1, 1, 1), np.uint8), affine, parameters)
+
+    found = mask_on_image(path, GRID, (), TASK, "ct_017")
+
+    assert found.shape == GRID.shape and found.dtype == np.uint8 and not found.any()
+
+
+def test_a_segmentation_without_a_voxel_of_another_image_is_refused(tmp_path):
+    larger = conversion(np.eye(4), (0, 511, 0, 511, 0, 130))
+    path = drawn_in_slicer(tmp_path / "m.seg.nrrd", np.zeros((1, 1, 1), np.uint8), np.eye(4), larger)
+
+    with pytest.raises(GridMismatch, match=r"drawn on another image: its header tells of 512x512x131 voxels"):
+        mask_on_image(path, GRID, (), TASK, "ct_017")
+
+
+def test_a_single_voxel_that_is_marked_must_lie_on_the_image(tmp_path):
+    path = drawn_in_slicer(tmp_path / "m.seg.nrrd", np.ones((1, 1, 1), np.uint8), from_voxel(np.eye(4), 0.5, 0, 0), "")
+
+    with pytest.raises(GridMismatch, match=r"mask of ct_017 is 1x1x1 voxels"):
+        mask_on_image(path, GRID, (), TASK, "ct_017")
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+def test_a_label_map_of_one_voxel_is_no_empty_segmentation(tmp_path, suffix):
+    write_volume(tmp_path / f"m{suffix}", Volume(np.zeros((1, 1, 1), np.uint8), np.eye(4)))
+
+    with pytest.raises(GridMismatch, match=r"mask of ct_017 is 1x1x1 voxels"):
+        mask_on_image(tmp_path / f"m{suffix}", GRID, (), TASK, "ct_017")
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".seg.nrrd"])
+def test_a_lattice_a_little_beside_the_images_is_taken_and_it_is_said(tmp_path, suffix):
+    remarks = []
+    write_volume(tmp_path / f"m{suffix}", Volume(BOTH, from_voxel(np.eye(4), 0, 0.006, 0)))
+
+    np.testing.assert_array_equal(mask_on_image(tmp_path / f"m{suffix}", GRID, (), TASK, "c", remarks.append), BOTH)
+    assert remarks == ["The voxels of the mask lie up to 0.006 mm beside those of the image, less than a hundredth of "
+                       "a voxel; it was taken as drawn on these."]  # fmt: skip
 
 
 # --- 3D Slicer's segmentation ----------------------------------------------------------------------------------------

@@ -200,3 +200,24 @@ def test_a_mask_on_another_grid_is_refused(tmp_path):
 def test_an_unknown_number_is_refused(tmp_path):
     with pytest.raises(UnknownStructure, match=r"label values \[9\]"):
         placed(tmp_path, {"ct_1.nii.gz": 9 * UPPER})
+
+
+@pytest.mark.parametrize("name", ["ct_1.nii", "ct_1/liver.nii"])
+def test_what_was_rounded_and_what_lies_beside_the_image_is_noted(tmp_path, name):
+    mask = drawn("""
+        . # #
+        . . .
+    """)
+    beside = np.eye(4)
+    beside[0, 3] = 0.004
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    write_volume(tmp_path / name, Volume(mask + np.float32(0.0004), beside))
+
+    (masks,) = found(name).masks
+    placed = place(masks, tmp_path, GRID, TASK, Meaning.read("", TASK))
+
+    np.testing.assert_array_equal(placed.mask, mask)
+    assert [note.split(",")[0] for note in placed.notes] == [
+        "The voxels of the mask lie up to 0.004 mm beside those of the image",
+        "6 voxels of the mask were up to 0.0004 away from whole numbers",
+    ]

@@ -12,7 +12,7 @@ import pytest
 
 from lib.errors import GridMismatch, UnreadableImage
 from lib.phantoms.scanner import oriented_grid
-from lib.volume import Grid, Volume, onto_grid, read_grid, read_volume, suffix_of, view_on, write_volume
+from lib.volume import Grid, Volume, apart_mm, onto_grid, read_grid, read_volume, suffix_of, view_on, write_volume
 from tests.drawn import drawn
 
 TILTED = (8.0, -5.0, 11.0)
@@ -315,6 +315,14 @@ def test_grids_are_the_same_up_to_a_thousandth_of_a_millimetre(shift_mm, is_same
     assert grid.is_same_as(Grid(grid.shape, moved(grid.affine, i=shift_mm))) is is_same
 
 
+def test_a_grid_of_voxels_smaller_than_the_tolerance_is_another_one_a_voxel_further():
+    grid = Grid((5, 4, 3), np.diag([0.001, 0.0005, 0.001, 1.0]))
+
+    assert not grid.is_same_as(Grid(grid.shape, moved(grid.affine, j=1)))
+    with pytest.raises(GridMismatch, match="mask of ct_017"):
+        onto_grid(Volume(np.zeros(grid.shape, np.uint8), moved(grid.affine, j=1)), grid, "ct_017")
+
+
 def test_a_small_error_of_the_edge_adds_up_over_the_grid():
     edges = np.diag([1.00001, 1.0, 1.0, 1.0])
 
@@ -395,7 +403,7 @@ IMAGE = Grid((5, 4, 2), np.diag([0.5, 1.0, 2.0, 1.0]))
         moved(IMAGE.affine, k=-2.0),
         moved(IMAGE.affine, j=0.25),
         np.diag([0.5, 1.0, 1.0, 1.0]),
-        np.diag([0.5, 1.002, 2.0, 1.0]),
+        np.diag([0.5, 1.004, 2.0, 1.0]),
         np.array([[0.5, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.0]]),
     ],
     ids=["one voxel out", "one slice out", "between the voxels", "other spacing", "nearly the spacing", "sheared"],
@@ -405,6 +413,33 @@ def test_a_mask_off_the_lattice_is_refused_with_both_grids(affine):
 
     with pytest.raises(GridMismatch, match=r"mask of ct_017 is 5x4x2 voxels at 0\.5\S* mm.* image is 5x4x2 voxels at"):
         onto_grid(mask, IMAGE, "ct_017")
+
+
+@pytest.mark.parametrize(
+    ("affine", "beside_mm"),
+    [
+        (moved(IMAGE.affine, i=0.0049), 0.0049),
+        (moved(IMAGE.affine, k=-0.0049), 0.0049),
+        (np.diag([0.5, 1.0016, 2.0, 1.0]), 0.0048),
+        (np.diag([0.5, 1.0, 2.0048, 1.0]), 0.0048),
+        (np.array([[0.5, 0.0016, 0, 0], [0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.0]]), 0.0048),
+    ],
+    ids=["beside in I", "beside in K", "edge of J", "edge of K", "sheared"],
+)
+def test_a_mask_within_a_hundredth_of_a_voxel_is_on_the_lattice(affine, beside_mm):
+    mask = Volume(np.arange(40, dtype=np.uint8).reshape(IMAGE.shape), affine)
+
+    np.testing.assert_array_equal(onto_grid(mask, IMAGE, "ct_017"), mask.voxels)
+    assert apart_mm(mask.grid, IMAGE) == pytest.approx(beside_mm)
+    with pytest.raises(GridMismatch, match="mask of ct_017"):
+        onto_grid(Volume(mask.voxels, moved(affine, i=0.0051)), IMAGE, "ct_017")
+
+
+def test_a_mask_within_a_hundredth_of_a_voxel_may_have_its_axes_in_another_order():
+    affine = moved(IMAGE.affine, i=0.004)[:, [2, 0, 1, 3]]
+    voxels = np.arange(40, dtype=np.uint8).reshape(IMAGE.shape)
+
+    np.testing.assert_array_equal(onto_grid(Volume(voxels.transpose(2, 0, 1), affine), IMAGE, "ct_017"), voxels)
 
 
 @pytest.mark.parametrize("shape", [(5, 3, 2), (3, 4, 2), (5, 4, 1), (1, 1, 1)])

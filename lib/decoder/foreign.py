@@ -38,11 +38,17 @@ def grid(path: Path) -> Grid:
     return Grid((i, j, k), _affine(told["affine"]))
 
 
-def mask(path: Path, image: Grid, label_info: Sequence[NamedValue], task: Task, name: str) -> Array:
-    """A client's mask file as the task's mask on the image's grid, as ``lib.labels.mask_on_image`` reads it."""
-    about = {"grid": image, "label_info": tuple(label_info), "task": task, "name": name}
-    _, (found,) = decoder().ask("mask", [path], about)
-    return _of_shape(found, image)
+def mask(
+    path: Path, image: Grid, label_info: Sequence[NamedValue] | None, task: Task, name: str
+) -> tuple[Array, tuple[str, ...]]:
+    """A client's mask file as the task's mask on the image's grid, as ``lib.labels.mask_on_image`` reads it.
+
+    Returns:
+        The mask, and remarks on what of it was not taken as it came.
+    """
+    about = {"grid": image, "label_info": label_info, "task": task, "name": name}
+    told, (found,) = decoder().ask("mask", [path], about)
+    return _of_shape(found, image), tuple(map(str, told["remarks"]))
 
 
 def drawing(path: Path, most_bytes: int, what: str) -> Drawing:

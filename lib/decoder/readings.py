@@ -36,8 +36,10 @@ def _grid(files: Files, arguments: Arguments) -> Answer:
 
 
 def _mask(files: Files, arguments: Arguments) -> Answer:
-    about = (arguments[name] for name in ("grid", "label_info", "task", "name"))
-    return {}, [mask_on_image(files[0], *about)]
+    grid, label_info, task, name = (arguments[each] for each in ("grid", "label_info", "task", "name"))
+    remarks: list[str] = []
+    found = mask_on_image(files[0], grid, label_info, task, name, remarks.append)
+    return {"remarks": remarks}, [found]
 
 
 def _drawing(files: Files, arguments: Arguments) -> Answer:

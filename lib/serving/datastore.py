@@ -27,11 +27,12 @@ from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.intake import Intake
 from lib.serving.library import Library
 from lib.serving.made_once import deleted_if_it_fails
+from lib.serving.renumbering import renumbered
 from lib.serving.requests import Submission
 from lib.serving.saving import Saved, save_mask
 from lib.serving.settings import Settings
 from lib.split import Split, split_warning
-from lib.stages import Role, Stage, Standing
+from lib.stages import PROGRAMS, Role, Stage, Standing
 from lib.store import layout
 from lib.store.annotations import TAG_FINAL, TAG_ORIGINAL, Annotation, tags_of
 from lib.store.files import full_disk_told, made_anew
@@ -61,16 +62,19 @@ class RecordDatastore(Datastore):
         # By the number of images: counting patients reads all of them, and clients ask for the state all the time.
         self._split_warning = (0, "")
 
-    def store(self, submission: Submission, received: Path, annotator: Annotator) -> Saved:
+    def store(self, submission: Submission, received: Path, annotator: Annotator) -> tuple[Saved, tuple[str, ...]]:
         """Checks a mask file and appends it to the history of its image.
+
+        Returns:
+            What came of it, and remarks on what of the mask was not taken as it came.
 
         Raises:
             UnknownImage, UnreadableImage, GridMismatch, UnknownStructure, StageConflict: as the words say; nothing
                 is stored then.
         """
         image, grid = self.library.readable_with_grid(submission.image_id)
-        mask = foreign.mask(received, grid, submission.label_info, self.record.task, image.id)
-        return save_mask(self.record, mask, grid, submission, annotator)
+        mask, remarks = foreign.mask(received, grid, submission.label_info or None, self.record.task, image.id)
+        return save_mask(self.record, mask, grid, submission, annotator), remarks
 
     def withdraw(self, image_id: str, tag: str, annotator: Annotator) -> Annotation:
         """Takes back the version that a tag stands for.
@@ -112,7 +116,9 @@ class RecordDatastore(Datastore):
                 raise NotAllowed(
                     f"Version {found.version} of {image_id!r} is an expert's; experts may add notes to it."
                 )
-            other = [key for key in Submission.KNOWN if key in info and info[key] != annotation_info(found).get(key)]
+            told = self._label_info(found)
+            said = annotation_info(found)
+            other = [key for key in Submission.KNOWN if key in info and info[key] not in (said.get(key), told.get(key))]
             if other:
                 raise InvalidRequest(
                     f"{' and '.join(other)} of version {found.version} of {image_id!r} cannot be changed by a note: "
@@ -174,7 +180,7 @@ class RecordDatastore(Datastore):
 
     def get_label(self, label_id: str, label_tag: str, params: Any = None) -> Any:
         """The bytes of the mask file."""
-        return Path(self.get_label_uri(label_id, label_tag)).read_bytes()
+        return renumbered(Path(self.get_label_uri(label_id, label_tag)), self.record.task)
 
     def get_label_uri(self, label_id: str, label_tag: str) -> str:
         """Path of the mask file."""
@@ -191,7 +197,31 @@ class RecordDatastore(Datastore):
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """What is known of an annotation, and what its client said."""
         self.record.images.get(label_id)
-        return annotation_info(self.record.annotations.tagged(label_id, label_tag))
+        return self._label_info(self.record.annotations.tagged(label_id, label_tag))
+
+    def label_file(self, label_id: str, label_tag: str) -> tuple[Path, bool]:
+        """The mask that a tag stands for as clients of MONAI Label read it, numbered as ``Task.positions``.
+
+        Returns:
+            Its file, and whether the caller deletes it.
+        """
+        path, task = Path(self.get_label_uri(label_id, label_tag)), self.record.task
+        if task.positions == task.values:
+            return path, False
+        handle, name = tempfile.mkstemp(suffix=LABEL_SUFFIX, dir=made_anew(self.settings.data / layout.TEMPORARY))
+        with deleted_if_it_fails(Path(name)), full_disk_told(self.settings.data), open(handle, "wb") as file:
+            file.write(renumbered(path, task))
+        return Path(name), True
+
+    def _label_info(self, annotation: Annotation) -> dict[str, Any]:
+        """What a client of MONAI Label is told about an annotation, with the numbers that its file has for it."""
+        told, positions = annotation_info(annotation), self.record.task.positions
+        if annotation.role in PROGRAMS:
+            # 3D Slicer reads the names of a draft's segments here, in this order.
+            told["params"] = {"label_names": positions}
+        if "label_info" in told:
+            told["label_info"] = [{"name": name, "idx": position} for name, position in positions.items()]
+        return told
 
     def get_labeled_images(self, label_tag: str | None = None, labels: list[str] | None = None) -> list[str]:
         """Ids of images with an expert annotation."""
@@ -255,7 +285,7 @@ class RecordDatastore(Datastore):
         """Appends a mask to the history of an image."""
         submission = Submission.from_monailabel(image_id, label_tag, label_info, self.record.task)
         annotator = annotator_of(submission.client_id, self.settings.role, "")
-        return self.store(submission, Path(label_filename), annotator).annotation.image
+        return self.store(submission, Path(label_filename), annotator)[0].annotation.image
 
     def remove_label(self, label_id: str, label_tag: str) -> None:
         """Withdraws an annotation."""
@@ -300,7 +330,7 @@ class RecordDatastore(Datastore):
             image.id: {
                 "image": {"ext": suffix_of(image.source), "info": image_info(image)},
                 "labels": {
-                    tag: {"ext": LABEL_SUFFIX, "info": annotation_info(annotation)}
+                    tag: {"ext": LABEL_SUFFIX, "info": self._label_info(annotation)}
                     for tag, annotation in tags_of(histories.get(image.id, [])).items()
                 },
             }

@@ -168,8 +168,6 @@ class Drafting:
                     rule=task.draft_rule if source.model is None else "",
                     info={
                         "model": task.name,
-                        # 3D Slicer reads the names of a draft's segments here.
-                        "params": {"label_names": task.values},
                         "findings": asdict(drafted.findings),
                     },
                 )

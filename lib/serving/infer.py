@@ -12,10 +12,12 @@ from typing import Any
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
 from lib.errors import InvalidRequest
+from lib.labels import numbered_by_position
 from lib.serving.drafting import Drafting
 from lib.serving.inference import Drafted, RoughMask
 from lib.serving.made_once import deleted_if_it_fails
 from lib.serving.refining import Refining
+from lib.serving.renumbering import renumbered
 from lib.serving.requests import InferRequest
 from lib.serving.sessions import kind_of
 from lib.store.annotations import Annotation
@@ -23,7 +25,7 @@ from lib.store.files import made_anew
 from lib.store.images import ImageKind
 from lib.store.models import Model, Models
 from lib.store.record import Record
-from lib.volume import read_volume, write_volume
+from lib.volume import Volume, read_grid, read_volume, write_volume
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class MaskTask(InferTask):
         task = record.task
         super().__init__(
             type=InferType.SEGMENTATION,
-            labels=task.values,
+            labels=task.positions,
             dimension=2 if task.is_flat else 3,
             description=f"{task.description}: {what_it_does}",
         )
@@ -97,11 +99,13 @@ class MaskTask(InferTask):
         asked = InferRequest.from_monailabel(request, self._record.task)
         made = self._made(asked)
         with deleted_if_it_fails(made.path):
-            path, voxel_ml = self._converted(made.path, asked)
+            # The header of a mask of ours tells; its voxels need not be unpacked for that.
+            voxel_ml = read_grid(made.path, is_whole=False).voxel_mm3 / 1000
             if made.stages:
-                path.write_bytes(made.stages)
+                made.path.write_bytes(made.stages)
+            path = self._converted(made.path, asked)
         params = {
-            "label_names": self._record.task.values,
+            "label_names": self._record.task.positions,
             "latencies": _latencies(made.seconds),
             "model_version": made.model.version if made.model is not None else 0,
             "validated": made.model is not None and made.model.is_validated,
@@ -152,16 +156,20 @@ class MaskTask(InferTask):
         open(handle).close()
         return Path(name)
 
-    def _converted(self, path: Path, asked: InferRequest) -> tuple[Path, float]:
-        """The mask in the format asked for, and the millilitres of a voxel."""
+    def _converted(self, path: Path, asked: InferRequest) -> Path:
+        """The mask in the format asked for, its structures numbered as MONAI Label's clients number them."""
+        task = self._record.task
+        if asked.result_suffix == ".nii.gz":
+            if task.positions != task.values:
+                path.write_bytes(renumbered(path, task))
+            return path
         volume = read_volume(path)
-        if asked.result_suffix != ".nii.gz":
-            converted = self._temporary_file(asked.result_suffix)
-            with deleted_if_it_fails(converted):
-                write_volume(converted, volume, compressed=asked.compressed)
-            path.unlink()
-            path = converted
-        return path, volume.grid.voxel_mm3 / 1000
+        converted = self._temporary_file(asked.result_suffix)
+        with deleted_if_it_fails(converted):
+            voxels = numbered_by_position(volume.voxels, task)
+            write_volume(converted, Volume(voxels, volume.affine), compressed=asked.compressed)
+        path.unlink()
+        return converted
 
 
 class DraftTask(MaskTask):
@@ -229,11 +237,14 @@ class RefineTask(MaskTask):
                 draft, _ = self._refining.drafting.of_file(kind, paths, asked.asker)
                 own.write_bytes(draft.content)
                 looked_at = tuple(draft.voxels)
-            mask = RoughMask(asked.rough or own, looked_at, asked.label_info, asked.wants_stages)
+            # The numbers of our own draft are the task's; a client that says nothing of its own may have either.
+            label_info = asked.label_info if asked.rough is None else asked.label_info or None
+            mask = RoughMask(asked.rough or own, looked_at, label_info, asked.wants_stages)
             drafted, model = self._refining.of_mask(name, kind, paths, mask, asked.asker)
         finally:
             own.unlink()
-        made = self._given(drafted, self._models.author(model.version), model, {"kept": drafted.kept})
+        told = {"kept": drafted.kept, "remarks": drafted.remarks}
+        made = self._given(drafted, self._models.author(model.version), model, told)
         return _with_stages(made, drafted)
 
 

@@ -70,13 +70,13 @@ class RoughMask:
     Attributes:
         path: where it lies: in the record, or as a client sent it.
         looked_at: names of the structures that its author covered; no other one is added.
-        label_info: what the client says about its numbers.
+        label_info: what the client says about its numbers; ``None``: nothing. Empty: they are the task's.
         wants_stages: the mask of every stage is wanted, too.
     """
 
     path: Path
     looked_at: tuple[str, ...]
-    label_info: tuple[NamedValue, ...] = ()
+    label_info: tuple[NamedValue, ...] | None = ()
     wants_stages: bool = False
 
 
@@ -115,6 +115,7 @@ class Drafted:
         kept: why the rough mask is left as it was; empty: it was refined, or there was none.
         stages: where they are wanted, the rough mask and that of each stage as a gzipped NIfTI file (I, J, K, S).
         stage_voxels: voxels per structure of each of these masks.
+        remarks: what of a rough mask was not taken as it came.
     """
 
     content: bytes
@@ -124,6 +125,7 @@ class Drafted:
     kept: str = ""
     stages: bytes = b""
     stage_voxels: tuple[dict[str, int], ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ class _Found:
         seconds: time of each step.
         kept: see ``Drafted``.
         stages: the rough mask and that of each stage, like ``mask``.
+        remarks: see ``Drafted``.
     """
 
     mask: Array
@@ -143,6 +146,7 @@ class _Found:
     seconds: dict[str, float]
     kept: str = ""
     stages: tuple[Array, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 def _maker(order: Order) -> str:
@@ -190,6 +194,7 @@ class Draftsman:
             kept=found.kept,
             stages=nifti_bytes(Volume(np.stack(found.stages, axis=-1), volume.affine)) if found.stages else b"",
             stage_voxels=tuple(voxels_per_structure(mask, covered) for mask in found.stages),
+            remarks=found.remarks,
         )
 
     def _found(self, order: Order, volume: Volume) -> _Found:
@@ -208,7 +213,7 @@ class Draftsman:
     def _refined(self, order: Order, rough: RoughMask, weights: Path, volume: Volume) -> _Found:
         begin = time.perf_counter()
         try:
-            draft = foreign.mask(rough.path, volume.grid, rough.label_info, order.task, order.name)
+            draft, remarks = foreign.mask(rough.path, volume.grid, rough.label_info, order.task, order.name)
         except UnreadableImage as error:
             raise UnreadableMask(str(error)) from error
         covered = {name: value for name, value in order.task.values.items() if name in rough.looked_at}
@@ -221,7 +226,7 @@ class Draftsman:
             "restore": refined.seconds["all"] - refined.seconds["network"],
         }
         stages = (draft, *refined.stages) if rough.wants_stages else ()
-        return _Found(refined.mask, covered, seconds, refined.kept, stages)
+        return _Found(refined.mask, covered, seconds, refined.kept, stages, remarks)
 
     def _predictor(self, weights: Path) -> Predictor:
         from lib.predictor import Predictor

@@ -133,8 +133,6 @@ class Refining:
                     refiner_version=refiner.version,
                     info={
                         "model": refiners.name,
-                        # 3D Slicer reads the names of a draft's segments here.
-                        "params": {"label_names": self.record.task.values},
                         "findings": asdict(drafted.findings),
                         "kept": drafted.kept,
                     },

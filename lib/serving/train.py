@@ -44,7 +44,7 @@ class FineTuneTask(TrainTask):
 
     def info(self) -> dict[str, Any]:
         """What ``/info/`` tells, with the structures by name."""
-        return {**super().info(), "labels": self._record.task.values}
+        return {**super().info(), "labels": self._record.task.positions}
 
     def config(self) -> dict[str, Any]:
         """Defaults that a client may change."""

@@ -92,9 +92,21 @@ def test_masks_with_the_task_s_values(tmp_path):
     write_volume(tmp_path / "m.nii.gz", Volume(mask, AFFINE))
     named = [NamedValue("second", 7), NamedValue("first", 9)]
 
-    found = foreign.mask(tmp_path / "m.nii.gz", image().grid, named, TASK, "case")
+    found, remarks = foreign.mask(tmp_path / "m.nii.gz", image().grid, named, TASK, "case")
 
     np.testing.assert_array_equal(found, np.where(mask == 7, 2, np.where(mask == 9, 1, 0)))
+    assert remarks == ()
+
+
+def test_what_was_not_taken_as_it_came_is_told_with_the_mask(tmp_path):
+    mask = np.zeros((13, 9, 6), np.float32)
+    mask[2:5] = 1.0004
+    write_volume(tmp_path / "m.nii.gz", Volume(mask, AFFINE))
+
+    found, (remark,) = foreign.mask(tmp_path / "m.nii.gz", image().grid, (), TASK, "case")
+
+    np.testing.assert_array_equal(found, np.rint(mask))
+    assert remark == "162 voxels of the mask were up to 0.0004 away from whole numbers, and were rounded."
 
 
 def test_a_mask_that_does_not_fit_is_refused_in_the_reader_s_words(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from lib.volume import Volume, nifti_bytes
 from tests.serving.conftest import Here
 from tests.serving.places import affine, image_bytes, mask_bytes, put_label, voxels
 from tests.training.shapes import drawn
@@ -142,8 +143,6 @@ def test_values_numbered_by_position_are_stored_as_the_tasks(here: Here) -> None
 
 
 def mask_content(mask: np.ndarray) -> bytes:
-    from lib.volume import Volume, nifti_bytes
-
     return nifti_bytes(Volume(mask, np.eye(4)))
 
 
@@ -177,6 +176,34 @@ def test_a_segmentation_that_ends_where_its_segments_end_is_stored_on_the_images
 
     assert cropped.size < mask.size
     np.testing.assert_array_equal(stored(here, "case_00"), 2 * mask)
+
+
+def test_an_empty_segmentation_is_stored_as_nothing_found(here: Here, tmp_path: Path) -> None:
+    """Slicer writes one voxel of value 0 with the first voxel of no image."""
+    content = segmentation(tmp_path / "Segmentation.seg.nrrd", np.zeros((1, 1, 1), np.uint8), ["Anterior"])
+    content = content.replace(b"space origin: (0,0,0)", b"space origin: (0.25,-3,99)")
+
+    put_label(here.client, "case_00", content, "C:/Users/kim/Segmentation.seg.nrrd", label_info=[])
+
+    assert not stored(here, "case_00").any()
+    info = here.client.get("/datastore/label/info?label=case_00&tag=final").json()
+    assert info["voxels"] == {"Anterior": 0, "Posterior": 0}
+
+
+def test_what_of_a_mask_was_not_taken_as_it_came_is_told_in_the_reply(here: Here) -> None:
+    mask = drawn(0)[1]
+    beside = np.eye(4)
+    beside[2, 3] = 0.004
+
+    exact = put_label(here.client, "case_00", mask_bytes(0))
+    saved = put_label(here.client, "case_00", nifti_bytes(Volume(mask.astype(np.float32) + 2e-4, beside)))
+
+    assert exact["remarks"] == []
+    assert [remark.split(",")[0] for remark in saved["remarks"]] == [
+        "The voxels of the mask lie up to 0.004 mm beside those of the image",
+        f"{mask.size} voxels of the mask were up to 0.0002 away from whole numbers",
+    ]
+    np.testing.assert_array_equal(stored(here, "case_00"), mask)
 
 
 def test_what_was_stored_comes_back_on_the_images_grid(here: Here) -> None:

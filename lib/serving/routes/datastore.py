@@ -119,23 +119,26 @@ def put_image_info(app: App, who: Who, image: ImageId, info: JsonText = "{}") ->
 def save_label(
     app: App, who: Who, label: OneFile, image: ImageId, tag: TagText = TAG_FINAL, params: JsonText = "{}"
 ) -> dict[str, Any]:
-    """Stores a mask as a new version of the image's annotation; `notes` names what of `params` is only kept."""
+    """Stores a mask as a new version of the image's annotation.
+
+    `notes` names what of `params` is only kept, `remarks` tells what of the mask was not taken as it came.
+    """
     submission = Submission.from_monailabel(image, tag or TAG_FINAL, read_params(params), app.record.task)
     path = received(app, label)
     try:
-        saved = app.datastore().store(submission, path, who(submission.client_id))
+        saved, remarks = app.datastore().store(submission, path, who(submission.client_id))
     finally:
         path.unlink(missing_ok=True)
-    return {**told_saved(app, saved), "notes": submission.notes}
+    return {**told_saved(app, saved), "notes": submission.notes, "remarks": remarks}
 
 
 @router.get("/label")
 def label(app: App, who: Who, label: ImageId = "", image: ImageId = "", tag: TagText = TAG_FINAL) -> FileResponse:
-    """The mask that a tag stands for, as gzipped NIfTI."""
+    """The mask that a tag stands for, as gzipped NIfTI; its structures are numbered 1, 2, 3 … as in `label_names`."""
     label_id = _label_id(label, image)
-    path = Path(app.datastore().get_label_uri(label_id, tag))
+    path, is_temporary = app.datastore().label_file(label_id, tag)
     app.record.openings.note(label_id, who(None).name, app.record.annotations.tagged(label_id, tag).version)
-    return sent(path, f"{Path(label_id).name}{LABEL_SUFFIX}")
+    return sent(path, f"{Path(label_id).name}{LABEL_SUFFIX}", delete=is_temporary)
 
 
 @router.head("/label")
