@@ -113,7 +113,7 @@ def _train(record: Record, library: Library, job: Job, reporter: Reporter) -> No
     reporter.line(f"Measuring on {len(cases)} validation cases.")
     scores = validate(checkpoint, cases, device(), reporter.check)
     rival = _rival(record, parent, start, cases, reporter)
-    decision = verdict(scores, rival)
+    decision = verdict(scores, rival, len(learned))
     new = Trained(
         parent=parent.version if parent is not None else None,
         content=checkpoint.to_bytes(),

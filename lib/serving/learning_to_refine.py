@@ -100,7 +100,8 @@ def _train(record: Record, library: Library, job: Job, reporter: Reporter) -> No
             "validation_pairs": mix_of(measured),
         },
     )
-    publish(record, record.refiners, new, verdict(scores, rival), job)
+    learned_from = len({pair.truth.image for pair in learned})
+    publish(record, record.refiners, new, verdict(scores, rival, learned_from), job)
 
 
 def _options(job: Job) -> RefineOptions:

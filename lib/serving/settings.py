@@ -36,7 +36,7 @@ class Settings:
         encoder_weights: weight file of a frozen encoder.
         loss: what training minimises, see ``lib.losses.LOSSES``; empty: as the app says.
         ahead: images that are drafted before somebody opens them; 0: none.
-        train_after: new expert annotations after which training starts by itself; 0: never.
+        train_after: images with new expert annotations after which training starts by itself; 0: never.
         train_seconds: time for one training, without its measuring.
         role: of people without a token: ``expert`` or ``annotator``.
         patient: regular expression that finds the patient in an image id.

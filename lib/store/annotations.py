@@ -288,14 +288,14 @@ class Annotations:
             return connection.scalar(query) or 0
 
     def expert_count_since(self, annotation_id: int, *, is_corrected: bool = False) -> int:
-        """How many expert annotations were stored after the one given.
+        """Of how many images expert annotations were stored after the one given.
 
         Args:
             annotation_id: counts all annotations of the record.
             is_corrected: count only those that were made from another version that was no expert's.
         """
         column = schema.annotation.c
-        query = select(func.count(column.id)).where(
+        query = select(func.count(column.image.distinct())).where(
             column.task == self.task, column.stage == Stage.EXPERT, column.id > annotation_id
         )
         if is_corrected:

@@ -41,24 +41,32 @@ NO_RIVAL = Rival("", ())
 """Nothing drafts so far."""
 
 
-def verdict(candidate_scores: Sequence[CaseScore], rival: Rival) -> Verdict:
+FEWEST_CASES = 3
+"""To learn from: what one or two cases teach finds them again and little else."""
+
+
+def verdict(candidate_scores: Sequence[CaseScore], rival: Rival, learned_from: int) -> Verdict:
     """Lets a candidate serve unless its mean Dice is below that of what drafts now.
 
     Both are compared on the cases and structures that both were measured on, so a structure that was just added or
     a case that came later does not count against either. Where only one of them found something that is not there,
     the other one's agreement counts as 1.
 
-    Without a validation case a candidate serves and says so, but not in the place of one that needs proof. Such is a
-    rule: rare lesions take many corrections to learn, and a rule finds some from the first case on.
+    Without a validation case a candidate serves and says so, but not if it has learned from fewer than
+    ``FEWEST_CASES``, and not in the place of one that needs proof. Such is a rule: rare lesions take many corrections
+    to learn, and a rule finds some from the first case on.
 
     Args:
         candidate_scores: of the new version.
         rival: what drafts now, measured on the same cases.
+        learned_from: how many images the new version has learned from.
     """
     candidate, before = _comparable(candidate_scores, rival.scores)
     new, old = mean_dice(candidate), mean_dice(before)
     if rival.needs_proof and (new is None or old is None):
         return Verdict("kept", f"not validated: no validation case that shows a difference; {rival.name} stays")
+    if not candidate_scores and learned_from < FEWEST_CASES:
+        return Verdict("kept", f"not validated, and learned from {learned_from} of at least {FEWEST_CASES} cases")
     if not candidate_scores:
         return Verdict("serving", "not validated: no validation case so far")
     if new is None or old is None:

@@ -188,10 +188,13 @@ def test_what_belongs_to_a_correction_is_refused_where_a_mask_is_accepted(junior
 
 def test_accepting_counts_for_the_training_like_a_correction(open_app: Callable[..., Here]) -> None:
     here = open_app(images=2, train_after="2")
+    here.app.settings = replace(here.app.settings, role=Role.ANNOTATOR)
+    put_label(here.client, "case_01", mask_bytes(1), client_id="lee")
+    here.app.settings = replace(here.app.settings, role=Role.EXPERT)
     here.client.post("/activelearning/first", json={"client_id": "kim"})
     put_label(here.client, "case_00", mask_bytes(0), client_id="dr.kim")
 
-    reply = accepted(here, client="dr.lee").json()
+    reply = accepted(here, "case_01").json()
 
     assert here.client.get(f"/jobs/{reply['training']}").json()["status"] == "SUBMITTED"
 

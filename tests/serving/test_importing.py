@@ -90,7 +90,8 @@ def test_a_part_of_a_network_never_serves_but_training_goes_on_from_it(
     after = trained(here)
 
     assert start.state is ModelState.KEPT
-    assert (after.parent, after.state) == (start.version, ModelState.SERVING)
+    assert (after.parent, after.state) == (start.version, ModelState.KEPT)
+    assert after.reason.startswith("not validated, and learned from")
 
 
 def test_a_state_dict_of_another_network_is_refused_with_the_report(here: Here, tmp_path: Path) -> None:

@@ -333,5 +333,16 @@ def test_corrections_are_counted_without_what_was_drawn_from_scratch_or_corrects
     add(record, "ct_018", Role.EXPERT)
     add(record, "ct_018", Role.EXPERT)
 
+    add(record, "ct_019", Role.MODEL)
+    add(record, "ct_019", Role.EXPERT)
+
     assert record.annotations.expert_count_since(0) == 3
-    assert record.annotations.expert_count_since(0, is_corrected=True) == 1
+    assert record.annotations.expert_count_since(0, is_corrected=True) == 2
+
+
+def test_an_image_that_is_saved_again_and_again_counts_once(record):
+    for _ in range(3):
+        add(record, "ct_017", Role.EXPERT)
+
+    assert record.annotations.expert_count_since(0) == 1
+    assert record.annotations.expert_count_since(1) == 1
