@@ -11,17 +11,24 @@ ROLES = ("viewer", "annotator", "expert", "admin")
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    options = argparse.ArgumentParser(prog="python -m scripts.tokens", description=__doc__)
-    options.add_argument("--data", type=Path, help="data folder of the server [that of --app]")
-    options.add_argument("--app", default="segmentation", help="name of the app [%(default)s]")
+    options = argparse.ArgumentParser(prog="python -m scripts.tokens", description=__doc__, parents=[_place()])
+    options.set_defaults(data=None, app="segmentation")
     commands = options.add_subparsers(dest="command", required=True)
-    add = commands.add_parser("add", help="give a person a token; it is shown once")
+    add = commands.add_parser("add", help="give a person a token; it is shown once", parents=[_place()])
     add.add_argument("name", help="author of what this person stores")
     add.add_argument("--role", choices=ROLES, default="annotator", help="what this person may do [%(default)s]")
-    commands.add_parser("list", help="who has a token")
-    remove = commands.add_parser("remove", help="take a token back")
+    commands.add_parser("list", help="who has a token", parents=[_place()])
+    remove = commands.add_parser("remove", help="take a token back", parents=[_place()])
     remove.add_argument("name", help="whose")
     return options
+
+
+def _place() -> argparse.ArgumentParser:
+    """Options that stand before a command or after it; without a default, which would undo what was said before."""
+    place = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    place.add_argument("--data", type=Path, help="data folder of the server [that of --app]")
+    place.add_argument("--app", help="name of the app [segmentation]")
+    return place
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import MutableMapping
 from typing import Any
+from urllib.parse import urlencode
 
 from anyio import CapacityLimiter, to_thread
 from starlette.concurrency import run_in_threadpool
@@ -168,6 +169,9 @@ class Gate:
         )  # fmt: skip
         # A token is nobody's business; it may stand in an address by mistake.
         query = re.sub(r"(?i)\b(token=)[^&]*", r"\1…", scope["query_string"].decode("latin-1"))
+        # What a request changed that names its images in its body only.
+        images = urlencode([("image", image) for image in scope["state"].get("images", ())])
+        query = "&".join(filter(None, [query, images]))
         return Change(who.name, who.role, who.client, address_of(scope), scope["method"], scope["path"], query, status)
 
 

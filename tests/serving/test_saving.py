@@ -404,3 +404,52 @@ def test_all_versions_are_told_with_the_series_that_shows_each(drafted: Here) ->
     for one in told:
         found = drafted.client.get(f"/dicomweb/studies/{study}/series/{one['series_uid']}")
         assert found.status_code == 200 and b"DICM" in found.content
+
+
+def test_the_audit_of_a_segmentation_names_its_image(series: Any) -> None:
+    here, uid, store = series
+    store(client_id="mia", parent=0)
+
+    (change,) = [one for one in here.client.get("/audit/").json() if one["path"] == "/dicomweb/studies"]
+    assert change["query"] == f"client_id=mia&parent=0&image={uid}"
+
+
+# --- MONAI Label Reviewer ---------------------------------------------------------------------------------------------
+
+
+def reviewed(here: Here, status: str, tag: str = "final") -> Any:
+    """What MONAI Label Reviewer sends."""
+    meta = {"status": status, "approvedBy": "kim", "level": "easy", "comment": "", "editTime": 1}
+    query = {"label": "case_00", "tag": tag}
+    form = {"params": json.dumps({"segmentationMeta": meta})}
+    return here.client.put("/datastore/updatelabelinfo", params=query, data=form)
+
+
+@pytest.fixture
+def juniors(here: Here) -> Here:
+    """An image with the mask of a junior, at a server where an expert works."""
+    here.app.settings = replace(here.app.settings, role=Role.ANNOTATOR)
+    saved(here, 1, "lee")
+    here.app.settings = replace(here.app.settings, role=Role.EXPERT)
+    return here
+
+
+def test_what_a_reviewer_approves_is_accepted(juniors: Here) -> None:
+    assert reviewed(juniors, "approved").status_code == 200
+
+    assert versions(juniors) == [(1, "lee", None), (2, "kim", 1)]
+    info = juniors.client.get("/datastore/label/info", params={"label": "case_00", "tag": "final"}).json()
+    assert (info["stage"], info["segmentationMeta"]["status"]) == ("expert", "approved")
+
+
+def test_what_a_reviewer_flags_is_only_noted(juniors: Here) -> None:
+    assert reviewed(juniors, "flagged").status_code == 200
+
+    assert versions(juniors) == [(1, "lee", None)]
+
+
+def test_a_junior_approves_nothing(juniors: Here) -> None:
+    juniors.app.settings = replace(juniors.app.settings, role=Role.ANNOTATOR)
+
+    assert reviewed(juniors, "approved").status_code == 403
+    assert "segmentationMeta" not in juniors.client.get("/datastore/label/info?label=case_00").json()

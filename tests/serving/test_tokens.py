@@ -202,6 +202,15 @@ def test_commands_at_once_give_tokens_that_all_work(tmp_path: Path) -> None:
     assert [holder and holder.name for holder in found] == [f"p{number}" for number in range(6)]
 
 
+@pytest.mark.parametrize("is_before", [True, False])
+def test_the_data_folder_may_be_named_before_the_command_and_after_it(tmp_path: Path, is_before: bool) -> None:
+    place, command = ["--data", str(tmp_path / "data")], ["add", "kim", "--role", "expert"]
+
+    tokens.main([*place, *command] if is_before else [*command, *place])
+
+    assert [holder.role for holder in TokenFile(tmp_path / "data" / layout.TOKENS).holders()] == [Role.EXPERT]
+
+
 def test_several_tokens_end_together_or_none_of_them(file: TokenFile) -> None:
     for name in ("kim", "lee", "ida"):
         file.add(name, Role.VIEWER)

@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse
 
 from lib.errors import InvalidRequest, NotFound
 from lib.opened import opened
+from lib.serving.accepting import accept
 from lib.serving.datastore import LABEL_SUFFIX, annotation_info
 from lib.serving.measuring import efforts
 from lib.serving.requests import Submission, read_params
@@ -170,8 +171,19 @@ def get_label_info(app: App, label: ImageId, tag: TagText = TAG_FINAL) -> dict[s
 
 @router.put("/label/info", dependencies=[FormBody])
 def put_label_info(app: App, who: Who, label: ImageId, tag: TagText = TAG_FINAL, info: JsonText = "{}") -> None:
-    """Notes something about a label, and who did; earlier notes of the same names stay under `earlier_notes`."""
-    app.datastore().note_label(label, tag, read_params(info, "info"), who(None))
+    """Notes something about a label, and who did; earlier notes of the same names stay under `earlier_notes`.
+
+    What MONAI Label Reviewer calls approved is accepted, as by `POST /annotations/accept`.
+    """
+    told = read_params(info, "info")
+    approval = told.get("segmentationMeta")
+    if isinstance(approval, dict) and approval.get("status") == "approved":
+        person = who(approval.get("approvedBy") or None)
+        app.record.images.get(label)
+        version = app.record.annotations.tagged(label, tag).version
+        submission = Submission.from_monailabel(label, TAG_FINAL, {}, app.record.task)
+        told_saved(app, accept(app.record, submission, version, person))
+    app.datastore().note_label(label, tag, told, who(None))
 
 
 @router.put("/updatelabelinfo", include_in_schema=False, dependencies=[FormBody])

@@ -363,6 +363,7 @@ def _stored(
     except Refused as refused:
         note_refusal(request.method, request.url.path, refused.error, address_of(request.scope))
         return _told(refused.told, refused.status, headers_of(refused.error))
+    request.state.images = [each.annotation.image for each in stored if each.annotation is not None]
     versions = [str(each.annotation.version) for each in stored if each.annotation is not None]
     jobs = [
         job
