@@ -32,7 +32,7 @@ from lib.serving.requests import Submission
 from lib.serving.saving import Saved, save_mask
 from lib.serving.settings import Settings
 from lib.split import Split, split_warning
-from lib.stages import PROGRAMS, Role, Stage, Standing
+from lib.stages import Role, Stage, Standing
 from lib.store import layout
 from lib.store.annotations import TAG_FINAL, TAG_ORIGINAL, Annotation, tags_of
 from lib.store.files import full_disk_told, made_anew
@@ -216,9 +216,9 @@ class RecordDatastore(Datastore):
     def _label_info(self, annotation: Annotation) -> dict[str, Any]:
         """What a client of MONAI Label is told about an annotation, with the numbers that its file has for it."""
         told, positions = annotation_info(annotation), self.record.task.positions
-        if annotation.role in PROGRAMS:
-            # 3D Slicer reads the names of a draft's segments here, in this order.
-            told["params"] = {"label_names": positions}
+        said = told.get("params")
+        # 3D Slicer reads the names of the segments that it starts from here, in this order.
+        told["params"] = {**(said if isinstance(said, dict) else {}), "label_names": positions}
         if "label_info" in told:
             told["label_info"] = [{"name": name, "idx": position} for name, position in positions.items()]
         return told

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 
-from lib.errors import InvalidRequest
+from lib.errors import InvalidRequest, NoModelYet
 from lib.labels import numbered_by_position
 from lib.serving.drafting import Drafting
 from lib.serving.inference import Drafted, RoughMask
@@ -20,6 +21,7 @@ from lib.serving.refining import Refining
 from lib.serving.renumbering import renumbered
 from lib.serving.requests import InferRequest
 from lib.serving.sessions import kind_of
+from lib.stages import Standing, current, standing
 from lib.store.annotations import Annotation
 from lib.store.files import made_anew
 from lib.store.images import ImageKind
@@ -191,8 +193,32 @@ class DraftTask(MaskTask):
         if asked.files:
             drafted, source = self._drafting.of_file(kind_of(asked.files), list(asked.files), asked.asker)
             return self._given(drafted, source.author, source.model, {})
+        return self._beginning(asked) if asked.is_beginning else self._draft(asked)
+
+    def _draft(self, asked: InferRequest) -> Made:
         draft = self._drafting.of_image(asked.image_id, asked.asker)
         return self._stored(draft.annotation, draft.annotation.model_version, draft.seconds, {})
+
+    def _beginning(self, asked: InferRequest) -> Made:
+        """What somebody begins a case with, who has not pressed for a draft: what waits for an expert, else a draft.
+
+        3D Slicer asks by itself at each new case, and shows an error box for whatever is no mask.
+        """
+        image, grid = self._drafting.library.readable_with_grid(asked.image_id)
+        waiting = current(self._record.annotations.history(image.id))
+        if waiting is not None and standing(waiting) is Standing.WAITING and self._record.has_mask(waiting):
+            told = {
+                "note": f"Version {waiting.version} by {waiting.author} waits for an expert. Run again for a draft."
+            }
+            return self._stored(waiting, waiting.model_version, {}, told)
+        try:
+            return self._draft(asked)
+        except NoModelYet as error:
+            path = self._temporary_file(".nii.gz")
+            with deleted_if_it_fails(path):
+                write_volume(path, Volume(np.zeros(grid.shape, np.uint8), grid.affine))
+            nothing = dict.fromkeys(self._record.task.values, 0)
+            return Made(path, "", None, nothing, {}, {}, {"stored": False, "note": str(error)})
 
 
 class RefineTask(MaskTask):

@@ -33,6 +33,7 @@ from lib.serving.infer import DraftTask, MaskTask, RefineTask
 from lib.serving.inference import Inference
 from lib.serving.intake import Intake
 from lib.serving.library import Library
+from lib.serving.offers import Offers
 from lib.serving.presence import Presence
 from lib.serving.refine_jobs import RefineJobs
 from lib.serving.refining import Refining
@@ -122,6 +123,7 @@ class LabelingLoop:
         self._order = "random"
         self.ahead = DraftingAhead(self.drafting, self.dicom, self._upcoming)
         self.presence = Presence()
+        self.begun = Offers()
         self._stopping = threading.Event()
         # What MONAI Label would keep in the home directory or start by itself.
         monailabel_settings.MONAI_LABEL_SESSIONS = False
@@ -219,6 +221,8 @@ class LabelingLoop:
         if offer is None:
             return {"message": self.studies_fault or _nothing_left(self.datastore().status())}
         self.ahead.opened(offer["id"])
+        if annotator := request.get("annotator"):
+            self.begun.offer(offer["id"], annotator.name)
         image = self.record.images.get(offer["id"])
         return {**offer, "path": str(self.library.places(image)[0])}
 

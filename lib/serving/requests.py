@@ -131,6 +131,7 @@ class InferRequest:
         looked_at: names of the structures that it covers.
         version: of the annotation to be refined; ``None``: the one at hand.
         wants_stages: the mask of every stage is wanted.
+        is_beginning: the asker begins with a case that was just offered: what waits for an expert is what is wanted.
     """
 
     image_id: str
@@ -143,6 +144,7 @@ class InferRequest:
     looked_at: tuple[str, ...] = ()
     version: int | None = None
     wants_stages: bool = False
+    is_beginning: bool = False
 
     @classmethod
     def from_monailabel(cls, request: Mapping[str, Any], task: Task) -> InferRequest:
@@ -172,6 +174,7 @@ class InferRequest:
             looked_at=_looked_at(request.get("structures"), task),
             version=int(_positive("version", version)) if version is not None else None,
             wants_stages=wants_stages,
+            is_beginning=request.get("is_beginning") is True,
         )
 
 

@@ -225,9 +225,10 @@ class Annotations:
     def tagged(self, image_id: str, tag: str) -> Annotation:
         """The version that a tag of MONAI Label's protocol stands for.
 
-        ``final`` is the current expert annotation, else the current human one; ``original`` the newest draft of a
-        model or rule; ``refined`` what the refiner made of the newest mask; ``version_N`` version N; any other tag the
-        newest version stored under it. An empty tag is the current annotation.
+        ``final`` is the current expert annotation, else the current human one; ``original`` what an expert starts or
+        has started from: a junior's mask or what was refined of it, else the newest draft; ``refined`` what the
+        refiner made of the newest mask; ``version_N`` version N; any other tag the newest version stored under it. An
+        empty tag is the current annotation.
 
         Raises:
             UnknownAnnotation: if the image has none.
@@ -340,7 +341,7 @@ def _by_tag(history: Sequence[Annotation], tag: str) -> Annotation | None:
     if tag == TAG_FINAL:
         return current([annotation for annotation in valid if annotation.role in PEOPLE])
     if tag == TAG_ORIGINAL:
-        return current([annotation for annotation in valid if annotation.role in (Role.MODEL, Role.RULE)])
+        return current([annotation for annotation in valid if annotation.stage is not Stage.EXPERT])
     if tag == TAG_REFINED:
         return current([annotation for annotation in valid if annotation.stage is Stage.REFINED])
     if tag.startswith(TAG_VERSION) and tag.removeprefix(TAG_VERSION).isdecimal():

@@ -81,6 +81,8 @@ def _answer(app: LabelingLoop, request: dict[str, Any], came: Sent, output: Outp
             request["files"] = app.sessions().get(came.session_id, touch=True).files
         elif image is not None:
             request["files"] = (image,)
+        # Who shows the current mask anyway (JSON) presses for a draft.
+        request["is_beginning"] = output is not Output.JSON and app.begun.take(request["image"], request["asker"])
         result = app.infer(request)
     mask, told = Path(result["file"]), result["params"]
     if output is not Output.JSON and told["stored"]:
