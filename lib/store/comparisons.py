@@ -233,8 +233,8 @@ def pairs_of(history: Sequence[Annotation]) -> list[Pair]:
     """The versions of an image that are to be compared; withdrawn ones are in no pair.
 
     Each expert version with every version in its ancestry back to the last expert's before it, which needed no work on
-    these any more; and the newest version of each annotator with the newest expert version that came of it, also by way
-    of an earlier expert's, else with the current one.
+    these any more; and the newest version that each annotator made by themselves, not from an expert's, with the newest
+    expert version that came of it, also by way of an earlier expert's, else with the current one.
 
     Args:
         history: all versions of one image.
@@ -245,7 +245,13 @@ def pairs_of(history: Sequence[Annotation]) -> list[Pair]:
         return []
     ancestry = {expert.version: _ancestry(expert, history) for expert in experts}
     taken_over = {expert.version: _until_expert(ancestry[expert.version], experts) for expert in experts}
-    newest = {annotation.author: annotation for annotation in valid if annotation.role is Role.ANNOTATOR}
+    drawn_by_experts = {annotation.version for annotation in history if annotation.stage is Stage.EXPERT}
+    newest = {
+        annotation.author: annotation
+        for annotation in valid
+        # A copy of an expert's mask says nothing of who changed it here and there.
+        if annotation.role is Role.ANNOTATOR and drawn_by_experts.isdisjoint(_ancestry(annotation, history))
+    }
     cases = {
         mine.version: next((e for e in reversed(experts) if mine.version in ancestry[e.version]), current(experts))
         for mine in newest.values()

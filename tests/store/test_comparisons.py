@@ -126,6 +126,17 @@ def test_the_newest_version_of_an_annotator_is_the_case_and_the_earlier_one_stil
     assert pairs(record) == [(1, 3, True, None), (2, 3, True, "kim")]
 
 
+def test_what_an_annotator_made_of_an_experts_mask_is_no_case_of_theirs(record):
+    """Also by way of a copy of their own, and where the expert's was taken back; what they drew before is."""
+    add(record, "ct_017", Role.ANNOTATOR, "kim")
+    add(record, "ct_017", Role.EXPERT, "dr.lee", parent=1)
+    add(record, "ct_017", Role.ANNOTATOR, "kim", parent=2)
+    add(record, "ct_017", Role.ANNOTATOR, "kim", parent=3)
+    add(record, "ct_017", Role.ANNOTATOR, "ann", parent=2)
+
+    assert pairs(record) == [(1, 2, True, "kim")]
+
+
 def test_each_annotator_of_an_image_has_a_case(record):
     add(record, "ct_017", Role.ANNOTATOR, "kim")
     add(record, "ct_017", Role.ANNOTATOR, "ann", parent=1)

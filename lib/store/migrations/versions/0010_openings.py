@@ -1,4 +1,4 @@
-"""Which version of an image each person was given last."""
+"""Which version of an image each person was given last; whose case a comparison is, is told anew."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -21,3 +21,5 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("task", "image", "person", name=op.f("pk_opening")),
     )
+    image = sa.table("image", sa.column("standing", sa.String), sa.column("uncompared", sa.Boolean))
+    op.execute(image.update().where(image.c.standing == "labelled").values(uncompared=sa.true()))
