@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lib.phantoms.dicom_mammogram import write_mammogram
 from lib.serving import gate
 from lib.serving.dicomweb import value_of
 from lib.serving.server import create_server, load_app
+from lib.serving.tickets import TICKET_SECONDS
 from lib.serving.tokens import TokenFile
 from lib.stages import PEOPLE, Role
 from lib.store import layout
@@ -360,3 +362,46 @@ def test_the_start_page_names_no_case_where_people_sign_in(guarded: Guarded) -> 
     page = guarded.stranger.get("/").text
 
     assert 'href="open"' in page and "case_00" not in page and "quarantined" not in page
+
+
+# --- A sign-in that ends ----------------------------------------------------------------------------------------------
+
+
+def test_a_person_signs_in_anew_without_leaving_the_page(guarded: Guarded) -> None:
+    told = guarded.stranger.post("/auth/ticket", data={"token": guarded.tokens[Role.ANNOTATOR]}).json()
+
+    assert (told["username"], told["roles"]) == ("annotator", ["annotator"])
+    assert 0 < told["ends"] <= TICKET_SECONDS
+    person = guarded.stranger.get("/auth/token/valid", headers={"Authorization": f"Bearer {told['token']}"})
+    assert person.json()["username"] == "annotator"
+
+
+def test_a_token_that_nobody_has_signs_nobody_in_anew(guarded: Guarded) -> None:
+    reply = guarded.stranger.post("/auth/ticket", data={"token": "wrong"})
+
+    assert (reply.status_code, reply.json()["title"]) == (401, "NotSignedIn")
+
+
+def test_a_ticket_signs_in_anew_without_growing_longer(guarded: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = guarded.stranger.post("/auth/ticket", data={"token": guarded.tokens[Role.ANNOTATOR]}).json()
+    later = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+
+    again = guarded.stranger.post("/auth/ticket", data={"token": first["token"]}).json()
+
+    assert again["token"] == first["token"] and again["ends"] <= TICKET_SECONDS - 3600
+
+
+def test_who_has_a_case_open_is_told_when_the_sign_in_ends(guarded: Guarded) -> None:
+    query = {"image": "case_00", "version": 0, "tab": "a"}
+    ticket = guarded.stranger.post("/auth/ticket", data={"token": guarded.tokens[Role.VIEWER]}).json()["token"]
+
+    by_ticket = guarded.stranger.post("/cases/open", params=query, headers={"Authorization": f"Bearer {ticket}"})
+    by_token = guarded.by(Role.VIEWER).post("/cases/open", params=query)
+
+    assert 0 < by_ticket.json()["ends"] <= TICKET_SECONDS
+    assert by_token.json()["ends"] is None
+
+
+def test_at_an_open_server_nobody_signs_in_anew(here: Here) -> None:
+    assert here.client.post("/auth/ticket", data={"token": "any"}).json() == {"token": None, "ends": None}
