@@ -14,8 +14,8 @@ from lib.store.schema import now
 LASTING_SECONDS = 45.0
 """How long somebody passes for present who has not been heard of: viewers tell every ten seconds."""
 
-MOST = 2000
-"""Windows that are known at once; more are no people at work."""
+MOST, MOST_OF_ONE = 2000, 50
+"""Windows that are known at once, in all and of one person; more are no people at work."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ class Presence:
         with self._lock:
             self._forget_silent()
             before = self._windows.get(key)
-            if before is None and len(self._windows) >= MOST:
-                raise TooManyRequests(f"More than {MOST} cases are open at once.", int(LASTING_SECONDS))
+            if before is None:
+                self._refuse_more(name)
             since = before.present.since if before is not None else now()
             self._windows[key] = _Window(Present(name, version, since), self._clock())
             others = [each.present for at, each in self._windows.items() if at[0] == image_id and at != key]
@@ -79,6 +79,12 @@ class Presence:
         """Somebody has closed a case."""
         with self._lock:
             self._windows.pop((image_id, name, window), None)
+
+    def _refuse_more(self, name: str) -> None:
+        own = sum(person == name for _, person, _ in self._windows)
+        if own >= MOST_OF_ONE or len(self._windows) >= MOST:
+            told = f"{name} has {own} cases open at once" if own >= MOST_OF_ONE else f"{MOST} cases are open at once"
+            raise TooManyRequests(f"{told}; no more are remembered. Close some.", int(LASTING_SECONDS))
 
     def _forget_silent(self) -> None:
         oldest = self._clock() - LASTING_SECONDS

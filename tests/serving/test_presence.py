@@ -65,15 +65,24 @@ def test_one_window_of_a_person_is_closed_and_the_other_stays(windows: Presence)
     assert names(windows.here("ct", "lee", "c", 1)) == ["mia"]
 
 
+@pytest.mark.parametrize("limit", ["MOST", "MOST_OF_ONE"])
 def test_more_windows_than_people_have_are_not_remembered(
-    windows: Presence, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    windows: Presence, clock: Clock, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
-    monkeypatch.setattr(presence, "MOST", 2)
+    monkeypatch.setattr(presence, limit, 2)
     for window in ("a", "b"):
         windows.here("ct", "mia", window, 1)
 
-    with pytest.raises(TooManyRequests, match="More than 2 cases are open at once"):
+    with pytest.raises(TooManyRequests, match="2 cases (are )?open at once; no more are remembered"):
         windows.here("ct", "mia", "c", 1)
     assert names(windows.here("ct", "mia", "a", 1)) == ["mia"]
     clock.now += LASTING_SECONDS + 1
     assert windows.here("ct", "mia", "c", 1) == []
+
+
+def test_who_has_many_open_keeps_nobody_else_away(windows: Presence, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "MOST_OF_ONE", 2)
+    for window in ("a", "b"):
+        windows.here("ct", "mia", window, 1)
+
+    assert len(windows.here("ct", "lee", "c", 1)) == 2
