@@ -73,7 +73,7 @@ def test_more_windows_than_people_have_are_not_remembered(
     for window in ("a", "b"):
         windows.here("ct", "mia", window, 1)
 
-    with pytest.raises(TooManyRequests, match="2 cases (are )?open at once; no more are remembered"):
+    with pytest.raises(TooManyRequests, match=r"2 cases (are )?open at once; no more are remembered"):
         windows.here("ct", "mia", "c", 1)
     assert names(windows.here("ct", "mia", "a", 1)) == ["mia"]
     clock.now += LASTING_SECONDS + 1
