@@ -20,6 +20,9 @@ MISSING = "PostgreSQL is not installed, so the record is not tested on it: sudo 
 USER = "postgres"
 """Role inside the server; as root also the account that it runs under, since it refuses to be root."""
 
+GUARDED = "guarded"
+"""The one database for which a password is needed."""
+
 QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
 """A crash of the machine may destroy this server's data; nobody needs them."""
 
@@ -83,6 +86,9 @@ def cluster() -> Iterator[Cluster]:
         data, port = folder / "data", _free_port()
         local = ["--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--auth=trust", f"--username={USER}"]
         _run([programs / "initdb", "-D", data, *local])
+        # The first line that fits counts: one database asks for passwords.
+        rules = data / "pg_hba.conf"
+        rules.write_text(f"host {GUARDED} all 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
         settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": folder, **QUICK}
         options = " ".join(f"-c {name}={value}" for name, value in settings.items())
         _run([programs / "pg_ctl", "-D", data, "-l", folder / "log", "-o", options, "-w", "start"])

@@ -15,6 +15,7 @@ import pytest
 from lib.errors import SetupError
 from lib.store.record import open_existing, open_record
 from scripts import verify_store
+from tests.postgresql import GUARDED, Cluster
 from tests.serving.places import put_images
 from tests.store.records import TASK
 
@@ -119,3 +120,68 @@ def test_an_address_where_no_record_is_is_told_without_its_password(tmp_path: Pa
         open_existing(tmp_path, url)
 
     assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "database", "said"),
+    [
+        ("kim", "wrong", GUARDED, 'password authentication failed for user "kim"'),
+        ("nobody", "right", GUARDED, 'password authentication failed for user "nobody"'),
+        ("kim", "", GUARDED, "no password supplied"),
+        ("kim", "right", "elsewhere", 'database "elsewhere" does not exist'),
+        ("kim", "right", GUARDED, "permission denied for schema public"),
+    ],
+)
+def test_a_database_that_does_not_let_the_server_in_is_told_without_the_password(
+    postgresql: Cluster, tmp_path: Path, user: str, password: str, database: str, said: str
+) -> None:
+    postgresql.new_database(GUARDED)
+    postgresql.run("DROP ROLE IF EXISTS kim", "CREATE ROLE kim LOGIN PASSWORD 'right'")
+    url = postgresql.url(database).set(username=user, password=password).render_as_string(hide_password=False)
+
+    with pytest.raises(SetupError, match=rf"^The record postgresql.* cannot be opened\..*{said}") as told:
+        open_record(TASK, tmp_path / "data", url)
+
+    assert not password or f":{password}@" not in str(told.value)
+
+
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+"""Runs a command that may not write to a folder."""
+
+
+@pytest.fixture
+def on_read_only(data: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command of this project to which the disk of the data folder is read-only."""
+
+    def run(*command: object) -> subprocess.CompletedProcess[str]:
+        words = ["unshare", "--map-root-user", "--mount", "sh", "-c", READ_ONLY, data, *command]
+        return subprocess.run(list(map(str, words)), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+    if shutil.which("unshare") is None or run("true").returncode:
+        pytest.skip("this system lets nobody have mounts of their own, so no disk can be made read-only")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("command", "below", "said"),
+    [
+        (["lib.serving", "--studies", ".", "--port", "0", "--conf", "labels", "a,b"], "",
+         r"^The server cannot start: --data .* is no folder that can be written to \(Read-only file system\)"),
+        (["lib.serving", "--studies", ".", "--port", "0", "--conf", "labels", "a,b"], "new",
+         r"^The server cannot start: --data .* is no folder that can be written to \(Read-only file system\)"),
+        (["scripts.verify_store"], "", r"^The record .* cannot be opened.* its disk may not be written to"),
+        (["scripts.prune_drafts"], "", r"^The record .* cannot be opened.* its disk may not be written to"),
+        (["scripts.tokens", "add", "kim"], "", r"Read-only file system"),
+    ],
+    ids=["server", "new folder", "verify", "prune", "tokens"],
+)  # fmt: skip
+def test_a_disk_that_is_read_only_is_told_in_a_sentence(
+    data: Path, on_read_only: Callable[..., subprocess.CompletedProcess[str]], command: list[str], below: str, said: str
+) -> None:
+    (data / "keys").mkdir(exist_ok=True)
+
+    ended = on_read_only(sys.executable, "-m", *command, "--data", data / below)
+
+    assert ended.returncode == 1
+    assert re.search(said, ended.stderr, re.MULTILINE), ended.stderr
+    assert "Traceback" not in ended.stderr + ended.stdout
