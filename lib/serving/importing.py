@@ -114,15 +114,16 @@ def add_weights(record: Record, brought: Brought, *, is_to_serve: bool) -> Model
 
 
 def _added(record: Record, models: Models, checkpoint: Checkpoint, state: ModelState, reason: str) -> Model:
-    new = NewModel(
-        parent=None,
-        weights=record.weights.put(checkpoint.to_bytes()),
-        network=checkpoint.plan.to_json(),
-        training=[],
-        validation=[],
-        metrics={},
-    )
-    return models.add(new, state, reason)
+    with record.storing_weights(checkpoint.to_bytes()) as digest:
+        new = NewModel(
+            parent=None,
+            weights=digest,
+            network=checkpoint.plan.to_json(),
+            training=[],
+            validation=[],
+            metrics={},
+        )
+        return models.add(new, state, reason)
 
 
 def _own(content: bytes, task: Task, kind: ModelKind = ModelKind.SEGMENTER) -> Checkpoint:

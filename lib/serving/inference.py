@@ -35,6 +35,7 @@ from lib.serving.log import write_log
 from lib.serving.restarts import Restarts
 from lib.serving.settings import Settings
 from lib.serving.turns import Turns
+from lib.store.files import read_sound
 from lib.store.images import ImageKind
 from lib.suitability import refuse_other_shape, refuse_other_values
 from lib.task import Task
@@ -245,7 +246,7 @@ class Draftsman:
         from lib.networks.checkpoint import Checkpoint
 
         if weights not in self._networks:
-            self._networks[weights] = build(Checkpoint.from_bytes(weights.read_bytes()), device())
+            self._networks[weights] = build(Checkpoint.from_bytes(read_sound(weights)), device())
         self._networks.move_to_end(weights)
         while len(self._networks) > WARM_NETWORKS:
             self._networks.popitem(last=False)

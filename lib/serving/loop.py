@@ -97,6 +97,7 @@ class LabelingLoop:
         self.record = open_record(task, data, self.settings.store)
         self.record.masks.sweep()
         self.record.weights.sweep()
+        self.record.delete_lost_weights()
         self.record.segmentations.files.sweep()
         if not self.record.database.is_shared:
             # For the same reason whoever had a job is dead.

@@ -70,6 +70,11 @@ class FileStore:
             path.unlink(missing_ok=True)
         return len(left)
 
+    def digests(self) -> Iterator[str]:
+        """Of all files that are there."""
+        for path in self.folder.glob(f"*/*{self.suffix}"):
+            yield path.name.removesuffix(self.suffix)
+
     def get(self, digest: str) -> bytes:
         """The bytes with this digest, which no others are taken for.
 
@@ -78,18 +83,7 @@ class FileStore:
             DamagedFile: if it holds other bytes.
             StorageUnusable: if the system does not let it be read.
         """
-        try:
-            content = self.path(digest).read_bytes()
-        except FileNotFoundError as error:
-            raise UnknownAnnotation(f"The file {digest[:12]}… is missing below {self.folder.name}. {LOOK}") from error
-        except OSError as error:
-            raise trouble_with(self.folder, error) from error
-        if digest_of(content) != digest:
-            raise DamagedFile(
-                f"The file {digest[:12]}… below {self.folder.name} is damaged: its bytes are not those that were "
-                f"stored. {LOOK}"
-            )
-        return content
+        return read_sound(self.path(digest))
 
     def sound(self, digest: str) -> Path:
         """Where the file lies, for who reads it by its name; raises as ``get``."""
@@ -103,6 +97,22 @@ class FileStore:
         except (UnknownAnnotation, DamagedFile):
             return False
         return True
+
+
+def read_sound(path: Path) -> bytes:
+    """The bytes of a file of such a folder, for who knows only where it lies; raises as ``FileStore.get``."""
+    digest, folder = path.name.partition(".")[0], path.parents[1]
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UnknownAnnotation(f"The file {digest[:12]}… is missing below {folder.name}. {LOOK}") from error
+    except OSError as error:
+        raise trouble_with(folder, error) from error
+    if digest_of(content) != digest:
+        raise DamagedFile(
+            f"The file {digest[:12]}… below {folder.name} is damaged: its bytes are not those that were stored. {LOOK}"
+        )
+    return content
 
 
 def digest_of(content: bytes) -> str:

@@ -134,6 +134,17 @@ class Record:
         """The same for checkpoints."""
         return self._delete_unused(self.weights, schema.model.c.weights, digests)
 
+    def delete_lost_weights(self) -> int:
+        """Deletes checkpoints that no version names, and tells how many; only for whoever alone writes here.
+
+        A process that was killed between file and row leaves one. A record that names none of the files is hardly
+        theirs, such as a new one beside the files of another: then all stay.
+        """
+        there = set(self.weights.digests())
+        with self.database.reading() as connection:
+            named = set(connection.scalars(select(schema.model.c.weights)))
+        return self.delete_unused_weights(there - named) if there & named else 0
+
     def _delete_unused(self, files: FileStore, column: ColumnElement[Any], digests: Iterable[str]) -> int:
         deleted = 0
         with self.database.transaction() as connection:

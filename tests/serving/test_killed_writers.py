@@ -40,3 +40,17 @@ def test_what_a_killed_process_was_writing_is_gone_after_the_next_start(
     open_app(images=0)
 
     assert b"pixels of ann" not in files_in(first.data).values()
+
+
+def test_weights_whose_process_was_killed_before_their_row_are_gone_after_the_next_start(
+    open_app: Callable[..., Here], weights: bytes
+) -> None:
+    first = open_app()
+    first.put_weights(weights)
+    lost = first.app.record.weights.put(b"of a training that was killed")
+    first.app.record.close()
+
+    second = open_app(images=0)
+
+    assert not second.app.record.weights.path(lost).exists()
+    assert second.app.record.weights.get(second.app.record.models.every()[0].weights) == weights

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lib.serving.comparison import dice_of_tags
+from lib.store.jobs import JobKind, JobState
 from tests.serving.conftest import Here
 from tests.serving.places import mask_bytes, put_label
 from tests.serving.test_erased_meanwhile import label_all, trained
@@ -144,3 +145,42 @@ def test_a_damaged_mask_is_not_accepted(here: Here) -> None:
 
     assert (reply.status_code, reply.json()["title"]) == (409, "DamagedFile")
     assert len(here.app.record.annotations.history("case_00")) == 1
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, gone])
+def test_damaged_weights_draft_nothing_until_they_are_sent_again(
+    here: Here, weights: bytes, damage: Callable[[Path], None]
+) -> None:
+    here.put_weights(weights)
+    path = here.app.record.weights.path(here.app.record.models.every()[0].weights)
+    damage(path)
+
+    refused = here.client.post("/infer/segmentation?image=case_00&output=image")
+    assert refused.status_code == (404 if damage is gone else 409)
+    assert "below weights" in refused.json()["detail"] and "scripts.verify_store" in refused.json()["detail"]
+    here.put_weights(weights)
+    assert here.client.post("/infer/segmentation?image=case_00&output=image").status_code == 200
+
+
+@pytest.mark.parametrize("damage", [another, cut])
+def test_a_damaged_refiner_refines_nothing(
+    here: Here, weights: bytes, refiner_weights: bytes, damage: Callable[[Path], None]
+) -> None:
+    here.put_weights(weights)
+    here.put_refiner(refiner_weights)
+    damage(here.app.record.weights.path(here.app.record.refiners.every()[0].weights))
+
+    assert here.client.post("/infer/segmentation_refine?image=case_00").json()["title"] == "DamagedFile"
+
+
+@pytest.mark.parametrize("damage", [another, cut])
+def test_no_training_begins_from_damaged_weights(here: Here, weights: bytes, damage: Callable[[Path], None]) -> None:
+    here.put_weights(weights)
+    put_label(here.client, "case_00", mask_bytes(0))
+    damage(here.app.record.weights.path(here.app.record.models.every()[0].weights))
+    here.client.post("/train/segmentation", json={"max_epochs": 1})
+
+    here.work()
+
+    (job,) = here.app.record.jobs.every(JobKind.TRAIN)
+    assert job.state is JobState.FAILED and "damaged" in str(job) and len(here.app.record.models.every()) == 1

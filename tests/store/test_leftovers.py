@@ -9,10 +9,11 @@ import pytest
 
 from lib.store.leftovers import delete_unfinished, unfinished
 from lib.store.lock import FolderLock
+from lib.store.models import ModelState, NewModel
 from lib.store.verify import repair, verify
 from scripts import erase
 from tests.store.records import put_image
-from tests.store.stored import data_of, files_in
+from tests.store.stored import data_of, files_in, train
 
 LEFT = (
     "tmp/made-abc/0000.dcm", "tmp/received-abc-scan.nii.gz", "cache/.17-18-case_00-99-dicom2/0000.dcm",
@@ -74,3 +75,31 @@ def test_erasing_deletes_what_nobody_works_at(record, capsys: pytest.CaptureFixt
 
     assert (len(unfinished(data)) == 0) is not runs
     assert ("A server runs." in capsys.readouterr().out) is runs
+
+
+def test_weights_that_no_version_names_are_deleted_at_a_start(record) -> None:
+    kept, lost = train(record, b"kept").weights, [record.weights.put(content) for content in (b"killed", b"too", b"")]
+
+    assert record.delete_lost_weights() == len(lost)
+    assert list(record.weights.digests()) == [kept]
+    assert record.delete_lost_weights() == 0
+
+
+def test_weights_of_another_record_are_left_alone(record) -> None:
+    """As where somebody forgot the address of the record at a start."""
+    record.weights.put(b"somebody's")
+
+    assert record.delete_lost_weights() == 0
+    train(record, b"first of this one")
+    assert record.delete_lost_weights() == 1
+
+
+def test_weights_that_are_being_written_and_those_of_all_kinds_of_models_stay(record) -> None:
+    refiner = record.refiners.add(
+        NewModel(None, record.weights.put(b"refiner"), {}, [], [], {}), ModelState.REJECTED, "worse"
+    )
+    train(record, b"segmenter")
+    (record.weights.path(refiner.weights).parent / ".new-abc").write_bytes(b"half")
+
+    assert record.delete_lost_weights() == 0
+    assert len(list(record.weights.digests())) == 2
