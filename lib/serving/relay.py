@@ -24,7 +24,7 @@ from lib.serving.fetched import Fetched
 from lib.serving.library import Library
 from lib.serving.parts import boundary_of, holds_instances
 from lib.serving.passed_on import OCTETS, headers_of_passed
-from lib.serving.remote import Results, warning_of
+from lib.serving.remote import Results, in_time, warning_of
 from lib.serving.studies import SEG, Series, Studies
 from lib.store import schema
 from lib.store.images import ImageKind
@@ -186,7 +186,7 @@ class Relay:
 
 def _pieces(reply: httpx.Response, media_type: str, ours: Sequence[Part]) -> Iterator[bytes]:
     try:
-        pieces = reply.iter_raw()
+        pieces = in_time(reply)
         boundary = boundary_of(media_type)
         if ours and boundary and holds_instances(media_type):
             yield from multipart_begin(ours, boundary.decode("latin-1"))

@@ -44,8 +44,8 @@ MOST_SERIES = 1_000_000
 LARGEST_JSON_MIB, JSON_SECONDS = 128, 300.0
 """Room and time for one reply that is JSON; metadata of 2,000 slices have 20 MiB."""
 
-LARGEST_SERIES_GIB, MOST_FILES = 16, 100_000
-"""Room for what is fetched at once, and its instances."""
+LARGEST_SERIES_GIB, MOST_FILES, SERIES_SECONDS = 16, 100_000, 1800.0
+"""Room for what is fetched at once, its instances, and how long its server may keep us waiting for all of it."""
 
 LONGEST_ERROR = 2**16
 """Bytes of a reply that are read for what it says."""
@@ -181,7 +181,7 @@ class Remote:
 
     def _write(self, reply: httpx.Response, files: PartFiles, address: str) -> None:
         received = 0
-        for piece in reply.iter_raw():
+        for piece in in_time(reply):
             received += len(piece)
             files.write(piece)
             if received > LARGEST_SERIES_GIB * 2**30 or len(files.paths) > MOST_FILES:
@@ -291,6 +291,27 @@ class Remote:
             raise StudiesRefused(f"The server of the studies has moved to {place!r}. Start with that address.")
         kind, words = StudiesAway if status in AWAY else StudiesRefused, _words(begin) or reply.reason_phrase
         raise kind(f"The server of the studies, {self.address}, answers {status} at {what}: {words}")
+
+
+def in_time(reply: httpx.Response) -> Iterator[bytes]:
+    """A body piece by piece as it comes, which may take long, but not for ever; what is done with a piece counts not.
+
+    Raises:
+        StudiesAway: if the server keeps us waiting for too long altogether.
+    """
+    pieces, waited = reply.iter_raw(), 0.0
+    while True:
+        asked = time.monotonic()
+        piece = next(pieces, None)
+        waited += time.monotonic() - asked
+        if piece is None:
+            return
+        if waited > SERIES_SECONDS:
+            raise StudiesAway(
+                f"The server of the studies was still sending {reply.url.path} after {SERIES_SECONDS:g} s. Try again "
+                "when it, or the network, is faster."
+            )
+        yield piece
 
 
 def warning_of(reply: httpx.Response) -> str:

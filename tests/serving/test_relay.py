@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,10 +15,10 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from lib.errors import NotFound, StudiesRefused
+from lib.errors import NotFound, StudiesAway, StudiesRefused
 from lib.serving import remote as remote_module
 from lib.serving.relay import refuse_way_up
-from lib.serving.remote import Remote
+from lib.serving.remote import Remote, in_time
 from lib.serving.server import create_server, load_app
 from lib.serving.settings import StudiesServer
 from tests.serving.conftest import APPS
@@ -266,6 +268,46 @@ def test_a_fetch_without_end_is_given_up(asking: Remote, pacs: HostilePacs, tmp_
     with pytest.raises(StudiesRefused, match=r"more than .* GiB or"):
         asking.retrieve("studies/1", tmp_path)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 4 * 2**20
+
+
+def test_a_fetch_that_drips_is_given_up(asking: Remote, pacs: HostilePacs, tmp_path: Path, room: Any) -> None:
+    room(SERIES_SECONDS=-1.0)
+    pacs.reply = Reply(parts(b"X: y"), MULTIPART)
+
+    with pytest.raises(StudiesAway, match=r"was still sending .*studies/1 after -1 s"):
+        asking.retrieve("studies/1", tmp_path)
+
+
+def dripping(begun: threading.Event) -> Iterator[bytes]:
+    yield parts(b"X: y")
+    for _ in range(200):
+        time.sleep(0.05)
+        yield b"a"
+    begun.set()
+
+
+@pytest.mark.parametrize("path", ["/studies/1.2", "/studies/1.2/series/3/instances/4/frames/1", "/bulkdata/1"])
+def test_pixels_that_drip_end_for_viewers_too(client: TestClient, pacs: HostilePacs, room: Any, path: str) -> None:
+    room(SERIES_SECONDS=0.2)
+    is_over = threading.Event()
+    pacs.reply = Reply(dripping(is_over), MULTIPART)
+
+    # The begin was sent already: the reply ends without its end.
+    client.get(f"/dicomweb{path}")
+    assert not is_over.is_set()
+
+
+def test_time_that_a_slow_reader_takes_is_not_the_servers(asking: Remote, pacs: HostilePacs, room: Any) -> None:
+    room(SERIES_SECONDS=0.5)
+    pacs.reply = Reply([b"a" * 2**20] * 8, MULTIPART)
+
+    with asking.opened("studies/1", "*/*") as reply:
+        total = 0
+        for number, piece in enumerate(in_time(reply)):
+            if number < 4:
+                time.sleep(0.25)
+            total += len(piece)
+    assert total == 2**23
 
 
 def test_a_fetch_of_endless_instances_is_given_up(asking: Remote, pacs: HostilePacs, tmp_path: Path, room: Any) -> None:
