@@ -7,12 +7,13 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lib.errors import InvalidSetting
+from lib.serving.one_form import nfc
 from lib.stages import PEOPLE, Role
 from lib.store.files import write_durably
 from lib.store.lock import alone_with
@@ -27,7 +28,7 @@ class TokenHolder:
     """A person with a token; the token itself is not kept.
 
     Attributes:
-        name: author of what this person stores.
+        name: author of what this person stores, in the one Unicode form in which names are kept.
         role: what this person may do.
         digest: SHA-256 of the token, as hexadecimal digits.
         created: day and time in UTC (ISO 8601).
@@ -52,6 +53,7 @@ class TokenFile:
         Raises:
             InvalidSetting: if the name is empty or has a token, or the role is no person's.
         """
+        name = nfc(name)
         if not name.strip() or name != name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
             raise InvalidSetting(
                 f"A name has 1 to {LONGEST_NAME} printable characters, none of them a blank at an end: {name!r}."
@@ -73,7 +75,7 @@ class TokenFile:
             InvalidSetting: if one of them has none.
         """
         with self._changing() as holders:
-            there = [holder.name for holder in holders]
+            there, names = [holder.name for holder in holders], tuple(map(nfc, names))
             for name in names:
                 if name not in there:
                     raise InvalidSetting(f"{name} has no token; these have: {', '.join(there) or 'nobody'}.")
@@ -128,7 +130,7 @@ def _holder(entry: Mapping[str, Any]) -> TokenHolder:
     holder = TokenHolder(entry["name"], Role(entry["role"]), entry["sha256"], entry["created"])
     if not all(isinstance(text, str) for text in (holder.name, holder.digest, holder.created)):
         raise TypeError(f"a person has a name, a sha256 and a day, found {entry}")
-    return holder
+    return replace(holder, name=nfc(holder.name))
 
 
 def _digest(token: str) -> str:

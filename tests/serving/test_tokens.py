@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 
@@ -249,3 +250,27 @@ def test_the_command_gives_lists_and_takes_back(tmp_path: Path, capsys: pytest.C
     assert TokenFile(tmp_path / layout.TOKENS).holders() == []
     with pytest.raises(SystemExit, match=r"kim has no token; these have: nobody"):
         tokens.main([*where, "remove", "kim"])
+
+
+@pytest.mark.parametrize("name", ["Zoë", "Müller", "각", "Ｎｉｎａ ﬁ", "Ḍ̇"], ids=range(5))
+def test_a_name_is_one_person_in_both_forms(file: TokenFile, name: str) -> None:
+    composed, apart = normalize("NFC", name), normalize("NFD", name)
+    token = file.add(apart, Role.EXPERT)
+
+    holder = file.holder_of(token)
+    assert holder is not None and holder.name == composed
+    for form in (composed, apart):
+        with pytest.raises(InvalidSetting, match=r"has a token already"):
+            file.add(form, Role.VIEWER)
+    file.remove(apart)
+    assert file.holders() == []
+
+
+def test_a_name_that_an_earlier_version_noted_in_another_form_is_that_person(file: TokenFile) -> None:
+    token = file.add("kim", Role.EXPERT)
+    file.path.write_text(file.path.read_text().replace("kim", normalize("NFD", "Zoë")))
+
+    holder = file.holder_of(token)
+    assert holder is not None and holder.name == normalize("NFC", "Zoë")
+    file.remove("Zoë")
+    assert file.holders() == []
