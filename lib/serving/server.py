@@ -16,6 +16,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from anyio import to_thread
 from fastapi import FastAPI, Request
@@ -23,10 +24,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 
 from lib import __version__, errors
 from lib.serving.access import Access
 from lib.serving.gate import SECURITY_HEADERS, Gate, Refusing, SecurityHeaders
+from lib.serving.log import LONGEST_TEXT
 from lib.serving.loop import LabelingLoop
 from lib.serving.problem import problem, problem_of
 from lib.serving.routes import (
@@ -109,6 +112,7 @@ def create_server(loop: LabelingLoop) -> FastAPI:
     server.add_exception_handler(errors.LabelRefineryError, _told)
     server.add_exception_handler(RequestValidationError, _told_invalid)
     server.add_exception_handler(HTTPException, _told_http)
+    server.add_exception_handler(ClientDisconnect, _given_up)
     server.add_exception_handler(Exception, _told_unexpected)
     return server
 
@@ -155,6 +159,12 @@ def _trouble_of_disk(request: Request, error: BaseException | None) -> JSONRespo
 def _is_named(error: OSError, data: Path) -> bool:
     """Whether the error names something below the data folder."""
     return isinstance(error.filename, str | Path) and Path(error.filename).is_relative_to(data)
+
+
+async def _given_up(request: Request, _error: Exception) -> JSONResponse:
+    """Who went away before the request had come as a whole gets no reply; it is no fault of ours."""
+    LOG.info("%s %s was given up by the client.", request.method, quote(request.url.path)[:LONGEST_TEXT])
+    return problem(400, "InvalidRequest", "The request was given up before all of it had come.")
 
 
 async def _told_unexpected(request: Request, error: Exception) -> JSONResponse:

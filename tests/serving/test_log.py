@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
@@ -185,3 +186,48 @@ def test_lines_that_anybody_can_make_come_are_left_out_when_they_are_too_many() 
     sparing._of_one._left.clear()
     logger.warning("Invalid HTTP request received.")
     assert "more like this were left out before" in written[-1]
+
+
+def gone(path: str, method: str, kind: str, sent: bytes) -> tuple[dict[str, Any], Any]:
+    """A request whose client goes away after the begin of its body."""
+    scope = {
+        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
+        "method": method, "scheme": "http",
+        "path": path, "raw_path": path.encode(), "query_string": b"image=case_00", "root_path": "",
+        "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+        "headers": [(b"host", b"127.0.0.1"), (b"content-type", kind.encode()), (b"content-length", b"100000")],
+    }  # fmt: skip
+    came = iter([{"type": "http.request", "body": sent, "more_body": True}])
+
+    async def receive() -> dict[str, Any]:
+        return next(came, {"type": "http.disconnect"})
+
+    return scope, receive
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind", "sent"),
+    [
+        ("POST", "/dicomweb/studies", 'multipart/related; type="application/dicom"; boundary=b', b"--b\r\n\r\nDICM"),
+        ("POST", "/dicomweb/studies/1.2", 'multipart/related; type="application/dicom"; boundary=b', b""),
+        ("PUT", "/datastore/label", "multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: form-data"),
+        ("PUT", "/session/", "multipart/form-data; boundary=b", b"--b\r\n"),
+        ("POST", "/activelearning/random", "application/json", b'{"client_id": "k'),
+        ("POST", "/train/segmentation", "application/json", b"{"),
+    ],
+)
+def test_who_goes_away_in_the_middle_leaves_no_traceback(
+    here: Here, caplog: pytest.LogCaptureFixture, method: str, path: str, kind: str, sent: bytes
+) -> None:
+    scope, receive = gone(path, method, kind, sent)
+    told: list[Any] = []
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(here.client.app(scope, receive, send))
+
+    assert told[0]["status"] == 400
+    assert [line for line in caplog.records if line.exc_info or line.levelno > logging.WARNING] == []
+    assert len([line for line in caplog.records if path in line.getMessage()]) <= 2
