@@ -240,3 +240,31 @@ def test_the_next_case_of_an_expert_comes_from_the_queue(juniors: Here) -> None:
     assert juniors.client.post("/activelearning/first", json={"client_id": "dr.kim"}).json()["id"] == "case_00"
     (assignment,) = [one for one in juniors.app.record.assignments.of("case_00") if one.annotator == "dr.kim"]
     assert assignment.purpose == "review"
+
+
+@pytest.mark.parametrize("author", ["lee", "kim"])
+def test_no_finding_that_is_said_twice_is_said_once(juniors: Here, author: str) -> None:
+    query = {"image": "case_01", "client_id": author}
+
+    told = [juniors.client.post("/cases/no-finding", params=query).json() for _ in range(3)]
+
+    assert len(juniors.app.record.annotations.history("case_01")) == 1
+    assert {one["version"] for one in told} == {1}
+
+
+def test_no_finding_at_once_becomes_one_version(juniors: Here) -> None:
+    query = {"image": "case_01", "client_id": "lee"}
+
+    with ThreadPoolExecutor(6) as pool:
+        replies = list(pool.map(lambda _: juniors.client.post("/cases/no-finding", params=query), range(6)))
+
+    assert {reply.status_code for reply in replies} == {200}
+    assert len(juniors.app.record.annotations.history("case_01")) == 1
+
+
+def test_no_finding_is_said_anew_after_it_was_taken_back_or_drawn_over(juniors: Here) -> None:
+    query = {"image": "case_01", "client_id": "lee"}
+    juniors.client.post("/cases/no-finding", params=query)
+    put_label(juniors.client, "case_01", mask_bytes(1), client_id="lee")
+
+    assert juniors.client.post("/cases/no-finding", params=query).json()["version"] == 3
