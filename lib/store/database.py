@@ -44,7 +44,7 @@ WRITERS_LOCK = 0x1ABE1
 SQLITE_UNUSABLE = {
     sqlite3.SQLITE_READONLY: "cannot be written to: it, or its disk, is read-only",
     sqlite3.SQLITE_IOERR: "cannot be read or written: its disk fails",
-    sqlite3.SQLITE_CANTOPEN: "cannot be opened: its file is not there, or may not be read, or its disk may not be written to",
+    sqlite3.SQLITE_CANTOPEN: "cannot be opened: its file is not there, or may not be read, or its disk is read-only",
     sqlite3.SQLITE_CORRUPT: "is damaged: restore it from a backup",
     sqlite3.SQLITE_NOTADB: "is no SQLite file: restore it from a backup",
 }
