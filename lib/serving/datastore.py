@@ -24,6 +24,7 @@ from lib.errors import (
     UnreadableImage,
 )
 from lib.serving.annotator import Annotator, annotator_of
+from lib.serving.file_names import file_name
 from lib.serving.intake import Intake
 from lib.serving.library import Library
 from lib.serving.made_once import deleted_if_it_fails
@@ -36,7 +37,7 @@ from lib.stages import Role, Stage, Standing
 from lib.store import layout
 from lib.store.annotations import TAG_FINAL, TAG_ORIGINAL, Annotation, tags_of
 from lib.store.files import full_disk_told, made_anew
-from lib.store.images import UNREAD, Image, ImageState
+from lib.store.images import UNREAD, Image, ImageState, State
 from lib.store.notes import over
 from lib.store.record import Record
 from lib.store.schema import now
@@ -192,7 +193,12 @@ class RecordDatastore(Datastore):
         """What is known of an image, and what clients noted about it."""
         image = self.record.images.get(image_id)
         paths = [str(self.library.folders[root] / path) for root, path in self.record.images.files(image_id)]
-        return {**image_info(image), "path": paths[0] if paths else ""}
+        return {**image_info(image, self.file_name(image)), "path": paths[0] if paths else ""}
+
+    def file_name(self, image: Image) -> str:
+        """What a client may call an image, see ``file_names``."""
+        state = self.record.images.file_states(image.id).get(image.id, State())
+        return file_name(image, state, self.library.sent_suffix(image))
 
     def get_label_info(self, label_id: str, label_tag: str) -> dict[str, Any]:
         """What is known of an annotation, and what its client said."""
@@ -260,7 +266,8 @@ class RecordDatastore(Datastore):
                     continue
                 archive.write(source, f"image/{image_id}{suffix_of(source.name)}")
                 archive.write(mask, f"label/{image_id}{LABEL_SUFFIX}")
-                listing[image_id] = {"image": image_info(image), "label": annotation_info(annotation)}
+                told = image_info(image, self.file_name(image))
+                listing[image_id] = {"image": told, "label": annotation_info(annotation)}
             content = {"structures": self.record.task.values, "images": listing, "left_out": left_out}
             archive.writestr("metadata.json", json.dumps(content, indent=2), zipfile.ZIP_DEFLATED)
         return left_out
@@ -326,9 +333,15 @@ class RecordDatastore(Datastore):
     def json(self) -> dict[str, Any]:
         """All images with their tags, and the files that gave none with the reason."""
         histories = self.record.annotations.all_histories()
+        states = self.record.images.file_states()
+
+        def told(image: Image) -> dict[str, Any]:
+            suffix = self.library.sent_suffix(image)
+            return {"ext": suffix, "info": image_info(image, file_name(image, states.get(image.id, State()), suffix))}
+
         objects = {
             image.id: {
-                "image": {"ext": suffix_of(image.source), "info": image_info(image)},
+                "image": told(image),
                 "labels": {
                     tag: {"ext": LABEL_SUFFIX, "info": self._label_info(annotation)}
                     for tag, annotation in tags_of(histories.get(image.id, [])).items()
@@ -351,11 +364,16 @@ class RecordDatastore(Datastore):
         }
 
 
-def image_info(image: Image) -> dict[str, Any]:
-    """What a client is told about an image; its own notes first, so that they cannot hide what is known."""
+def image_info(image: Image, name: str) -> dict[str, Any]:
+    """What a client is told about an image; its own notes first, so that they cannot hide what is known.
+
+    Args:
+        image: any.
+        name: under which the client may keep it.
+    """
     known: dict[str, Any] = {
         "ts": int(image.added.timestamp()),
-        "name": Path(image.source).name,
+        "name": name,
         "source": image.source,
         "kind": image.kind,
         "modality": image.modality,

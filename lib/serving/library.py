@@ -26,7 +26,7 @@ from lib.store.annotations import Annotation
 from lib.store.folder import ABSENT, words_of
 from lib.store.images import TRIED_AGAIN, Image, ImageKind, ImageState
 from lib.store.record import Record
-from lib.volume import Array, Grid, Volume
+from lib.volume import Array, Grid, Volume, suffix_of
 
 LOG = logging.getLogger(__name__)
 
@@ -199,6 +199,10 @@ class Library:
         if annotation.mask is None:
             raise UnreadableImage(f"Version {annotation.version} of {annotation.image!r} is a withdrawal.")
         return np.asarray(nib.load(self.record.mask_file(annotation)).dataobj, np.uint8)  # type: ignore[attr-defined]
+
+    def sent_suffix(self, image: Image) -> str:
+        """How the name ends of what ``image_file`` gives."""
+        return ".nii.gz" if image.kind is ImageKind.SERIES else suffix_of(image.source)
 
     def image_file(self, image: Image) -> Path:
         """One file with the image: the file itself, or the series as NIfTI, made once and kept.

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, delete, exists, func, insert, or_, select, update
@@ -112,6 +112,25 @@ class Place:
     state: ImageState
     standing: Standing
     split: Split | None
+
+
+class State(NamedTuple):
+    """What changes when a file of an image is exchanged.
+
+    Attributes:
+        files: how many there are.
+        size: of all together, in bytes.
+        modified: of their times, a sum of remainders.
+        inodes: of their inodes, such a sum.
+    """
+
+    files: int = 0
+    size: int = 0
+    modified: int = 0
+    inodes: int = 0
+
+
+REMAINDER = 1_000_000_007
 
 
 class Images:
@@ -236,6 +255,26 @@ class Images:
         # Sorted here: asked for this order, SQLite reads the files of all images along their primary key.
         with self.database.reading() as connection:
             return sorted((root, path) for root, path in connection.execute(query))
+
+    def file_states(self, image_id: str | None = None) -> dict[str, State]:
+        """By image what changes when one of its files is exchanged; of one image, or of all that have files."""
+        file = schema.file.c
+        # The remainders, since the sum of a thousand times in nanoseconds is no number of 64 bits.
+        query = (
+            select(
+                file.image,
+                func.count(),
+                func.sum(file.size),
+                func.sum(file.modified_ns % REMAINDER),
+                func.sum(file.inode % REMAINDER),
+            )
+            .where(file.task == self.task)
+            .group_by(file.image)
+        )
+        if image_id is not None:
+            query = query.where(file.image == image_id)
+        with self.database.reading() as connection:
+            return {row[0]: State(*map(int, row[1:])) for row in connection.execute(query)}
 
     def erased_among(self, ids: Collection[str]) -> list[str]:
         """Those of the images whose patient was erased, sorted."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
@@ -112,7 +114,7 @@ def test_next_sample_opens_the_image_and_finds_the_draft_that_is_there(here: Her
     case = here.client.post("/activelearning/first", json={"client_id": "user-xyz"}).json()
 
     assert Path(case["path"]).is_file()
-    assert case["name"] == "case_00.nii.gz"
+    assert re.fullmatch(r"case_00-[0-9a-f]{12}\.nii\.gz", case["name"])
     draft = here.client.get("/datastore/?output=all").json()["objects"][case["id"]]["labels"]["original"]["info"]
     assert draft["params"]["label_names"] == {"Anterior": 1, "Posterior": 2}
 
@@ -120,7 +122,10 @@ def test_next_sample_opens_the_image_and_finds_the_draft_that_is_there(here: Her
 def test_a_checksum_is_told_only_if_it_is_that_of_the_file(here: Here) -> None:
     case = here.client.post("/activelearning/first", json={"client_id": "user-xyz"}).json()
 
-    assert "checksum" not in case
+    sent = here.client.get("/datastore/image", params={"image": case["id"]}).content
+    assert case["checksum"] == f"SHA256:{hashlib.sha256(sent).hexdigest()}"
+    not_wanted = here.client.post("/activelearning/first?checksum=false", json={"client_id": "user-xyz"}).json()
+    assert not_wanted["checksum"] is None
 
 
 def test_a_mask_named_by_its_local_path_is_stored_as_sent(here: Here) -> None:

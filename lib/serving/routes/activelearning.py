@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
+from lib.errors import NotFound, StudiesAway, StudiesRefused, UnreadableImage
 from lib.serving.datastore import image_info
 from lib.serving.dicomweb import value_of
+from lib.serving.file_names import checksum as file_checksum
 from lib.serving.loop import LabelingLoop
 from lib.serving.routes.common import App, JsonObject, JsonRoute, Name, Who
+from lib.store.images import Image
 
 router = APIRouter(prefix="/activelearning", tags=["ActiveLearning"], route_class=JsonRoute)
 
@@ -19,8 +24,13 @@ OF_SERIES = ("Modality", "StudyDate", "StudyTime", "PatientID", "StudyInstanceUI
 
 
 @router.post("/{strategy}")
-def next_sample(strategy: Name, app: App, who: Who, params: JsonObject = None) -> dict[str, Any]:
-    """The image to label next, or a `message` when nothing is left for this person."""
+def next_sample(
+    strategy: Name, app: App, who: Who, request: Request, params: JsonObject = None, checksum: bool = True
+) -> dict[str, Any]:
+    """The image to label next, or a `message` when nothing is left for this person.
+
+    `path` is told to a client at this machine only, and `checksum` is that of what `GET /datastore/image` sends.
+    """
     asked = params or {}
     annotator = who(asked.get("client_id"))
     result = app.next_sample({**asked, "strategy": strategy, "annotator": annotator})
@@ -34,7 +44,38 @@ def next_sample(strategy: Name, app: App, who: Who, params: JsonObject = None) -
         strategy: {"ts": int(time.time()), "client_id": annotator.name},
     }
     app.record.images.note(image.id, {"strategy": offers})
-    return {**image_info(image), **_of_series(app, image.id), "strategy": offers, **result}
+    return {
+        **image_info(image, app.datastore().file_name(image)),
+        **_of_series(app, image.id),
+        "strategy": offers,
+        **result,
+        **_file(app, image, is_here=_is_here(request), is_wanted=checksum),
+    }
+
+
+def _file(app: LabelingLoop, image: Image, *, is_here: bool, is_wanted: bool) -> dict[str, str | None]:
+    """Where a client at this machine finds the image, and the checksum by which others know it again.
+
+    Neither is told where it is not known, whatever a client has noted under its name.
+    """
+    path, digest = app.library.places(image)[0], None
+    if is_wanted:
+        # What cannot be sent is told with the reason to who asks for it.
+        with suppress(UnreadableImage, StudiesAway, StudiesRefused, NotFound, OSError):
+            path = app.library.image_file(image)
+            digest = f"SHA256:{file_checksum(path)}"
+    return {"path": str(path) if is_here else "", "checksum": digest}
+
+
+def _is_here(request: Request) -> bool:
+    """Whether the client is at this machine: elsewhere another file may lie at the same path."""
+    client, server = request.client, request.scope.get("server")
+    try:
+        address = ip_address(client.host) if client is not None else None
+    except ValueError:
+        # A socket of this machine has no address.
+        address = None
+    return address is None or address.is_loopback or (server is not None and server[0] == str(address))
 
 
 def _of_series(app: LabelingLoop, image_id: str) -> dict[str, str]:

@@ -54,6 +54,9 @@ Spent = Annotated[float, Ge(0), Le(1e9)]
 PLAIN = frozenset(string.ascii_letters + string.digits + "._-")
 """Letters of a client's file name that are kept."""
 
+ASKED_AGAIN = {"Cache-Control": "no-cache"}
+"""For files: others may stand at the same address at any time, and browsers keep what is silent about that."""
+
 BYTES = "application/octet-stream"
 """Media type of files that are sent, as MONAI Label's clients know it."""
 
@@ -190,7 +193,8 @@ def viewable(app: LabelingLoop, image_id: str) -> Listing:
 
 def sent(path: Path, name: str, *, media_type: str = BYTES, delete: bool = False) -> FileResponse:
     """Streams a file under a name for the client; a temporary one is deleted afterwards."""
-    return (_SentOnce if delete else FileResponse)(path, media_type=media_type, filename=name)
+    kind = _SentOnce if delete else FileResponse
+    return kind(path, headers=ASKED_AGAIN, media_type=media_type, filename=name)
 
 
 def sent_open(path: Path, name: str | None = None, *, media_type: str = BYTES) -> FileResponse:
@@ -211,7 +215,8 @@ class _SentOpen(FileResponse):
             source = self._files.enter_context(opened(path))
         except OSError as error:
             raise UnreadableImage(f"{path.name} cannot be opened: {error.strerror}.") from error
-        super().__init__(f"/proc/self/fd/{source.file.fileno()}", media_type=media_type, filename=name)
+        open_file = f"/proc/self/fd/{source.file.fileno()}"
+        super().__init__(open_file, headers=ASKED_AGAIN, media_type=media_type, filename=name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._files:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -12,9 +11,9 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
 from lib.errors import InvalidRequest, NotFound
-from lib.opened import opened
 from lib.serving.accepting import accept
 from lib.serving.datastore import LABEL_SUFFIX, annotation_info
+from lib.serving.file_names import checksum
 from lib.serving.measuring import efforts
 from lib.serving.requests import Submission, read_params
 from lib.serving.routes.common import (
@@ -80,8 +79,8 @@ def remove_image(app: App, id: ImageId) -> dict[str, str]:
 @router.get("/image")
 def image(app: App, image: ImageId) -> FileResponse:
     """The image file; a DICOM series as NIfTI."""
-    path = app.library.image_file(app.library.readable(image))
-    return sent_open(path, f"{Path(image).name}{suffix_of(path.name)}")
+    known = app.library.readable(image)
+    return sent_open(app.library.image_file(known), app.datastore().file_name(known))
 
 
 @router.head("/image")
@@ -98,9 +97,7 @@ def _has_checksum(path: Path, check_sum: str) -> bool:
     name = algorithm.lower() if colon else "sha256"
     if name not in ("sha256", "sha512", "md5"):
         raise InvalidRequest(f"check_sum is SHA256:…, SHA512:… or MD5:…, found {check_sum[:40]!r}.")
-    with opened(path) as source:
-        found = hashlib.file_digest(source.file, name)  # type: ignore[arg-type]
-        return found.hexdigest() == (digest if colon else check_sum).lower()
+    return checksum(path, name) == (digest if colon else check_sum).lower()
 
 
 @router.get("/image/info")

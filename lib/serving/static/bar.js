@@ -389,7 +389,7 @@
 
   async function next() {
     const [strategy] = Object.keys(state.info.strategies);
-    const offer = await ask('POST', `/activelearning/${strategy}`);
+    const offer = await ask('POST', `/activelearning/${strategy}?checksum=false`);
     if (!offer.id) {
       return offer.message;
     }
