@@ -280,18 +280,18 @@ def test_what_a_client_noted_under_these_names_is_not_told_for_them(open_place: 
     assert wanted["path"] == not_wanted["path"] == ""
 
 
-def test_a_series_that_makes_no_volume_any_more_is_offered_without_a_checksum(
-    open_place: OpenPlace, tmp_path: Path
-) -> None:
-    put_series(tmp_path / "studies" / "CT", 1)
+def test_a_series_that_makes_no_volume_any_more_is_passed_over(open_place: OpenPlace, tmp_path: Path) -> None:
+    for number in (1, 2):
+        put_series(tmp_path / "studies" / f"p{number}" / "CT", number)
     here = open_place(tmp_path / "studies")
-    for path in (tmp_path / "studies" / "CT").iterdir():
+    first = here.client.post("/activelearning/first?checksum=false", json={}).json()
+    for path in (here.studies / first["source"]).iterdir():
         path.write_bytes(path.read_bytes()[:-20])
 
     sample = here.client.post("/activelearning/first", json={}).json()
 
-    assert sample["checksum"] is None
-    assert here.client.get("/datastore/image", params={"image": sample["id"]}).status_code == 422
+    assert sample["id"] != first["id"] and sample["checksum"]
+    assert here.client.get("/datastore/image", params={"image": first["id"]}).status_code == 422
 
 
 def test_no_browser_keeps_an_image_or_a_label_without_asking_again(open_place: OpenPlace, tmp_path: Path) -> None:

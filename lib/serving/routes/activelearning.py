@@ -15,7 +15,7 @@ from lib.serving.dicomweb import value_of
 from lib.serving.file_names import checksum as file_checksum
 from lib.serving.loop import LabelingLoop
 from lib.serving.routes.common import App, JsonObject, JsonRoute, Name, Who
-from lib.store.images import Image
+from lib.store.images import ImageState
 
 router = APIRouter(prefix="/activelearning", tags=["ActiveLearning"], route_class=JsonRoute)
 
@@ -29,12 +29,17 @@ def next_sample(
 ) -> dict[str, Any]:
     """The image to label next, or a `message` when nothing is left for this person.
 
-    `path` is told to a client at this machine only, and `checksum` is that of what `GET /datastore/image` sends.
+    `path` is told to a client at this machine only, and `checksum` is that of what `GET /datastore/image` sends; who
+    does not need it gets the image sooner by `checksum=false`.
     """
     asked = params or {}
     annotator = who(asked.get("client_id"))
     result = app.next_sample({**asked, "strategy": strategy, "annotator": annotator})
-    if "id" not in result:
+    file: dict[str, str | None] | None = None
+    # What proves unreadable takes no part any more, and the next one is offered.
+    while "id" in result and (file := _file(app, result["id"], checksum)) is None:
+        result = app.next_sample({**asked, "strategy": strategy, "annotator": annotator})
+    if file is None:
         return result
     image = app.record.images.get(result["id"])
     earlier = image.info.get("strategy")
@@ -49,26 +54,31 @@ def next_sample(
         **_of_series(app, image.id),
         "strategy": offers,
         **result,
-        **_file(app, image, is_here=_is_here(request), is_wanted=checksum),
+        **file,
+        # Elsewhere another file may lie at the same path.
+        **({} if _is_here(request) else {"path": ""}),
     }
 
 
-def _file(app: LabelingLoop, image: Image, *, is_here: bool, is_wanted: bool) -> dict[str, str | None]:
-    """Where a client at this machine finds the image, and the checksum by which others know it again.
+def _file(app: LabelingLoop, image_id: str, is_wanted: bool) -> dict[str, str | None] | None:
+    """Where the image lies, and the checksum by which it is known again; ``None`` if it takes no part any more.
 
     Neither is told where it is not known, whatever a client has noted under its name.
     """
+    image = app.record.images.get(image_id)
     path, digest = app.library.places(image)[0], None
     if is_wanted:
-        # What cannot be sent is told with the reason to who asks for it.
+        # What cannot be sent just now is told with the reason to who asks for it.
         with suppress(UnreadableImage, StudiesAway, StudiesRefused, NotFound, OSError):
             path = app.library.image_file(image)
             digest = f"SHA256:{file_checksum(path)}"
-    return {"path": str(path) if is_here else "", "checksum": digest}
+    if app.record.images.get(image_id).state is not ImageState.OK:
+        return None
+    return {"path": str(path), "checksum": digest}
 
 
 def _is_here(request: Request) -> bool:
-    """Whether the client is at this machine: elsewhere another file may lie at the same path."""
+    """Whether the client is at this machine."""
     client, server = request.client, request.scope.get("server")
     try:
         address = ip_address(client.host) if client is not None else None
