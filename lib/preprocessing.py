@@ -156,8 +156,10 @@ def prepared(volume: Volume, plan: NetworkPlan) -> Prepared:
     box = _body_box(oriented, plan)
     spacing_mm = _in_ras_order(volume.grid.spacing_mm, volume.grid)
     frame = Frame(volume.grid, box, _network_shape(box, spacing_mm, plan.spacing_mm))
-    scaled = _scaled(torch.from_numpy(oriented[frame.slices].copy()), plan)
-    return Prepared(_resized(scaled, frame.shape)[None], frame)
+    # The one copy of the whole box that there is; it is scaled in its place.
+    seen = torch.from_numpy(np.array(oriented[frame.slices], np.float32, order="C"))
+    _scale(seen, plan)
+    return Prepared(_resized(seen, frame.shape)[None], frame)
 
 
 def prepared_mask(mask: Array, frame: Frame, plan: NetworkPlan) -> Array:
@@ -310,7 +312,12 @@ def _turned_back(voxels: Array, grid: Grid) -> Array:
 
 
 def _in_numbers(voxels: Array) -> Array:
-    """Float32; what is no finite number, such as corners that a scanner leaves out, is as dark as the darkest voxel."""
+    """What is no finite number, such as corners that a scanner leaves out, is as dark as the darkest voxel.
+
+    Voxels that are no integers become float32; a copy is made only of such as need it.
+    """
+    if voxels.dtype.kind != "f":
+        return voxels
     voxels = voxels.astype(np.float32, copy=False)
     finite = np.isfinite(voxels)
     if finite.all():
@@ -327,15 +334,15 @@ def _is_tissue(voxels: Array, window_hu: tuple[float, float] | None) -> Array:
 
 
 def _sample(voxels: Array) -> Array:
-    """(N,): voxels for percentiles, each as likely as any other, the same ones of equal shapes.
+    """Float32 (N,): voxels for percentiles, each as likely as any other, the same ones of equal shapes.
 
     Every n-th voxel would come from a few slices or columns only, wherever n and their number have a common factor, and
     from every second slice of a scan whose slices alternate.
     """
     if voxels.size <= SAMPLED:
-        return voxels.ravel()
+        return voxels.ravel().astype(np.float32, copy=False)
     drawn = np.random.default_rng(0).integers(voxels.size, size=SAMPLED)
-    return np.asarray(voxels[np.unravel_index(drawn, voxels.shape)])
+    return np.asarray(voxels[np.unravel_index(drawn, voxels.shape)], np.float32)
 
 
 def _body_box(voxels: Array, view: View) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
@@ -351,23 +358,29 @@ def _body_box(voxels: Array, view: View) -> tuple[tuple[int, int], tuple[int, in
     return i, j, k
 
 
-def _scaled(voxels: Tensor, plan: NetworkPlan) -> Tensor:
-    """Float32 (I, J, K): the window as -1 to 1 or as planned, or zero mean and unit variance over what is not air."""
+def _scale(voxels: Tensor, plan: NetworkPlan) -> None:
+    """Scales float32 (I, J, K) in its place, since images may be as large as memory allows.
+
+    The window becomes -1 to 1 or as planned; without one, what is not air has zero mean and unit variance.
+    """
     if plan.window_hu is not None:
         low, high = plan.window_hu
         lowest, highest = plan.window_out
-        return (lowest + (voxels - low) * ((highest - lowest) / (high - low))).clamp(lowest, highest)
+        voxels.sub_(low).mul_((highest - lowest) / (high - low)).add_(lowest).clamp_(lowest, highest)
+        return
     sample = _sample(voxels.numpy())
     tissue = sample[_is_tissue(sample, None)]
     if tissue.size == 0:
-        return torch.zeros_like(voxels)
+        voxels.zero_()
+        return
     low, high = (float(bound) for bound in np.percentile(tissue, PERCENTILES))
     within = tissue.clip(low, high).astype(np.float64)
     spread = float(within.std())
     if not spread > 0:
-        return torch.zeros_like(voxels)
+        voxels.zero_()
+        return
     air = min(low, float(sample.min()))
-    return ((voxels.clamp(air, high) - float(within.mean())) / spread).clamp(min=LOWEST_SCORE)
+    voxels.clamp_(air, high).sub_(float(within.mean())).div_(spread).clamp_(min=LOWEST_SCORE)
 
 
 def _network_shape(box: Sequence[tuple[int, int]], spacing_mm: Triple, wanted_mm: Triple) -> VoxelTriple:

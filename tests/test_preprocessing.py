@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -583,3 +584,35 @@ def test_a_plan_names_the_file_of_a_frozen_encoder_and_its_bytes(tmp_path):
 def test_without_its_encoder_file_no_plan_is_made():
     with pytest.raises(UnacceptableFile, match=r"gone\.pth cannot be read"):
         plan_for(replace(MASS, encoder_weights="/gone.pth"), [Grid((80, 90, 1), np.eye(4))])
+
+
+@pytest.mark.parametrize("window_hu", [None, (-160.0, 240.0)])
+@pytest.mark.parametrize("kind", ["int16", "uint8", "uint16", "int32", "float64", ">f4"])
+def test_the_type_of_the_voxels_changes_nothing_and_they_stay_as_they_are(kind: str, window_hu) -> None:
+    drawn = np.random.default_rng(3).integers(0, 250, (20, 18, 12))
+    drawn[:4] = 0
+    image, alike = (
+        Volume(drawn.astype(kind), np.diag([-1, -1, 2, 1.0])),
+        Volume(drawn.astype(np.float32), np.diag([-1, -1, 2, 1.0])),
+    )
+
+    found, wanted = prepared(image, plan(window_hu=window_hu)), prepared(alike, plan(window_hu=window_hu))
+
+    assert found.frame.box == wanted.frame.box and torch.equal(found.voxels, wanted.voxels)
+    assert (image.voxels == drawn).all() and (alike.voxels == drawn).all()
+
+
+@pytest.mark.parametrize("kind", ["int16", "uint8", "float32"])
+def test_preparing_takes_room_for_one_copy_of_the_image(kind: str) -> None:
+    image = Volume(np.zeros((160, 160, 100), kind), np.diag([-1, -1, 1, 1.0]))
+    network = plan(window_hu=(-160.0, 240.0))
+    prepared(Volume(image.voxels[:20, :20, :20], image.affine), network)
+
+    tracemalloc.start()
+    try:
+        prepared(image, network)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak_bytes < 1.5 * 4 * image.voxels.size
