@@ -22,7 +22,7 @@ from lib.errors import UnreadableImage
 from lib.geometry import plausible_affine, three_axes
 from lib.metered import PIECE_BYTES, Reader, cut_off, gzip_tells, pieces, voxels_of
 from lib.opened import OpenFile
-from lib.room import refuse_too_large
+from lib.room import refuse_too_large, room_for
 from lib.signature import NEEDED_BYTES, kind_of, refuse_other_kind
 
 # It tells of each header that it mends, not in which file, and also where that changes nothing; what does is refused.
@@ -92,15 +92,15 @@ def read_nifti_voxels(file: OpenFile, suffix: str) -> tuple[NiftiHeader, NDArray
         UnreadableImage: as ``read_nifti_header``, and if the file is shorter than its header says.
     """
     header = read_nifti_header(file, suffix)
-    flat = np.empty(header.voxels, header.kind)
+    room = room_for(header.voxels, header.kind)
     with _content(file, suffix) as reader:
         for _ in pieces(reader, header.begin, file.name):
             pass
         for where, stored in voxels_of(reader, header.voxels, header.stored, file.name, header.begin):
-            flat[where] = header.scaled(stored)
+            room.put(where.start, header.scaled(stored))
         # The end of a packed file says whether what it held is what was packed.
         reader.read(PIECE_BYTES)
-    return header, flat.reshape(header.shape, order="F")
+    return header, room.whole().reshape(header.shape, order="F")
 
 
 def refuse_cut_nifti(file: OpenFile, suffix: str, header: NiftiHeader) -> None:

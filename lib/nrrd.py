@@ -19,7 +19,7 @@ from lib.errors import UnreadableImage
 from lib.geometry import LPS_FROM_RAS, plausible_affine, three_axes
 from lib.metered import Reader, cut_off, gzip_tells, pieces, voxels_of
 from lib.opened import OpenFile
-from lib.room import refuse_too_large
+from lib.room import refuse_too_large, room_for
 from lib.signature import refuse_other_kind
 
 MOST_HEADER_BYTES = 4 << 20
@@ -143,11 +143,12 @@ def read_nrrd_layers(file: OpenFile, suffix: str) -> tuple[NrrdHeader, NDArray[A
     if header.encoding == "text":
         flat = _written(file, header)
     else:
-        flat = np.empty(header.values, header.stored.newbyteorder("="))
+        room = room_for(header.values, header.stored.newbyteorder("="))
         reader = _unpacked(file, header)
         for where, stored in voxels_of(reader, header.values, header.stored, file.name):
-            flat[where] = stored
+            room.put(where.start, stored)
         _refuse_more(reader, header, file.name)
+        flat = room.whole()
     stacked = flat.reshape(header.sizes, order="F")
     stacked = stacked[None] if header.layer_axis is None else np.moveaxis(stacked, header.layer_axis, 0)
     # Axes of one voxel come or go, nothing else.

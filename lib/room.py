@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from lib.errors import UnreadableImage
 
@@ -41,6 +45,35 @@ def share_of(memory: int) -> int:
 
 MOST_VOXEL_BYTES = share_of(memory_bytes())
 """Bytes that the voxels of one image may take, as they lie in memory after scaling; told once, when this is loaded."""
+
+
+class Room:
+    """Voxels that are being read piece by piece."""
+
+    def __init__(self, count: int, kind: np.dtype[Any]) -> None:
+        self._voxels = np.empty(count, kind)
+
+    def put(self, at: int, voxels: NDArray[Any]) -> None:
+        """Puts some of them, (N,), behind so many others."""
+        self._voxels[at : at + voxels.size] = voxels
+
+    def whole(self) -> NDArray[Any]:
+        """All of them, (N,), once they are there; nothing is put afterwards."""
+        return self._voxels
+
+
+_make: Callable[[int, np.dtype[Any]], Room] = Room
+
+
+def room_for(count: int, kind: np.dtype[Any]) -> Room:
+    """Room for the voxels of an image, whose size was compared with what this machine takes."""
+    return _make(count, kind)
+
+
+def make_room_by(make: Callable[[int, np.dtype[Any]], Room]) -> None:
+    """From now on ``room_for`` of this process gives such rooms: one may lie where others can have it too."""
+    global _make
+    _make = make
 
 
 def refuse_too_large(shape: Iterable[int], voxel_bytes: int, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from lib.errors import NoImage, UnreadableImage
 from lib.geometry import LPS_FROM_RAS, plausible_affine
 from lib.multi_frame import PER_FRAME, is_enhanced, single_headers
 from lib.opened import OpenFile, Source, opened
-from lib.room import refuse_too_large
+from lib.room import refuse_too_large, room_for
 from lib.stored_pixels import refuse_lacking_pixels, stored_frames, stored_type
 from lib.uids import USABLE_UID
 from lib.volume import Array, Grid, Volume
@@ -422,14 +423,15 @@ def _voxels(slices: Sequence[SliceHeader], sources: Sequence[Source]) -> Array:
     in_file: dict[int, list[int]] = {}
     for k, header in enumerate(slices):
         in_file.setdefault(header.number, []).append(k)
-    voxels = np.empty((*slices[0].shape, len(slices)), _common_type(slices), order="F")
+    room = room_for(math.prod(slices[0].shape) * len(slices), _common_type(slices))
     for number, places in in_file.items():
         with opened(sources[number]) as file:
             _, frames = stored_frames(file, [slices[k].frame or 1 for k in places])
             for k, pixels in zip(places, frames, strict=True):
                 slope, intercept = slices[k].rescale
-                voxels[:, :, k] = pixels.T if (slope, intercept) == (1, 0) else pixels.T * slope + intercept
-    return voxels
+                scaled = pixels if (slope, intercept) == (1, 0) else pixels * slope + intercept
+                room.put(k * pixels.size, scaled.ravel())
+    return room.whole().reshape((*slices[0].shape, len(slices)), order="F")
 
 
 def _common_type(slices: Sequence[SliceHeader]) -> np.dtype[Any]:

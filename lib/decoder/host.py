@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from lib.decoder.confinement import give_up_rights, limit_itself, private_bytes
-from lib.decoder.protocol import MOST_SHARING, SHARING, Garbled, close_all, receive, send, shared
+from lib.decoder.protocol import MOST_SHARING, SHARING, Garbled, SharedRoom, close_all, receive, send, shared
 from lib.errors import LabelRefineryError, UnreadableImage
 from lib.opened import OpenFile
-from lib.room import MOST_VOXEL_BYTES
+from lib.room import MOST_VOXEL_BYTES, make_room_by
 
 CONTROL = 0
 """Number of the open file over which connections come."""
@@ -101,6 +101,7 @@ def main(readings: str) -> None:
 
 def _read(connection: socket.socket, table: Mapping[str, Reading], memory_bytes: int) -> None:
     """What a process does that was forked for one reading."""
+    make_room_by(SharedRoom)
     limit_itself(memory_bytes, 2 * MOST_VOXEL_BYTES + SPARE_BYTES, PROCESSOR_SECONDS)
     # Once more, so that it reaches neither the host nor the readings beside it.
     give_up_rights(code_folders())

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.room import Room
 from lib.volume import Array
 
 LENGTH = struct.Struct("=I")
@@ -132,6 +133,66 @@ def memory_file() -> int:
     return os.memfd_create("array", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
 
 
+class SharedRoom(Room):
+    """Voxels in memory that can be given away as they are; what was read is written there and nowhere else."""
+
+    def __init__(self, count: int, kind: np.dtype[Any]) -> None:
+        self._bytes, self._kind = count * kind.itemsize, kind
+        self._file = _MemoryFile()
+
+    def put(self, at: int, voxels: Array) -> None:
+        """Puts some of them, (N,), behind so many others."""
+        left, offset = np.ascontiguousarray(voxels, self._kind).data.cast("B"), at * self._kind.itemsize
+        while left:
+            written = os.pwrite(self._file.number, left, offset)
+            left, offset = left[written:], offset + written
+
+    def whole(self) -> Array:
+        """All of them, (N,), which can be read only."""
+        if not self._bytes:
+            return np.empty(0, self._kind)
+        os.ftruncate(self._file.number, self._bytes)
+        # Nobody else writes to a private mapping, so that it does not keep the file from being sealed.
+        memory = _Memory(self._file.number, self._bytes, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+        memory.file = self._file
+        return np.frombuffer(memory, self._kind)
+
+
+class _MemoryFile:
+    """A ``memory_file`` that is closed when nobody has it any more.
+
+    Attributes:
+        number: of the open file.
+    """
+
+    def __init__(self) -> None:
+        self.number = memory_file()
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+class _Memory(mmap.mmap):
+    """Where the voxels of a ``SharedRoom`` lie.
+
+    Attributes:
+        file: is open as long as they are there.
+    """
+
+    file: _MemoryFile
+
+
+def _memory_of(values: Array) -> _Memory | None:
+    """The memory of which an array is the whole."""
+    base: Any = values
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    is_whole = isinstance(base, _Memory) and values.nbytes == len(base)
+    return base if is_whole and (values.flags.f_contiguous or values.flags.c_contiguous) else None
+
+
 def shared(values: Array | int) -> tuple[dict[str, Any], int]:
     """An array as memory that another process can have: what to say of it, and the open file.
 
@@ -142,16 +203,20 @@ def shared(values: Array | int) -> tuple[dict[str, Any], int]:
         fcntl(values, F_ADD_SEALS, SEALS)
         return {"shape": [os.fstat(values).st_size], "type": "|u1", "order": "C"}, values
     order = "F" if values.flags.f_contiguous and not values.flags.c_contiguous else "C"
+    about = {"shape": list(values.shape), "type": values.dtype.str, "order": order}
+    if (memory := _memory_of(values)) is not None:
+        fcntl(memory.file.number, F_ADD_SEALS, SEALS)
+        return about, os.dup(memory.file.number)
     flat = values.T if order == "F" else np.ascontiguousarray(values)
     file = memory_file()
     try:
-        with open(file, "wb", closefd=False) as memory:
-            memory.write(flat.data.cast("B") if flat.size else b"")
+        with open(file, "wb", closefd=False) as copy:
+            copy.write(flat.data.cast("B") if flat.size else b"")
         fcntl(file, F_ADD_SEALS, SEALS)
     except BaseException:
         os.close(file)
         raise
-    return {"shape": list(values.shape), "type": values.dtype.str, "order": order}, file
+    return about, file
 
 
 def array_of(about: Any, file: int) -> Array:
