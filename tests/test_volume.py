@@ -318,9 +318,9 @@ def test_grids_are_the_same_up_to_a_thousandth_of_a_millimetre(shift_mm, is_same
 def test_a_grid_of_voxels_smaller_than_the_tolerance_is_another_one_a_voxel_further():
     grid = Grid((5, 4, 3), np.diag([0.001, 0.0005, 0.001, 1.0]))
 
-    assert not grid.is_same_as(Grid(grid.shape, moved(grid.affine, j=1)))
+    assert not grid.is_same_as(Grid(grid.shape, moved(grid.affine, j=0.0005)))
     with pytest.raises(GridMismatch, match="mask of ct_017"):
-        onto_grid(Volume(np.zeros(grid.shape, np.uint8), moved(grid.affine, j=1)), grid, "ct_017")
+        onto_grid(Volume(np.zeros(grid.shape, np.uint8), moved(grid.affine, j=0.0005)), grid, "ct_017")
 
 
 def test_a_small_error_of_the_edge_adds_up_over_the_grid():

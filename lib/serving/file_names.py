@@ -16,8 +16,8 @@ from lib.store.images import Image, State
 UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 """What no file of any system should be called."""
 
-LONGEST_STEM = 60
-"""Letters of an id that are kept in a name."""
+LONGEST_STEM = 64
+"""Letters of an id that are kept in a name: a UID has no more."""
 
 DIGITS = 12
 """Of the digest in a name: 3D Slicer shows the last twenty letters, and takes images of one name for one image."""

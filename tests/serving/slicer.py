@@ -18,7 +18,7 @@ LOADED = (".nii.gz", ".nii", ".nrrd", ".png", ".tif", ".tiff", ".bmp", ".jpg", "
 
 
 class Slicer:
-    """One computer with 3D Slicer: its cache, and the segments on its screen.
+    """One computer with 3D Slicer, without the server's disks: its cache, and the segments on its screen.
 
     Attributes:
         client: speaks with a server; may be exchanged for another server's.
@@ -38,9 +38,7 @@ class Slicer:
     def next_sample(self, **params: Any) -> dict[str, Any]:
         """Closes the scene and opens the next image, and its original label if there is one."""
         sample: dict[str, Any] = self._json("POST", "/activelearning/first", json={"client_id": "kim", **params})
-        path = sample.get("path")
-        here = Path(path) if path and Path(path).is_file() else self._downloaded(sample)
-        self.image = read_volume(here)
+        self.image = read_volume(self._downloaded(sample))
         self.names[sample["id"]] = str(sample.get("PatientID") or sample.get("name", sample["id"]))[-20:]
         self.segments = {}
         labels = self._json("GET", "/datastore/", params={"output": "all"})["objects"][sample["id"]]["labels"]
