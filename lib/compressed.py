@@ -8,7 +8,7 @@ from typing import Any
 
 from pydicom.encaps import generate_frames
 from pydicom.filereader import read_dataset, read_preamble
-from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
 
 from lib.errors import TooLarge, UnreadableImage
 from lib.opened import OpenFile, Source, opened
@@ -29,6 +29,42 @@ HEAD_BYTES = 1 << 16
 """Room for what stands around the pixels of a compressed frame."""
 
 PIECE_BYTES = 1 << 20
+
+ITEM = b"\xfe\xff\x00\xe0"
+"""How encapsulated pixels begin (PS3.5 section A.4)."""
+
+UNDEFINED = 0xFFFFFFFF
+"""Length of a value that is as long as it is (PS3.5 section 7.1.1)."""
+
+
+def refuse_other_encapsulation(begin: bytes, length: int, wanted: int, syntax: UID, what: str) -> None:
+    """Refuses pixels that are encapsulated where the transfer syntax says that they are not, or the other way round.
+
+    Readers take the heads of the fragments for pixels then, and say nothing.
+
+    Args:
+        begin: the first bytes of the pixels.
+        length: how many there are, or ``UNDEFINED``.
+        wanted: how many there are without compression.
+        syntax: the transfer syntax.
+        what: to call the object in the message.
+
+    Raises:
+        UnreadableImage: with what was found.
+    """
+    is_packed = begin.startswith(ITEM)
+    if syntax.is_encapsulated and not is_packed:
+        raise UnreadableImage(
+            f"{what} says that its pixels are compressed ({syntax.name}), but they do not begin as compressed ones do. "
+            "Write it again with the transfer syntax that it has."
+        )
+    is_plain = length != UNDEFINED and (not is_packed or length in (wanted, wanted + wanted % 2))
+    if not syntax.is_encapsulated and not is_plain:
+        raise UnreadableImage(
+            f"{what} says that its pixels are not compressed ({syntax.name}), but they lie in fragments as compressed "
+            "ones do. Some programs write this by mistake, among them OHIF 3.12 before its release, and others read "
+            "something else in it: write it again with another version."
+        )
 
 
 def refuse_other_size(dataset: Any) -> None:

@@ -31,6 +31,9 @@ logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """Kinds of headers by their length, with which they begin."""
 
+QUATERNION_TOLERANCE = 0.01
+"""How much longer than 1 a quaternion may be for rounding."""
+
 MOST_BYTES_BEFORE = 64 << 20
 """Room for header and extensions: what lies before the voxels must be unpacked to reach them."""
 
@@ -148,6 +151,7 @@ def _header(reader: Reader, name: str) -> NiftiHeader:
             "wanted is a single file of NIfTI-1 or NIfTI-2. Export it again."
         )
     header: Any = HEADERS[length](first[:length])
+    _mend_quaternion(header, name)
     stored = header.get_data_dtype()
     if stored.kind not in "iuf" or stored.itemsize > 8:
         raise UnreadableImage(f"{name} holds colour or complex voxels; wanted is one grey volume.")
@@ -169,6 +173,27 @@ def _header(reader: Reader, name: str) -> NiftiHeader:
         )
     refuse_too_large(shape, found.kind.itemsize, name)
     return found
+
+
+def _mend_quaternion(header: Any, name: str) -> None:
+    """Shortens a quaternion that is a little longer than 1 to 1, as all readers of C do; nibabel refuses it.
+
+    Raises:
+        UnreadableImage: if it is so long that it is no rounding.
+    """
+    parts = ("quatern_b", "quatern_c", "quatern_d")
+    length = float(np.linalg.norm([float(header[part]) for part in parts]))
+    if header["qform_code"] <= 0 or not length > 1:
+        return
+    if length > 1 + QUATERNION_TOLERANCE and header["sform_code"] > 0:
+        return
+    if length > 1 + QUATERNION_TOLERANCE:
+        raise UnreadableImage(
+            f"{name} is turned by a quaternion of the length {length:.3g} (quatern_b, c, d); wanted is at most 1. "
+            "Export it again."
+        )
+    for part in parts:
+        header[part] = float(header[part]) / length
 
 
 def _refuse_edges_of_zero(unchecked: Any, shape: tuple[int, ...], name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pydicom
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from lib.dataset import read_dataset
+from lib.dataset import read_dataset, reason_of
 from lib.errors import NoImage, UnreadableImage
 from lib.geometry import LPS_FROM_RAS, plausible_affine
 from lib.multi_frame import PER_FRAME, is_enhanced, single_headers
@@ -29,6 +29,15 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 DICOM_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
 """File names that may be DICOM; the content decides."""
 
+FIRST_GROUPS, FIRST_ELEMENTS, FIRST_VRS = (2, 8), (0x0, 0x1, 0x5, 0x6, 0x8, 0x12, 0x16), (b"UL", b"CS", b"UI", b"DA")
+"""With what a data set begins: its length, its character set, the type of the image or its class."""
+
+NO_PREAMBLE = (
+    "is DICOM without its preamble (128 bytes and the letters DICM), which says how the rest is encoded. Write it anew "
+    "by dcmconv of DCMTK, for example."
+)
+"""What to say of such a file."""
+
 LONGEST_MODALITY = 16
 """Letters of a code string (PS3.5 section 6.2)."""
 
@@ -40,6 +49,9 @@ COSINE_TOLERANCE = 0.02
 
 EDGE_TOLERANCE_MM = 1e-3
 """How much the pixel edges of two slices of one series may differ, in length or direction."""
+
+SAME_PLACE_MM = 1e-3
+"""Slices that lie nearer to each other are at one place."""
 
 SIDEWAYS_TOLERANCE_MM = 0.1
 """How far a slice may lie beside the line through the first and the last one."""
@@ -86,6 +98,8 @@ class SliceHeader:
         is_measured: whether the file tells the size of its pixels, which a radiograph may leave out.
         kind: numpy's name of the type of its values after the rescale; that of a radiograph may become float32.
         number: of its file among those that were read together, from 0.
+        frame_of_reference_uid: FrameOfReferenceUID (0020,0052); empty if the file names none.
+        series_number: SeriesNumber (0020,0011); empty if the file names none.
     """
 
     path: Path
@@ -106,6 +120,8 @@ class SliceHeader:
     is_measured: bool = True
     kind: str = "int16"
     number: int = 0
+    frame_of_reference_uid: str = ""
+    series_number: str = ""
 
     @property
     def is_projection(self) -> bool:
@@ -119,6 +135,13 @@ class SliceHeader:
         It does not depend on the other files of the series, so that a view that arrives later renames none.
         """
         return f"{self.series_uid}/{self.instance_uid}" if self.is_projection else self.series_uid
+
+    @property
+    def stack_key(self) -> str:
+        """What all slices of one stack say alike, whatever the UID of their series."""
+        edges_mm = np.round([*self.columns_mm, *self.rows_mm], 2) + 0.0
+        told = (self.study_uid, self.series_number, self.modality, self.frame_of_reference_uid, self.shape)
+        return repr((*told, *edges_mm.tolist()))
 
     @property
     def normal(self) -> Array:
@@ -136,6 +159,21 @@ def looks_like_dicom(source: Source) -> bool:
     """Whether the file has DICOM's preamble (PS3.10 section 7.1)."""
     with opened(source) as file:
         return file.first(132)[128:] == b"DICM"
+
+
+def lacks_preamble(source: Source) -> bool:
+    """Whether the file is DICOM that begins with its first attribute, as old programs wrote it.
+
+    Without what stands in front nothing says for certain how it is encoded, and most programs do not open it.
+    """
+    with opened(source) as file:
+        first = file.first(8)
+    return any(
+        int.from_bytes(first[:2], order) in FIRST_GROUPS
+        and int.from_bytes(first[2:4], order) in FIRST_ELEMENTS
+        and (first[4:6] in FIRST_VRS or int.from_bytes(first[4:8], order) in range(2, 1 << 10, 2))
+        for order in ("little", "big")
+    )
 
 
 def read_header(source: Source) -> SliceHeader:
@@ -176,7 +214,7 @@ def _headers(source: Source, *, only_first: bool = False) -> list[SliceHeader]:
         raise
     # The reader raises whatever a damaged header makes it stumble over.
     except Exception as error:
-        raise UnreadableImage(f"{source.name} is no readable DICOM file: {error}.") from error
+        raise UnreadableImage(f"{source.name} is no readable DICOM file: {reason_of(error)}.") from error
 
 
 def headers_of(header: Any, path: Path, *, only_first: bool = False) -> list[SliceHeader]:
@@ -275,6 +313,8 @@ def _slice_header(header: Any, path: Path, frame: int | None = None) -> SliceHea
         frame=frame,
         is_measured=bool(header.get("PixelSpacing") or header.get("ImagerPixelSpacing")),
         kind=_rescaled_type(header, slope, intercept),
+        frame_of_reference_uid=str(header.get("FrameOfReferenceUID") or ""),
+        series_number=str(header.get("SeriesNumber") or ""),
     )
 
 
@@ -328,8 +368,8 @@ def ordered(slices: Sequence[SliceHeader]) -> list[SliceHeader]:
     """The slices of one series by their place, evenly spaced.
 
     Raises:
-        UnreadableImage: if they differ in size or direction, two lie at one place, one is missing, or they are
-            several stacks or several radiographs.
+        UnreadableImage: if they differ in size or direction, two lie at one place, one is missing, they are several
+            stacks or several radiographs, or do not belong together by what they say of themselves.
     """
     if len(slices) > 1 and slices[0].is_projection:
         raise UnreadableImage(
@@ -338,10 +378,12 @@ def ordered(slices: Sequence[SliceHeader]) -> list[SliceHeader]:
         )
     in_place = sorted(slices, key=lambda header: header.position_mm)
     uid = in_place[0].series_uid
+    _refuse_strangers(in_place)
     _refuse_several_stacks(in_place)
     _refuse_other_planes(in_place)
+    _refuse_copies(in_place)
     gaps = np.diff([header.position_mm for header in in_place])
-    if len(gaps) and gaps.min() < 1e-3:
+    if len(gaps) and gaps.min() < SAME_PLACE_MM:
         number = int(np.argmin(gaps)) + 1
         raise UnreadableImage(
             f"Series {uid}: slices {number} and {number + 1} lie at the same place. Send one stack: one echo, time "
@@ -355,6 +397,57 @@ def ordered(slices: Sequence[SliceHeader]) -> list[SliceHeader]:
         )
     _refuse_sideways(in_place)
     return in_place
+
+
+def _refuse_strangers(slices: Sequence[SliceHeader]) -> None:
+    """Refuses slices of several patients, studies or coordinate systems that are said to be one series.
+
+    Who tells nothing of a patient or a frame of reference contradicts nobody.
+    """
+    kinds: dict[str, Callable[[SliceHeader], str]] = {
+        "patients (PatientID)": lambda one: "" if one.patient == one.study_uid else one.patient,
+        "studies (StudyInstanceUID)": lambda one: one.study_uid,
+        "coordinate systems (FrameOfReferenceUID)": lambda one: one.frame_of_reference_uid,
+    }
+    for what, told in kinds.items():
+        # An identifier of a patient is not repeated: reasons are logged.
+        examples = {told(one): one for one in slices if told(one)}
+        if len(examples) > 1:
+            raise UnreadableImage(
+                f"Series {slices[0].series_uid} holds slices of {len(examples)} {what}, for example "
+                f"{_files(list(examples.values())[:2])}. Images that do not belong together have been given one "
+                "SeriesInstanceUID: send each under its own."
+            )
+
+
+def _refuse_copies(slices: Sequence[SliceHeader]) -> None:
+    """Refuses slices with one UID: whoever names one of them, as segmentations do, would name the other too."""
+    same: dict[tuple[str, int | None], list[SliceHeader]] = {}
+    for one in slices:
+        if one.instance_uid:
+            same.setdefault((one.instance_uid, one.frame), []).append(one)
+    several = [found for found in same.values() if len(found) > 1]
+    if not several:
+        return
+    name, most = f"Series {slices[0].series_uid}", max(several, key=len)
+    places_mm = [one.position_mm for one in most]
+    if max(places_mm) - min(places_mm) < SAME_PLACE_MM:
+        raise UnreadableImage(
+            f"{name}: {len(several)} of its slices are there more than once, such as {_files(most[:2])}, which have "
+            "one SOPInstanceUID and one place. Leave one copy of each."
+        )
+    raise UnreadableImage(
+        f"{name}: {len(most)} slices at several places have one SOPInstanceUID, such as {_files(most[:2])}. "
+        "Segmentations name slices by it: give each its own."
+    )
+
+
+def _files(slices: Sequence[SliceHeader]) -> str:
+    """The names of their files, with folders where they have one name."""
+    names = [one.path.name for one in slices]
+    if len(set(names)) < len(names):
+        names = ["/".join(one.path.parts[-2:]) for one in slices]
+    return " and ".join(names)
 
 
 def _refuse_several_stacks(slices: Sequence[SliceHeader]) -> None:
@@ -413,7 +506,7 @@ def read_series(sources: Sequence[Source]) -> Volume:
         raise
     # The decoders raise whatever damaged pixels or tables make them stumble over.
     except Exception as error:
-        raise UnreadableImage(f"Series {slices[0].series_uid} cannot be read: {error}") from error
+        raise UnreadableImage(f"Series {slices[0].series_uid} cannot be read: {reason_of(error)}.") from error
     return Volume(voxels, grid.affine, slices[0].is_measured)
 
 

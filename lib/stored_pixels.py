@@ -14,7 +14,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from lib.compressed import refuse_other_size
+from lib.compressed import refuse_other_encapsulation, refuse_other_size
 from lib.dataset import read_dataset
 from lib.errors import UnreadableImage
 from lib.opened import OpenFile
@@ -26,9 +26,6 @@ BITS_ALLOCATED = (1, 8, 16, 32, 64)
 """Bits of a pixel that there can be (PS3.5 section 8.1.1)."""
 
 PIXEL_DATA = (0x7FE0, 0x0010)
-
-UNDEFINED = 0xFFFFFFFF
-"""Length of a value that is as long as it is (PS3.5 section 7.1.1)."""
 
 
 def pixels_at(file: IO[bytes], header: Any) -> int | None:
@@ -43,7 +40,7 @@ def pixels_at(file: IO[bytes], header: Any) -> int | None:
 def refuse_lacking_pixels(file: IO[bytes], header: Any, name: str) -> None:
     """Refuses pixels that are not all there, have impossible sizes, or are coded as nothing here decodes them.
 
-    Only the twelve bytes behind the header are read. Whether compressed pixels are whole shows when they are decoded.
+    Only the sixteen bytes behind the header are read. Whether compressed pixels are whole shows when they are decoded.
 
     Args:
         file: was read up to its pixels.
@@ -74,10 +71,13 @@ def refuse_lacking_pixels(file: IO[bytes], header: Any, name: str) -> None:
     if place is None:
         raise UnreadableImage(f"{name} has no pixels (PixelData). Send it again.")
     begin, length = place
-    if length == UNDEFINED or syntax.is_compressed:
-        return
     pixels = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames") or 1)
     wanted = (pixels * bits + 7) // 8
+    if not syntax.is_private:
+        file.seek(begin)
+        refuse_other_encapsulation(file.read(4), length, wanted, syntax, name)
+    if syntax.is_compressed:
+        return
     found = min(length, file.seek(0, io.SEEK_END) - begin)
     if found < wanted:
         raise UnreadableImage(
@@ -124,8 +124,8 @@ def stored_frames(file: OpenFile, frames: Sequence[int]) -> tuple[Any, Iterator[
         The dataset, which may lack its pixels, and (rows, columns) for each frame, as long as the file stays open.
 
     Raises:
-        UnreadableImage: if frames claim another size than the object.
-        Exception: whatever pydicom and the decoders stumble over.
+        UnreadableImage: if frames claim another size than the object, or cannot be decoded.
+        Exception: whatever pydicom stumbles over.
     """
     header = read_dataset(file, with_pixels=False)
     kind = stored_type(header)
@@ -133,15 +133,50 @@ def stored_frames(file: OpenFile, frames: Sequence[int]) -> tuple[Any, Iterator[
     if begin is not None and header.file_meta.get("TransferSyntaxUID") in PLAIN and header.BitsAllocated in (8, 16, 32):
         return header, (_plain_frame(file, header, begin, frame - 1, kind.newbyteorder("<")) for frame in frames)
     dataset = read_dataset(file)
+    for keyword, usual in _usual(dataset).items():
+        if dataset.get(keyword) in (None, ""):
+            setattr(dataset, keyword, usual)
     refuse_other_size(dataset)
-    return dataset, iter_pixels(dataset, indices=[frame - 1 for frame in frames], raw=True)
+    decoded = decoded_frames(dataset, [frame - 1 for frame in frames], file.name)
+    return dataset, (_without_other_bits(pixels, header) for pixels in decoded)
+
+
+def decoded_frames(dataset: Any, indices: Sequence[int], what: str) -> Iterator[NDArray[Any]]:
+    """Frames (rows, columns) of a dataset by their indices, from 0.
+
+    Raises:
+        UnreadableImage: if a decoder stumbles over them; what it says of itself helps nobody.
+    """
+    try:
+        yield from iter_pixels(dataset, indices=list(indices), raw=True)
+    except MemoryError:
+        raise
+    # The decoders raise whatever damaged pixels make them stumble over.
+    except Exception as error:
+        raise UnreadableImage(
+            f"{what} has pixels that cannot be decoded as {dataset.file_meta.TransferSyntaxUID.name}: they are "
+            "damaged, or of another kind. Send it again."
+        ) from error
+
+
+def _usual(header: Any) -> dict[str, Any]:
+    """What a grey image means that leaves it out, whatever its transfer syntax; decoders ask for each."""
+    return {
+        "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "PixelRepresentation": 0,
+        "BitsStored": header.BitsAllocated,
+    }  # fmt: skip
 
 
 def _plain_frame(file: OpenFile, header: Any, begin: int, index: int, kind: np.dtype[Any]) -> NDArray[Any]:
-    rows, columns, bits = int(header.Rows), int(header.Columns), int(header.BitsAllocated)
+    rows, columns = int(header.Rows), int(header.Columns)
     length = rows * columns * kind.itemsize
     file.file.seek(begin + index * length)
-    pixels = np.frombuffer(file.file.read(length), kind).reshape(rows, columns)
-    used = int(header.get("BitsStored") or bits)
+    return _without_other_bits(np.frombuffer(file.file.read(length), kind).reshape(rows, columns), header)
+
+
+def _without_other_bits(pixels: NDArray[Any], header: Any) -> NDArray[Any]:
+    """Stored values without the bits beside them, which decoders of JPEG leave where they are."""
+    spare = 8 * pixels.itemsize - int(header.get("BitsStored") or header.BitsAllocated)
+    is_whole = 8 * pixels.itemsize == int(header.BitsAllocated)
     # HighBit says where they end, and is one less by the standard; no reader looks at it.
-    return pixels if used == bits else (pixels << bits - used) >> bits - used
+    return (pixels << spare) >> spare if is_whole and spare else pixels

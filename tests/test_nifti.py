@@ -9,11 +9,13 @@ import struct
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from nibabel.nifti1 import Nifti1Extension
 
 from lib.errors import UnreadableImage
 from lib.opened import OpenFile
 from lib.volume import read_grid, read_volume
+from tests.itk import volume_of_sitk
 
 VOXELS = np.arange(24, dtype=np.int16).reshape(4, 3, 2)
 
@@ -182,3 +184,39 @@ def test_a_flipped_byte_in_a_packed_file_is_noticed():
 
     with pytest.raises(UnreadableImage, match=r"a\.nii\.gz cannot be read: CRC check failed"):
         read_volume(OpenFile(io.BytesIO(content), "a.nii.gz"))
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("longer", [0, 1e-7, 1e-6, 1e-5, 1e-3])
+@pytest.mark.parametrize("form", ["qform alone", "both forms"])
+def test_a_quaternion_that_is_a_little_longer_than_one_is_mended(tmp_path, kind, longer, form):
+    """Half a turn: the fourth part is 0, and rounding makes the others longer than 1."""
+    turned = np.array([0.6, 0.8, 0.0])
+    code = 0 if form == "qform alone" else 1
+    content = turned_by(kind, turned * (1 + longer), sform_code=code)
+    (tmp_path / "a.nii").write_bytes(content)
+
+    found = read_volume(tmp_path / "a.nii").affine
+
+    expected = np.eye(3) if code else 2 * np.outer(turned, turned) - np.eye(3)
+    np.testing.assert_allclose(found[:3, :3], expected, atol=1e-5)
+    if not code and kind is nib.Nifti1Image:
+        np.testing.assert_allclose(found, volume_of_sitk(sitk.ReadImage(tmp_path / "a.nii")).affine, atol=1e-4)
+
+
+def turned_by(kind, quaternion, sform_code):
+    """An image whose qform has this quaternion; its sform is the unit matrix."""
+    content = image(kind).to_bytes()
+    header = kind.header_class(content[: kind.header_class.sizeof_hdr])
+    header["qform_code"], header["sform_code"] = 1, sform_code
+    for part, value in zip("bcd", quaternion, strict=True):
+        header[f"quatern_{part}"] = value
+    return header.binaryblock + content[kind.header_class.sizeof_hdr :]
+
+
+def test_a_quaternion_that_is_far_too_long_is_refused_unless_nobody_needs_it(tmp_path):
+    refused(named(turned_by(nib.Nifti1Image, (0.8, 0.8, 0), 0)), r"quaternion of the length 1\.13")
+
+    unneeded = read_volume(named(turned_by(nib.Nifti1Image, (0.8, 0.8, 0), 1)))
+
+    np.testing.assert_array_equal(unneeded.affine, np.eye(4))

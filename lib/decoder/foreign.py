@@ -64,10 +64,10 @@ def drawing(path: Path, most_bytes: int, what: str) -> Drawing:
         TooLarge: if it has more bytes.
     """
     told, _ = decoder().ask("drawing", [path], {"most_bytes": most_bytes, "what": what}, name=what)
-    texts = {name: str(text) for name, text in told.items() if name not in ("program", "references")}
+    texts = {name: str(text) for name, text in told.items() if name not in ("program", "references", "sources")}
     references = {str(uid): tuple(map(str, instances)) for uid, instances in told["references"].items()}
-    program = told["program"]
-    return Drawing(**texts, program=None if program is None else str(program), references=references)
+    program, sources = told["program"], tuple(map(str, told["sources"]))
+    return Drawing(**texts, program=None if program is None else str(program), references=references, sources=sources)
 
 
 def drawn(path: Path, series: SourceSeries, task: Task) -> tuple[Array, tuple[str, ...]]:

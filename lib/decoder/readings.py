@@ -11,9 +11,10 @@ from dataclasses import asdict
 from typing import Any
 
 from lib.compressed import refuse_large_when_inflated
+from lib.dataset import reason_of
 from lib.decoder.protocol import memory_file
 from lib.dicom.drawn import drawing_of, read_drawn
-from lib.dicom.source import dataset_of, reason_of
+from lib.dicom.source import dataset_of
 from lib.errors import LabelRefineryError, UnreadableImage
 from lib.labels import mask_on_image
 from lib.opened import OpenFile

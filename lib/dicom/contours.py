@@ -11,8 +11,9 @@ from matplotlib.path import Path as Outline
 from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
+from lib.dataset import reason_of
 from lib.dicom.provenance import LONGEST_TEXT
-from lib.dicom.source import SourceSeries, dataset_of, reason_of
+from lib.dicom.source import SourceSeries, dataset_of
 from lib.errors import GridMismatch, LabelRefineryError, UnknownStructure, UnreadableImage
 from lib.geometry import LPS_FROM_RAS
 from lib.opened import Source

@@ -10,11 +10,13 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import RTStructureSetStorage
 
+from lib.dataset import reason_of
 from lib.dicom.contours import read_contours
 from lib.dicom.frames import SEGMENTATIONS
 from lib.dicom.segmentation import read_segmentation
-from lib.dicom.source import SourceSeries, dataset_of, reason_of
+from lib.dicom.source import SourceSeries, dataset_of
 from lib.errors import UnreadableImage
+from lib.multi_frame import PER_FRAME, SHARED
 from lib.opened import Source
 from lib.task import Task, name_key
 from lib.volume import Array
@@ -42,6 +44,7 @@ class Drawing:
         operator: the first of OperatorsName (0008,1070).
         program: see ``program_of``.
         references: see ``referenced_images``.
+        sources: see ``source_instances``; empty where ``references`` say which series it is.
     """
 
     class_uid: str
@@ -54,6 +57,7 @@ class Drawing:
     operator: str
     program: str | None
     references: Mapping[str, Collection[str]]
+    sources: Collection[str] = ()
 
 
 def drawing_of(dataset: Dataset) -> Drawing:
@@ -64,10 +68,12 @@ def drawing_of(dataset: Dataset) -> Drawing:
     """
     is_drawn = dataset.get("SOPClassUID") in DRAWN
     named = {name: _first_text(dataset, keyword) for name, keyword in TEXTS.items()}
+    references = referenced_images(dataset) if is_drawn else {}
     return Drawing(
         **named,
         program=program_of(dataset) if is_drawn else None,
-        references={uid: sorted(found) for uid, found in referenced_images(dataset).items()} if is_drawn else {},
+        references={uid: sorted(found) for uid, found in references.items()},
+        sources=sorted(source_instances(dataset)) if is_drawn and not references else (),
     )
 
 
@@ -110,8 +116,8 @@ def read_drawn(
 def referenced_images(source: Dataset | Source | bytes) -> dict[str, set[str]]:
     """The images that such an object refers to: SOPInstanceUIDs by SeriesInstanceUID.
 
-    A segmentation names them in its Common Instance Reference (PS3.3 section C.12.2), a structure set by frame of
-    reference and study (section C.8.8.5).
+    A segmentation names them in its Common Instance Reference (PS3.3 section C.12.2), also those of other studies; a
+    structure set by frame of reference and study (section C.8.8.5).
 
     Raises:
         UnreadableImage: if the references are damaged.
@@ -127,6 +133,35 @@ def referenced_images(source: Dataset | Source | bytes) -> dict[str, set[str]]:
             f"What the object says of its images cannot be read: {reason_of(error)}. Store it again."
         ) from error
     return found
+
+
+def source_instances(dataset: Dataset) -> set[str]:
+    """SOPInstanceUIDs of the images that single frames or contours name, also where the object names no series.
+
+    Frames of a segmentation name them in their derivation (PS3.3 section C.7.6.16.2.6), contours in their image
+    sequence (section C.8.8.6).
+
+    Raises:
+        UnreadableImage: if the references are damaged.
+    """
+    try:
+        return {str(image.ReferencedSOPInstanceUID) for image in _sources(dataset)}
+    # The reader raises whatever a damaged object makes it stumble over.
+    except Exception as error:
+        raise UnreadableImage(
+            f"What the object says of its images cannot be read: {reason_of(error)}. Store it again."
+        ) from error
+
+
+def _sources(dataset: Any) -> Iterator[Any]:
+    yield from dataset.get("SourceImageSequence") or ()
+    for keyword in (SHARED, PER_FRAME):
+        for groups in dataset.get(keyword) or ():
+            for derivation in groups.get("DerivationImageSequence") or ():
+                yield from derivation.get("SourceImageSequence") or ()
+    for region in dataset.get("ROIContourSequence") or ():
+        for contour in region.get("ContourSequence") or ():
+            yield from contour.get("ContourImageSequence") or ()
 
 
 def names_in(dataset: Dataset) -> list[str]:
@@ -179,8 +214,10 @@ def _named(dataset: Dataset) -> Iterator[tuple[Dataset, str]]:
 
 def _referenced_series(dataset: Any) -> Iterator[tuple[Dataset, str]]:
     """Items that name a series, and the attribute that lists its instances."""
-    for series in dataset.get("ReferencedSeriesSequence") or ():
-        yield series, "ReferencedInstanceSequence"
+    elsewhere = dataset.get("StudiesContainingOtherReferencedInstancesSequence") or ()
+    for study in (dataset, *elsewhere):
+        for series in study.get("ReferencedSeriesSequence") or ():
+            yield series, "ReferencedInstanceSequence"
     for frame in dataset.get("ReferencedFrameOfReferenceSequence") or ():
         for study in frame.get("RTReferencedStudySequence") or ():
             for series in study.get("RTReferencedSeriesSequence") or ():

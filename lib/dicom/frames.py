@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID, SegmentationStorage
 
-from lib.compressed import refuse_other_size
+from lib.compressed import UNDEFINED, refuse_other_encapsulation, refuse_other_size
 from lib.dicom.source import SourceSeries
 from lib.errors import GridMismatch, UnreadableImage
 from lib.geometry import LPS_FROM_RAS
 from lib.multi_frame import FunctionalGroups
+from lib.stored_pixels import decoded_frames
 from lib.task import MAX_STRUCTURES
 from lib.volume import Array, Grid, Volume, view_on
 
@@ -131,10 +131,14 @@ def _refuse_other_kind(dataset: Any) -> None:
 
 
 def _refuse_missing_pixels(dataset: Any) -> None:
-    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        return
+    syntax = dataset.file_meta.TransferSyntaxUID
     pixels = int(dataset.Rows) * int(dataset.Columns) * int(dataset.NumberOfFrames)
-    if len(dataset.PixelData) * 8 < pixels * int(dataset.BitsAllocated):
+    wanted = (pixels * int(dataset.BitsAllocated) + 7) // 8
+    length = UNDEFINED if dataset["PixelData"].is_undefined_length else len(dataset.PixelData)
+    refuse_other_encapsulation(dataset.PixelData[:4], length, wanted, syntax, "The segmentation")
+    if syntax.is_encapsulated:
+        return
+    if len(dataset.PixelData) < wanted:
         raise UnreadableImage(
             f"The segmentation has {len(dataset.PixelData)} bytes of pixels, too few for {dataset.NumberOfFrames} "
             f"frames of {dataset.Columns}x{dataset.Rows} with {dataset.BitsAllocated} bits. Store it again."
@@ -196,7 +200,7 @@ def _refuse_more_frames(dataset: Any, series: SourceSeries) -> None:
 def _stored(dataset: Any, order: list[int]) -> Iterator[Array]:
     """Stored values (rows, columns) of the frames with these indices."""
     if dataset.BitsAllocated != 1 or dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        yield from iter_pixels(dataset, indices=order, raw=True)
+        yield from decoded_frames(dataset, order, "The segmentation")
         return
     # Frames of single bits follow each other without a gap, and may begin within a byte, which pydicom reads only for
     # all frames at once.

@@ -22,11 +22,11 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
 from lib import __version__
-from lib.dataset import read_dataset
+from lib.dataset import read_dataset, reason_of
 from lib.dicom.frames import frames_of, refuse_no_segmentation
 from lib.dicom.provenance import MAKER, REPEATED, Algorithm, Provenance, dicom_text, person_name, uid_of
 from lib.dicom.segments import code_of, matched
-from lib.dicom.source import SourceSeries, dataset_of, reason_of
+from lib.dicom.source import SourceSeries, dataset_of
 from lib.errors import GridMismatch, LabelRefineryError, UnreadableImage
 from lib.labels import voxels_by_value
 from lib.multi_frame import single_headers

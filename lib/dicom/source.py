@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from lib.dataset import read_dataset
 from lib.errors import GridMismatch
@@ -18,9 +17,6 @@ from lib.geometry import LPS_FROM_RAS
 from lib.opened import OpenFile, Source
 from lib.series import SliceHeader, ordered, read_headers, series_grid
 from lib.volume import Array, Grid
-
-LONGEST_REASON = 300
-"""Letters of what a library says that are repeated."""
 
 
 @dataclass(frozen=True)
@@ -102,17 +98,8 @@ def read_source(sources: Sequence[Source]) -> SourceSeries:
         UnreadableImage: if the files are not one image, as ``lib.series.ordered``.
     """
     slices = ordered(read_headers(sources))
-    first = read_dataset(sources[slices[0].number], with_pixels=False, tags=["FrameOfReferenceUID"])
-    return SourceSeries(tuple(slices), series_grid(slices), str(first.get("FrameOfReferenceUID") or ""))
-
-
-def reason_of(error: Exception) -> str:
-    """What a reader of DICOM stumbled over, in one line without a full stop."""
-    if isinstance(error, AttributeError) and isinstance(error.obj, Dataset):
-        return f"it lacks {error.name}"
-    if isinstance(error, InvalidDicomError):
-        return "the letters DICM do not stand behind its first 128 bytes"
-    return " ".join(str(error).split())[:LONGEST_REASON].rstrip(".")
+    named = next((one.frame_of_reference_uid for one in slices if one.frame_of_reference_uid), "")
+    return SourceSeries(tuple(slices), series_grid(slices), named)
 
 
 def dataset_of(source: Dataset | Source | bytes) -> Any:

@@ -12,7 +12,9 @@ from lib.patients import PatientRule
 from lib.picture import PICTURE_SUFFIXES
 from lib.series import (
     DICOM_SUFFIXES,
+    NO_PREAMBLE,
     SliceHeader,
+    lacks_preamble,
     looks_like_dicom,
     read_header,
     read_headers,
@@ -71,6 +73,8 @@ class FolderReader:
             return Described(grid, self.task.modality, self.patient_of(image_id))
         if looks_like_dicom(path):
             return Part(read_header(path).image_id)
+        if lacks_preamble(path):
+            raise UnreadableImage(f"{path.name} {NO_PREAMBLE}")
         suffix, is_empty = path.suffix.lower(), path.stat().st_size == 0
         if suffix in DICOM_SUFFIXES and (suffix or is_empty):
             raise UnreadableImage(f"{path.name} {'is empty (0 bytes)' if is_empty else 'has no DICOM preamble'}.")
@@ -93,4 +97,6 @@ class FolderReader:
         refuse_other_modality(name, first.modality, self.task)
         grid = series_grid(slices)
         refuse_other_shape(name, grid, self.task)
-        return Described(grid, first.modality, self.patients.of_series(first.patient))
+        is_single = len(slices) == 1 and not first.is_projection
+        stack = first.stack_key if is_single else ""
+        return Described(grid, first.modality, self.patients.of_series(first.patient), stack)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lib.dataset import read_dataset
-from lib.dicom.drawn import DRAWN, names_in, program_of, read_drawn, referenced_images, rename
+from lib.dicom.drawn import DRAWN, names_in, program_of, read_drawn, referenced_images, rename, source_instances
 from lib.errors import (
     InvalidRequest,
     NotFound,
@@ -27,7 +27,7 @@ from lib.errors import (
 )
 from lib.labels import MASK_SUFFIXES
 from lib.labels_folder import Masks, Meaning, Placed, find_masks, place
-from lib.series import looks_like_dicom
+from lib.series import NO_PREAMBLE, lacks_preamble, looks_like_dicom
 from lib.serving.annotator import Annotator
 from lib.serving.dicom_files import on_grid
 from lib.serving.requests import Submission
@@ -192,6 +192,8 @@ def _image_of(folder: Path, path: Path, studies: Studies, names: Mapping[str, st
         UnknownImage, UnacceptableFile: if it belongs to no image, or to several.
     """
     if not looks_like_dicom(folder / path):
+        if lacks_preamble(folder / path):
+            raise UnreadableImage(f"it {NO_PREAMBLE}")
         return None
     try:
         header = read_dataset(folder / path, with_pixels=False)
@@ -203,7 +205,8 @@ def _image_of(folder: Path, path: Path, studies: Studies, names: Mapping[str, st
         return None
     studies.list_new()
     try:
-        return studies.image_named_by(referenced_images(header)).image
+        study_uid = str(header.get("StudyInstanceUID") or "")
+        return studies.image_named_by(referenced_images(header), source_instances(header), study_uid).image
     except UnknownImage:
         named = _named_by_file(path, names)
         if named is None:

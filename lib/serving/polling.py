@@ -12,7 +12,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,10 +27,12 @@ from lib.serving.folder import FolderReader
 from lib.serving.remote import Remote, dataset_of_json
 from lib.serving.studies import listing_of
 from lib.store import schema
-from lib.store.images import ImageKind, ImageState, NewImage
+from lib.store.images import Image, ImageKind, ImageState, NewImage
+from lib.store.indexer import Described
 from lib.store.layout import FETCHED
 from lib.store.listings import Listing
 from lib.store.record import Record
+from lib.store.scattered import Scattered
 from lib.uids import USABLE_UID
 
 LOG = logging.getLogger(__name__)
@@ -53,11 +55,13 @@ class Told:
         path: ``STUDY/SERIES``.
         modality: Modality (0008,0060).
         instances: how many it has; 0 if the server does not say.
+        others: paths of series of other studies that have the same SeriesInstanceUID.
     """
 
     path: str
     modality: str
     instances: int
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Found:
         instances: how many it is made of.
         told: how many its series had; what changes when the series does.
         listing: how viewers find it; ``None``: not at all.
+        described: by its headers; ``None`` if it cannot be read.
     """
 
     image: NewImage
@@ -77,6 +82,7 @@ class Found:
     instances: int
     told: int
     listing: Listing | None = None
+    described: Described | None = None
 
 
 class Polling:
@@ -87,6 +93,7 @@ class Polling:
         self.remote: Remote = fetched.remote
         self.fetched = fetched
         self.reader = reader
+        self._scattered = Scattered(record.images, self._described_again)
 
     def look(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Compares the server with the record and brings the record up to date.
@@ -97,7 +104,7 @@ class Polling:
         Raises:
             StudiesAway, StudiesRefused: if the server does not list its series; what is known stays as it is.
         """
-        present = {told.path: told for told in self._present()}
+        present = _told_once({told.path: told for told in self._present()})
         known = self._known()
         due = [told for path, told in present.items() if _is_due(told, known.get(path))]
         with ThreadPoolExecutor(ASKERS, "metadata") as askers:
@@ -110,6 +117,7 @@ class Polling:
                 for told in batch:
                     self._forget_pixels(told, known)
                 report(start + len(batch), len(due))
+        self._scattered.quarantine()
         self._forget([path for path in known if path not in present and self._is_gone(path)])
 
     def _present(self) -> Iterator[Told]:
@@ -135,6 +143,13 @@ class Polling:
 
     def _read(self, told: Told) -> list[Found]:
         """The images of a series: one, but for radiographs."""
+        if told.others:
+            studies = [path.partition("/")[0] for path in (told.path, *told.others)]
+            reason = (
+                f"Series {told.path.partition('/')[2]} is there in {len(studies)} studies: {', '.join(studies[:5])}. "
+                "Images that do not belong together have been given one SeriesInstanceUID: send each under its own."
+            )
+            return [self._unread(told, "", reason, FAILED)]
         try:
             metadata = self.remote.metadata(address_of(told.path)).told
         except (StudiesRefused, NotFound) as error:
@@ -162,7 +177,11 @@ class Polling:
             return self._unread(told, instance_uid, f"Its metadata cannot be read: {error}.", count)
         image = NewImage(image_id, ImageKind.SERIES, told.path, described.grid, described.modality, described.patient)
         path = f"{told.path}/{instance_uid}" if instance_uid else told.path
-        return Found(image, path, len(metadata), count, listing)
+        return Found(image, path, len(metadata), count, listing, described)
+
+    def _described_again(self, image: Image) -> Described | None:
+        """A series that an earlier process described; ``None`` if it cannot be read."""
+        return next((found.described for found in self._read(Told(image.source, image.modality, 1))), None)
 
     def _unread(self, told: Told, instance_uid: str, reason: str, count: int, *, is_image: bool = True) -> Found:
         is_named = USABLE_UID.fullmatch(instance_uid) is not None
@@ -178,6 +197,8 @@ class Polling:
         self._delete_rows(told.path)
         for found in images:
             self.record.images.put(found.image)
+            if found.described is not None:
+                self._scattered.note(found.image.id, found.described)
             row = {"task": self.record.task.name, "root": FETCHED, "image": found.image.id, "path": found.path}
             with self.record.database.transaction() as connection:
                 connection.execute(
@@ -206,7 +227,16 @@ class Polling:
         for path in gone:
             with self.record.database.transaction():
                 for image_id in self._owners(path):
-                    self._note_gone(image_id)
+                    if self._is_elsewhere(image_id, path):
+                        self._delete_rows(path)
+                    else:
+                        self._note_gone(image_id)
+
+    def _is_elsewhere(self, image_id: str, series_path: str) -> bool:
+        """Whether a series of another study has the UID that this image is named by."""
+        return any(
+            root == FETCHED and _series_of(path) != series_path for root, path in self.record.images.files(image_id)
+        )
 
     def _note_gone(self, image_id: str) -> None:
         """Quarantines an image that the server no longer has; the address of one that was erased is kept."""
@@ -238,9 +268,23 @@ class Polling:
         return schema.file.c.task == self.record.task.name, schema.file.c.root == FETCHED
 
 
+def _told_once(present: dict[str, Told]) -> dict[str, Told]:
+    """Lets each series know which others have its UID, by which both would be one image; radiographs have their own."""
+    by_uid: dict[str, list[str]] = {}
+    for path, told in present.items():
+        if told.modality not in PROJECTIONS:
+            by_uid.setdefault(path.partition("/")[2], []).append(path)
+    several = {path: paths for paths in by_uid.values() if len(paths) > 1 for path in paths}
+    return {
+        path: replace(told, others=tuple(other for other in several.get(path, ()) if other != path))
+        for path, told in present.items()
+    }
+
+
 def _is_due(told: Told, known: int | None) -> bool:
-    """Whether a series is new, or has changed as far as the server tells."""
-    return known is None or known == FAILED or (told.instances != 0 and told.instances != known)
+    """Whether a series is new, has changed as far as the server tells, or has the UID of another one."""
+    is_changed = known is None or known == FAILED or (told.instances != 0 and told.instances != known)
+    return is_changed or bool(told.others)
 
 
 def _series_of(path: str) -> str:

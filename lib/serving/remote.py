@@ -60,6 +60,9 @@ AWAY = (502, 503, 504)
 """Statuses of a proxy whose server is away, or of one that is busy."""
 
 
+LEVELS = ("Study", "Series")
+
+
 class Login(httpx.Auth):
     """The login in a file, read for each request, so that a new token needs no new start."""
 
@@ -119,11 +122,12 @@ class Remote:
     def every(self, address: str, more: Sequence[str] = (), **wanted: str) -> Iterator[Json]:
         """All series that a search finds, page by page; with more attributes, where the server can tell them."""
         query = [*wanted.items(), *(("includefield", tag_of(keyword)) for keyword in more)]
-        seen: set[str] = set()
+        seen: set[tuple[str, ...]] = set()
         while True:
             page = self.search(address, [*query, ("limit", str(PAGE)), ("offset", str(len(seen)))])
-            new = {str(value_of(one, "SeriesInstanceUID")): one for one in page}
-            new = {uid: one for uid, one in new.items() if uid not in seen}
+            # Series of two studies may have one UID, which is told then.
+            new = {tuple(str(value_of(one, f"{level}InstanceUID")) for level in LEVELS): one for one in page}
+            new = {uids: one for uids, one in new.items() if uids not in seen}
             # A server that knows no pages gives the same ones again.
             if not new:
                 return

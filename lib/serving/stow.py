@@ -310,7 +310,7 @@ class Storing:
                 f"Only DICOM segmentations and structure sets are stored here, found {UID(drawing.class_uid).name} "
                 f"(Modality {drawing.modality or 'unknown'})."
             )
-        listing = self.studies.image_named_by(drawing.references)
+        listing = self.studies.image_named_by(drawing.references, drawing.sources, drawing.study_uid)
         for wanted in filter(None, (study_uid, listing.study_uid)):
             if drawing.study_uid != wanted:
                 raise StageConflict(

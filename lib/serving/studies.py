@@ -340,11 +340,15 @@ class Studies:
                 return mask
         raise NotFound(f"The study {study_uid[:80]!r} has no series {series_uid[:80]!r}.")
 
-    def image_named_by(self, references: Mapping[str, Collection[str]]) -> Listing:
+    def image_named_by(
+        self, references: Mapping[str, Collection[str]], sources: Collection[str] = (), study_uid: str = ""
+    ) -> Listing:
         """The image that a segmentation or a structure set refers to.
 
         Args:
             references: as ``referenced_images`` finds them in it.
+            sources: as ``source_instances`` finds them; they count where it refers to no series.
+            study_uid: of the object, in whose study these are looked for.
 
         Raises:
             UnknownImage: if it is none of this server.
@@ -356,10 +360,14 @@ class Studies:
             for one in self.record.listings.of_series(series_uid)
             if not one.listing.instance_uid or one.listing.instance_uid in instances
         ]
+        if not references and sources:
+            listed = [one.listing for one in self.record.listings.of_study(study_uid)]
+            found = [one for one in listed if not self._instances_of(one).isdisjoint(sources)]
         if not found:
             named = ", ".join(references) or "none"
+            frames = f", and of the {len(sources)} images that its frames name none" if sources else ""
             raise UnknownImage(
-                f"The object refers to no image of this server; the series that it names: {named}. "
+                f"The object refers to no image of this server; the series that it names: {named}{frames}. "
                 "Draw it on an image from here."
             )
         if len(found) > 1:
@@ -368,6 +376,18 @@ class Studies:
                 "Store one for each image."
             )
         return found[0]
+
+    def _instances_of(self, listing: Listing) -> set[str]:
+        """SOPInstanceUIDs of an image; of one that lies at a server, that one is asked, and sends no pixels."""
+        if listing.instance_uid:
+            return {listing.instance_uid}
+        fetched, path = self.library.fetched, self.library.remote_path(listing.image)
+        if fetched is not None and path is not None:
+            told = fetched.remote.search(f"studies/{listing.study_uid}/series/{listing.series_uid}/instances")
+            return {str(value_of(one, "SOPInstanceUID")) for one in told}
+        return {
+            header.instance_uid for header in self.headers(Series(listing.study_uid, listing.series_uid, (listing,)))
+        }
 
     def mask(self, listing: Listing, series_uid: str) -> Series | None:
         """The mask of an image that this series is, in whatever version, or ``None``."""

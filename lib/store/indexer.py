@@ -33,6 +33,7 @@ from lib.store import schema
 from lib.store.contents import Contents, Lost, digest_of
 from lib.store.folder import ALWAYS_SKIPPED, OF_MACHINE, Folder, Seen, Skipped, Unseen, refusal, shown, words_of
 from lib.store.images import TRIED_AGAIN, UNREAD, Image, ImageKind, Images, ImageState, NewImage
+from lib.store.scattered import Scattered
 from lib.volume import Grid
 
 LOG = logging.getLogger(__name__)
@@ -53,11 +54,13 @@ class Described:
         grid: lattice of the image.
         modality: where the file tells it.
         patient: key of the patient.
+        stack: of a single slice, what all slices of its stack would say alike; else empty.
     """
 
     grid: Grid
     modality: str
     patient: str
+    stack: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class Indexer:
         self.files = Folder(folder, skipped)
         self.reader = reader
         self.contents = Contents(images, root)
+        self._scattered = Scattered(images, self._described_again)
         self._looking = Lock()
         # What files were like that went since the start, with their images: a file may be on its way when one looks.
         self._lately_gone: dict[tuple[int, int, int], set[str]] = {}
@@ -494,6 +498,7 @@ class Indexer:
     def _put_all_series(self, series: dict[str, list[Seen]], lost: set[str]) -> None:
         for uid, parts in sorted(series.items()):
             self._put_series(uid, parts, lost)
+        self._scattered.quarantine()
 
     def _put_series(self, uid: str, new_parts: list[Seen], lost: set[str]) -> None:
         """Describes a series by all its files, those known already and those found now."""
@@ -525,7 +530,15 @@ class Indexer:
             modality = error.modality if isinstance(error, NoImage) else ""
             is_image = not isinstance(error, NoImage)
             return NewImage(uid, ImageKind.SERIES, source, None, modality, uid, str(error), is_image)
+        self._scattered.note(uid, found)
         return NewImage(uid, ImageKind.SERIES, source, found.grid, found.modality, found.patient)
+
+    def _described_again(self, image: Image) -> Described | None:
+        """A series that an earlier process described; ``None`` if it cannot be read."""
+        try:
+            return self.reader.describe_series([self.folder / path for path in self._paths_of(image.id)])
+        except (UnreadableImage, OSError):
+            return None
 
     def _paths_of(self, image_id: str) -> set[str]:
         return {path for root, path in self.images.files(image_id) if root == self.root}

@@ -100,9 +100,21 @@ def cornered_nowhere(dataset: Dataset) -> bytes:
     return stored(dataset)
 
 
+def without_references(dataset: Dataset) -> bytes:
+    """A structure set that names no image, neither as a whole nor for any contour."""
+    dataset.ReferencedFrameOfReferenceSequence = []
+    for region in dataset.ROIContourSequence:
+        for contour in region.get("ContourSequence") or ():
+            del contour.ContourImageSequence
+    return stored(dataset)
+
+
 SEGMENTATIONS: dict[str, tuple[Callable[[Dataset], bytes], str]] = {
     "cut off": (cut_off, "lacks .*PixelData|wanted are UIDs"),
-    "no frames in its syntax": (compressed(b"garbage!", RLELossless, 0), "cannot be read: Unable to decode"),
+    "no frames in its syntax": (
+        compressed(b"garbage!", RLELossless, 0),
+        "has pixels that cannot be decoded as RLE Lossless",
+    ),
     "huge": (compressed(bytes(64), RLELossless, 65535), "have 65535x65535 pixels; the image .* do not lie on its"),
     "huge inside": (compressed(HUGE_JPEG_LS, JPEGLSLossless, 0), "for 65535x65535 pixels, the object says .* damaged"),
     "no groups": (without("PerFrameFunctionalGroupsSequence"), "lacks PerFrameFunctionalGroupsSequence"),
@@ -121,6 +133,6 @@ SEGMENTATIONS: dict[str, tuple[Callable[[Dataset], bytes], str]] = {
 STRUCTURE_SETS: dict[str, tuple[Callable[[Dataset], bytes], str]] = {
     "cornered nowhere": (cornered_nowhere, r"has a contour of \d+ numbers, wanted are three finite ones"),
     "no contours": (without("ROIContourSequence"), "cannot be read: it lacks ROIContourSequence"),
-    "no references": (without("ReferencedFrameOfReferenceSequence"), "refers to no image of this server"),
+    "no references": (without_references, "refers to no image of this server"),
 }
 """The same of a structure set."""

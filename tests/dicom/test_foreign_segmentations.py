@@ -454,7 +454,7 @@ def test_frames_larger_than_the_image_are_refused_before_room_is_made_for_them(s
     dataset = reread(foreign(series, organs().T == 1, kind="FRACTIONAL", max_fractional_value=100))
     dataset.file_meta.TransferSyntaxUID, dataset.PixelData = RLELossless, encapsulate([bytes(64)])
     dataset.Rows = dataset.Columns = 65535
-    monkeypatch.setattr("lib.dicom.frames.iter_pixels", lambda *_, **__: pytest.fail("The pixels were asked for."))
+    monkeypatch.setattr("lib.dicom.frames.decoded_frames", lambda *_, **__: pytest.fail("The pixels were asked for."))
 
     with pytest.raises(GridMismatch, match=r"have 65535x65535 pixels; the image .* is 7x5x4 voxels .* do not lie on"):
         read(dataset, series)
@@ -467,7 +467,7 @@ def test_more_frames_than_the_image_has_voxels_are_refused_before_any_is_decoded
     groups = dataset.PerFrameFunctionalGroupsSequence
     groups.extend([groups[0]] * (5 - len(groups)))
     dataset.NumberOfFrames = 5
-    monkeypatch.setattr("lib.dicom.frames.iter_pixels", lambda *_, **__: pytest.fail("The pixels were asked for."))
+    monkeypatch.setattr("lib.dicom.frames.decoded_frames", lambda *_, **__: pytest.fail("The pixels were asked for."))
 
     with pytest.raises(GridMismatch, match=r"has 5 frames of 7x5 pixels for 1 segments, .* voxels \(7x5x4 voxels"):
         read(dataset, series)

@@ -21,6 +21,7 @@ from lib.phantoms.dicom_mammogram import write_mammogram
 from lib.serving.dicom_files import on_grid
 from lib.volume import Volume, nifti_bytes
 from tests.dicom.drawing import stored
+from tests.dicom.malformed import without_references
 from tests.serving.conftest import Here
 from tests.serving.drawn_series import NOON, SHAPE, TASK, blocks, contours, put_series, source_of
 from tests.serving.places import STRUCTURES, put_label, voxels
@@ -215,12 +216,25 @@ def test_pages_of_series_have_no_gap_where_contours_are_offered_twice(here: Here
     assert len(every) == 5
 
 
+def test_a_structure_set_that_names_images_only_for_its_contours_is_found_by_these(here: Here) -> None:
+    uid = put_series(here)
+    source = source_of(here, uid)
+    dataset = pydicom.dcmread(BytesIO(contours(source)))
+    dataset.ReferencedFrameOfReferenceSequence = []
+
+    reply = post(here, stored(dataset))
+
+    assert reply.status_code == 200
+    (annotation,) = here.app.record.annotations.history(uid)
+    np.testing.assert_array_equal(here.app.library.mask(annotation), blocks(source.grid.shape))
+
+
 @pytest.mark.parametrize(
     ("spoil", "status", "sentence"),
     [
         (lambda one: setattr(one.StructureSetROISequence[0], "ROIName", "BODY"), 422, "regions 'BODY', the task has"),
         (lambda one: one.ROIContourSequence.clear() or delattr(one, "ROIContourSequence"), 422, "ROIContourSequence"),
-        (lambda one: setattr(one, "ReferencedFrameOfReferenceSequence", []), 409, "refers to no image of this server"),
+        (without_references, 409, "refers to no image of this server"),
         (lambda one: setattr(one, "StudyInstanceUID", "1.2.3"), 409, "belongs to the study 1.2.3"),
     ],
 )

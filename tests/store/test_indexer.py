@@ -1557,6 +1557,118 @@ def test_a_file_is_damaged_only_if_its_name_claims_an_image(real, name, content,
     assert found.startswith(reason) and list(real.images().values()) == [state]
 
 
+@pytest.mark.parametrize("name", ["scan.dcm", "scan", "scan.ima", "scan.txt", "IM0001"])
+def test_dicom_without_a_preamble_is_quarantined_with_one_reason_whatever_its_name(real, name):
+    write_series(real.path / "ct", shape=(6, 5, 1))
+    one = pydicom.dcmread(real.path / "ct" / "slice_001.dcm")
+    del one.file_meta
+    one.preamble = None
+    (real.path / "ct" / "slice_001.dcm").unlink()
+    pydicom.dcmwrite(real.path / name, one, implicit_vr=True, little_endian=True, force_encoding=True)
+
+    real.look()
+
+    (found,) = real.reasons().values()
+    assert found.startswith(f"{name} is DICOM without its preamble (128 bytes and the letters DICM)")
+    assert list(real.images().values()) == [QUARANTINED]
+
+
+def scattered(real, numbers=(1, 1, 1, 1, 1), **attributes):
+    """Slices of one stack with a SeriesInstanceUID each, and these numbers; the UIDs."""
+    write_series(real.path / "ct", shape=(6, 5, len(numbers)))
+    for k, (path, number) in enumerate(zip(sorted((real.path / "ct").iterdir()), numbers, strict=True)):
+        changed(path, SeriesInstanceUID=f"1.2.{k}", SeriesNumber=number, **attributes)
+    return [f"1.2.{k}" for k in range(len(numbers))]
+
+
+@pytest.mark.parametrize("number", [7, None])
+@pytest.mark.parametrize("attributes", [{}, {"PatientID": ""}, {"FrameOfReferenceUID": ""}])
+def test_slices_of_one_stack_with_a_series_uid_each_are_quarantined_with_a_hint(real, number, attributes):
+    uids = scattered(real, (number,) * 5, **attributes)
+
+    real.look()
+
+    assert real.images() == dict.fromkeys(uids, QUARANTINED)
+    reason = real.reasons()["1.2.3"]
+    assert reason.startswith("Series 1.2.3 is one slice, and one of 5 such series of its study")
+    assert "were given a SeriesInstanceUID each" in reason and "Give them one" in reason
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_slice_of_such_a_stack_that_comes_later_is_known_too(real, restarted):
+    uids = scattered(real)
+    for number in (3, 4):
+        (real.path / "ct" / f"slice_00{number + 1}.dcm").rename(real.path.parent / f"{number}")
+    real.look()
+    assert set(real.images().values()) == {QUARANTINED}
+    if restarted:
+        real.reopened()
+
+    (real.path.parent / "3").rename(real.path / "ct" / "late.dcm")
+    real.look()
+    (real.path.parent / "4").rename(real.path / "ct" / "last.dcm")
+    real.look()
+
+    assert real.images() == dict.fromkeys(uids, QUARANTINED)
+    assert "one of 5 such series" in real.reasons()["1.2.0"]
+
+
+def test_such_a_stack_is_an_image_once_its_slices_have_one_uid(real):
+    scattered(real)
+    real.look()
+
+    for path in (real.path / "ct").iterdir():
+        changed(path, SeriesInstanceUID="1.2.9")
+    real.look()
+
+    assert real.images() == {"1.2.9": OK}
+
+
+def test_single_slices_with_numbers_of_their_own_are_images(real):
+    uids = scattered(real, numbers=(1, 2, 3, 4, 5))
+
+    real.look()
+
+    assert real.images() == dict.fromkeys(uids, OK)
+
+
+def test_two_single_slices_may_be_anything(real):
+    uids = scattered(real, numbers=(1, 1))
+
+    real.look()
+
+    assert real.images() == dict.fromkeys(uids, OK)
+
+
+def test_single_slices_at_one_place_are_no_stack(real):
+    uids = scattered(real, ImagePositionPatient=[0, 0, 0])
+
+    real.look()
+
+    assert real.images() == dict.fromkeys(uids, OK)
+
+
+def test_a_localiser_beside_a_stack_stays_an_image(real):
+    uid = write_series(real.path / "ct")
+    write_series(real.path / "scout", shape=(6, 5, 1))
+    changed(real.path / "scout" / "slice_001.dcm", SeriesInstanceUID="1.2.3", SOPInstanceUID="1.2.3.1")
+
+    real.look()
+
+    assert real.images() == {uid: OK, "1.2.3": OK}
+
+
+def test_two_patients_under_one_series_uid_are_quarantined_with_the_reason(real):
+    uid = write_series(real.path / "ct")
+    for path in sorted((real.path / "ct").iterdir())[3:]:
+        changed(path, PatientID="somebody else")
+
+    real.look()
+
+    assert "holds slices of 2 patients (PatientID)" in real.reasons()[uid]
+    assert "somebody" not in real.reasons()[uid]
+
+
 def test_the_directory_of_a_disc_is_no_image(real):
     uid = write_series(real.path / "ct")
     listing = pydicom.dcmread(real.path / "ct" / "slice_001.dcm")
@@ -1575,7 +1687,8 @@ def test_copies_of_a_series_are_noticed(real):
 
     real.look()
 
-    assert "slices 1 and 2 lie at the same place" in real.reasons()[uid]
+    copies = "5 of its slices are there more than once, such as copy/slice_001.dcm and ct/slice_001.dcm"
+    assert copies in real.reasons()[uid]
     assert Path(real.files(uid)[0]).parent.name == "copy"
 
 
