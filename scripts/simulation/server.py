@@ -78,7 +78,9 @@ class MonaiLabelServer:
 
     def submit(self, image_id: str, mask: Path) -> str:
         """Saves a correction as Slicer does, without a tag; returns ``training`` or ``validation``."""
-        return str(self._client.save_label(image_id, str(mask)).get("split", "training"))
+        numbers = [{"name": name, "idx": value} for name, value in self.values.items()]
+        saved = self._client.save_label(image_id, str(mask), params={"label_info": numbers})
+        return str(saved.get("split", "training"))
 
     def is_training(self) -> bool:
         """Whether a training runs at this moment."""
