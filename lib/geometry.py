@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,14 @@ LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 EDGES_MM = (1e-6, 1e5)
 """The edge of a voxel lies between these: some programs count in micrometres or metres, none in light years."""
 
+GRID_TOLERANCE_MM = 1e-3
+"""How far the corners of two grids may lie apart and still be the same lattice."""
+
 FARTHEST_MM = 1e7
 """How far the first voxel may lie from the origin: beyond that, the places of two voxels are no longer told apart."""
+
+HALF_VOXEL = 0.5
+"""Two lattices that lie closer together than this everywhere have the same voxels: the nearest one is the same."""
 
 FLATTEST = 0.05
 """Volume of the smallest box of three unit vectors along the axes; 1 are right angles, a tilted gantry has 0.7."""
@@ -77,3 +84,33 @@ def plausible_affine(affine: NDArray[Any], name: str) -> NDArray[np.float64]:
             "Export it again."
         )
     return matrix
+
+
+def at_right_angles(affine: NDArray[Any]) -> NDArray[np.float64]:
+    """The affine with its axes at right angles, as near as can be: edges and first voxel stay, as ITK has it.
+
+    Args:
+        affine: plausible, (4, 4).
+    """
+    edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    left, _, right = np.linalg.svd(affine[:3, :3] / edges_mm)
+    straight = np.array(affine, np.float64)
+    straight[:3, :3] = left @ right * edges_mm
+    return straight
+
+
+def corners_of(affine: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Float (8, 3): the outermost voxel centres in millimetres."""
+    indices = np.array(list(itertools.product(*((0, size - 1) for size in shape))))
+    return np.asarray(indices @ affine[:3, :3].T + affine[:3, 3], np.float64)
+
+
+def farthest_mm(affine: NDArray[Any], other: NDArray[Any], shape: tuple[int, ...]) -> float:
+    """How far a voxel lies from the same one of another lattice, at most."""
+    return float(np.abs(corners_of(affine, shape) - corners_of(other, shape)).max())
+
+
+def farthest_voxels(affine: NDArray[Any], other: NDArray[Any], shape: tuple[int, ...]) -> float:
+    """The same in voxels along the axis along which it is most."""
+    between = (corners_of(other, shape) - corners_of(affine, shape)).T
+    return float(np.abs(np.linalg.solve(affine[:3, :3], between)).max())

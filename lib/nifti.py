@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,15 @@ from nibabel.volumeutils import apply_read_scaling
 from numpy.typing import NDArray
 
 from lib.errors import UnreadableImage
-from lib.geometry import plausible_affine, three_axes
+from lib.geometry import (
+    GRID_TOLERANCE_MM,
+    HALF_VOXEL,
+    at_right_angles,
+    farthest_mm,
+    farthest_voxels,
+    plausible_affine,
+    three_axes,
+)
 from lib.metered import PIECE_BYTES, Reader, cut_off, gzip_tells, pieces, voxels_of
 from lib.opened import OpenFile
 from lib.room import refuse_too_large, room_for
@@ -33,6 +41,15 @@ HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
 QUATERNION_TOLERANCE = 0.01
 """How much longer than 1 a quaternion may be for rounding."""
+
+MM_PER_UNIT = {1: 1000.0, 3: 0.001}
+"""Millimetres of the codes of xyzt_units for metres and micrometres; every other code is read as millimetres."""
+
+SCANNER = 1
+"""The form's code with which ITK takes the sform before the qform (NIFTI_XFORM_SCANNER_ANAT)."""
+
+LARGEST_COSINE = 1e-4
+"""Between two axes of an sform that ITK takes for right angles."""
 
 MOST_BYTES_BEFORE = 64 << 20
 """Room for header and extensions: what lies before the voxels must be unpacked to reach them."""
@@ -48,6 +65,8 @@ class NiftiHeader:
         stored: type of the voxels in the file.
         scaling: slope and intercept, from stored values to those that are meant.
         begin: how many bytes lie before the voxels, once unpacked.
+        otherwise: the affine as others read it, by their name; ``None`` if they do not open the file.
+        is_scaled_alike: whether ITK scales the voxels as nibabel does.
     """
 
     shape: tuple[int, int, int]
@@ -55,6 +74,30 @@ class NiftiHeader:
     stored: np.dtype[Any]
     scaling: tuple[float, float]
     begin: int
+    otherwise: Mapping[str, NDArray[np.float64] | None]
+    is_scaled_alike: bool
+
+    @property
+    def has_one_meaning(self) -> bool:
+        """Whether all programs put the same values at the same places."""
+        return self.is_scaled_alike and all(
+            found is not None and farthest_mm(self.affine, found, self.shape) <= GRID_TOLERANCE_MM
+            for found in self.otherwise.values()
+        )
+
+    def doubt(self, name: str) -> str:
+        """What each reader makes of a lattice on which they disagree by more than half a voxel; else an empty text."""
+        for reader, found in self.otherwise.items():
+            straight = at_right_angles(self.affine) if found is None else found
+            apart = farthest_voxels(self.affine, straight, self.shape)
+            if apart > HALF_VOXEL:
+                what = f"reads {_words(found)}" if found is not None else "does not open it: its axes are oblique"
+                return (
+                    f"{name} is read in several ways: this server reads {_words(self.affine)}, {reader} "
+                    f"{what}; that is up to {apart:.3g} voxels apart. GET /datastore/image sends it so that all read "
+                    "what this server reads: draw on that and not on the file, or export the file again."
+                )
+        return ""
 
     @property
     def voxels(self) -> int:
@@ -150,21 +193,24 @@ def _header(reader: Reader, name: str) -> NiftiHeader:
             f"{name} is no readable image: {f'it holds a {kind} file' if kind else 'it begins like no NIfTI file'}; "
             "wanted is a single file of NIfTI-1 or NIfTI-2. Export it again."
         )
+    raw: Any = HEADERS[length](first[:length], check=False)
     header: Any = HEADERS[length](first[:length])
     _mend_quaternion(header, name)
     stored = header.get_data_dtype()
     if stored.kind not in "iuf" or stored.itemsize > 8:
         raise UnreadableImage(f"{name} holds colour or complex voxels; wanted is one grey volume.")
-    shape = three_axes(tuple(int(size) for size in header.get_data_shape()), name)
-    _refuse_edges_of_zero(HEADERS[length](first[:length], check=False), shape, name)
-    slope, intercept = header.get_slope_inter()
+    shape = three_axes(_sizes(header, name), name)
+    _refuse_edges_of_zero(raw, shape, name)
+    scaling, is_scaled_alike = _scaling(header, name)
     found = NiftiHeader(
         shape=shape,
-        affine=plausible_affine(header.get_best_affine(), name),
+        affine=plausible_affine(_in_mm(_affine(header, shape), header), name),
         stored=stored,
-        scaling=(1.0 if slope is None else slope, 0.0 if intercept is None else intercept),
+        scaling=scaling,
         # Some programs leave it 0: the first byte that a single file has for voxels is meant.
         begin=int(header.get_data_offset()) or HEADERS[length].single_vox_offset,
+        otherwise=_otherwise(raw, header, shape),
+        is_scaled_alike=is_scaled_alike,
     )
     if not length <= found.begin <= MOST_BYTES_BEFORE:
         raise UnreadableImage(
@@ -194,6 +240,104 @@ def _mend_quaternion(header: Any, name: str) -> None:
         )
     for part in parts:
         header[part] = float(header[part]) / length
+
+
+def _sizes(header: Any, name: str) -> tuple[int, ...]:
+    """Voxels along each axis; 0 behind the first axis counts as 1, as for all readers in C.
+
+    Raises:
+        UnreadableImage: if there are no axes.
+    """
+    sizes = [int(size) for size in header["dim"]]
+    if not 1 <= sizes[0] <= 7:
+        raise UnreadableImage(f"{name} says that it has {sizes[0]} axes (dim[0]); wanted are 1 to 7. Export it again.")
+    return (sizes[1], *(size or 1 for size in sizes[2 : sizes[0] + 1]))
+
+
+def _scaling(header: Any, name: str) -> tuple[tuple[float, float], bool]:
+    """Slope and intercept, and whether ITK takes the same; a slope of 0 or no number says that there is none.
+
+    Raises:
+        UnreadableImage: if there is a slope and the intercept is no number.
+    """
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or not np.isfinite(slope):
+        # ITK adds the intercept all the same.
+        return (1.0, 0.0), intercept == 0 or not np.isfinite(intercept)
+    if not np.isfinite(intercept):
+        raise UnreadableImage(
+            f"{name} scales its voxels by {slope:g} and adds {intercept} (scl_inter); wanted is a number. "
+            "Export it again."
+        )
+    return (slope, intercept), True
+
+
+def _in_mm(affine: NDArray[np.float64], header: Any) -> NDArray[np.float64]:
+    """An affine in millimetres that is in the file's unit of length."""
+    factor = MM_PER_UNIT.get(int(header["xyzt_units"]) & 7, 1.0)
+    return affine * np.array([[factor], [factor], [factor], [1.0]])
+
+
+def _affine(header: Any, shape: tuple[int, int, int]) -> NDArray[np.float64]:
+    """In the file's unit, as nibabel reads it; without any form the first axis leads to the left, around the middle."""
+    if header["sform_code"] > 0:
+        return np.asarray(header.get_sform(), np.float64)
+    if header["qform_code"] > 0:
+        return np.asarray(header.get_qform(), np.float64)
+    affine = np.diag([*(header["pixdim"][1:4] * (-1, 1, 1)), 1.0]).astype(np.float64)
+    affine[:3, 3] = -affine[:3, :3] @ (np.array(shape) - 1) / 2
+    return affine
+
+
+def _otherwise(raw: Any, header: Any, shape: tuple[int, int, int]) -> dict[str, NDArray[np.float64] | None]:
+    """The affine in millimetres as ITK reads it, as the qform alone gives it, and as nibabel does."""
+    found = {"ITK (3D Slicer, ITK-SNAP)": _by_itk(raw, header)}
+    if (qform := _form(header, "qform")) is not None:
+        found["what goes by the qform"] = qform
+    others = {reader: None if form is None else _in_mm(form, header) for reader, form in found.items()}
+    return others | {"what knows no units": _affine(header, shape)}
+
+
+def _by_itk(raw: Any, header: Any) -> NDArray[np.float64] | None:
+    """The affine as ITK 5.4 reads it, in the file's unit; ``None`` where it finds no axes at right angles.
+
+    It takes directions and origin from one form, edges from pixdim. A negative edge turns the axis round.
+    """
+    edges = np.array(raw["pixdim"][1:4], np.float64)
+    if not np.isfinite(edges).all():
+        return None
+    sform, qform = (_form(header, kind) for kind in ("sform", "qform"))
+    if sform is None and qform is None:
+        return np.diag([-edges[0], -edges[1], edges[2], 1.0])
+    is_sform = sform is not None and _has_right_angles(sform) and (qform is None or header["sform_code"] == SCANNER)
+    form = sform if is_sform else qform
+    if form is None:
+        return None
+    found = form.copy()
+    found[:3, :3] *= edges / np.linalg.norm(form[:3, :3], axis=0)
+    return found
+
+
+def _form(header: Any, kind: str) -> NDArray[np.float64] | None:
+    """One of both forms, if the header has it and its axes have a length."""
+    if header[f"{kind}_code"] <= 0:
+        return None
+    with np.errstate(all="ignore"):
+        form = np.asarray(getattr(header, f"get_{kind}")(), np.float64)
+        lengths = np.linalg.norm(form[:3, :3], axis=0)
+    return form if np.isfinite(form).all() and (lengths > 0).all() else None
+
+
+def _has_right_angles(form: NDArray[np.float64]) -> bool:
+    axes = form[:3, :3] / np.linalg.norm(form[:3, :3], axis=0)
+    return bool(np.abs(axes @ axes.T - np.eye(3)).max() <= LARGEST_COSINE)
+
+
+def _words(affine: NDArray[np.float64]) -> str:
+    """Orientation, edges and the place of the first voxel."""
+    edges = "x".join(f"{edge:.3g}" for edge in np.linalg.norm(affine[:3, :3], axis=0))
+    place = ", ".join(f"{number:.1f}" for number in affine[:3, 3])
+    return f"{''.join(code or '?' for code in nib.orientations.aff2axcodes(affine))} at {edges} mm from ({place}) on"
 
 
 def _refuse_edges_of_zero(unchecked: Any, shape: tuple[int, ...], name: str) -> None:

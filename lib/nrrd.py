@@ -25,6 +25,9 @@ from lib.signature import refuse_other_kind
 MOST_HEADER_BYTES = 4 << 20
 """Room for the segments that 3D Slicer describes: hundreds of them take less than one MiB."""
 
+PACKING = 4
+"""How much gzip takes its time, from 1 to 9."""
+
 MOST_AXES = 16
 """As teem has it, the library behind the format."""
 
@@ -72,6 +75,15 @@ FIELDS = {
 }  # fmt: skip
 """All fields of the format's definition."""
 
+MM_PER_UNIT = {
+    "m": 1e3, "meter": 1e3, "meters": 1e3, "metre": 1e3, "metres": 1e3,
+    "cm": 10.0, "centimeter": 10.0, "centimeters": 10.0, "centimetre": 10.0, "centimetres": 10.0,
+    "um": 1e-3, "µm": 1e-3, "μm": 1e-3, "micron": 1e-3, "microns": 1e-3,
+    "micrometer": 1e-3, "micrometers": 1e-3, "micrometre": 1e-3, "micrometres": 1e-3,
+    "nm": 1e-6, "nanometer": 1e-6, "nanometers": 1e-6, "nanometre": 1e-6, "nanometres": 1e-6,
+}  # fmt: skip
+"""Millimetres of units of length, by their names in small letters; every other word is read as millimetres."""
+
 DOMAIN = ("domain", "space", "time", "???", "none")
 """Kinds of axes along which voxels lie; the values of one voxel lie along all others."""
 
@@ -93,6 +105,7 @@ class NrrdHeader:
         encoding: ``raw``, ``gzip`` or ``text``.
         begin: how many bytes lie before the voxels.
         pairs: what programs wrote beside the fields, such as 3D Slicer about its segments.
+        is_in_mm: whether its numbers are millimetres, for which ITK takes those in every unit.
     """
 
     sizes: tuple[int, ...]
@@ -103,6 +116,7 @@ class NrrdHeader:
     encoding: str
     begin: int
     pairs: Mapping[str, str]
+    is_in_mm: bool
 
     @property
     def layers(self) -> int:
@@ -262,8 +276,22 @@ def _header(fields: Mapping[str, str], pairs: Mapping[str, str], file: OpenFile)
     domain = [axis for axis in range(len(sizes)) if axis != layer_axis]
     shape = three_axes(tuple(sizes[axis] for axis in domain), name)
     refuse_too_large(shape, stored.itemsize * (1 if layer_axis is None else sizes[layer_axis]), name)
-    affine = LPS_FROM_RAS @ plausible_affine(_lps(fields, sizes, domain, name), name)
-    return NrrdHeader(sizes, layer_axis, shape, affine, stored, encoding, file.file.tell(), pairs)
+    mm = _mm(fields, domain, name)
+    affine = LPS_FROM_RAS @ plausible_affine(_lps(fields, sizes, domain, name) * np.array([[*mm, 1.0]]).T, name)
+    is_in_mm = bool((mm == 1).all())
+    return NrrdHeader(sizes, layer_axis, shape, affine, stored, encoding, file.file.tell(), pairs, is_in_mm)
+
+
+def _mm(fields: Mapping[str, str], domain: list[int], name: str) -> NDArray[np.float64]:
+    """Float64 (3,): millimetres of the unit along each axis of the space or, without a space, of the voxels."""
+    field = "space units" if "space" in fields or "space dimension" in fields else "units"
+    words = re.findall(r'"([^"]*)"', fields.get(field, "")) or fields.get(field, "").split()
+    if field == "units" and words:
+        if len(words) <= max(domain):
+            raise UnreadableImage(f"{name} has {len(words)} units; wanted is one for each axis. Export it again.")
+        words = [words[axis] for axis in domain]
+    found = [MM_PER_UNIT.get(word.strip().lower(), 1.0) for word in words[:3]]
+    return np.array([*found, *[1.0] * (3 - len(found))])
 
 
 def _one_of(text: str, known: Mapping[str, str], field: str, name: str) -> str:
@@ -414,3 +442,35 @@ def _written(file: OpenFile, header: NrrdHeader) -> NDArray[Any]:
             f"{len(words)} are there. Export it again."
         )
     return np.array(words).astype(header.stored)
+
+
+def nrrd_bytes(voxels: NDArray[Any], affine: NDArray[np.float64], *, compressed: bool = True) -> bytes:
+    """Voxels as an NRRD file that ITK opens, also where axes are not at right angles; equal ones give equal bytes.
+
+    Args:
+        voxels: (I, J, K) of a type that NRRD has.
+        affine: from voxel indices to RAS millimetres.
+        compressed: whether the voxels are packed by gzip.
+    """
+    lps = LPS_FROM_RAS @ affine
+    kind = voxels.dtype.newbyteorder("<")
+    vectors = " ".join(_vector(column) for column in lps[:3, :3].T)
+    lines = (
+        "NRRD0004",
+        f"type: {TYPES[kind.str[1:]][-1]}",
+        "dimension: 3",
+        "space: left-posterior-superior",
+        f"sizes: {' '.join(map(str, voxels.shape))}",
+        f"space directions: {vectors}",
+        "kinds: domain domain domain",
+        "endian: little",
+        f"encoding: {'gzip' if compressed else 'raw'}",
+        f"space origin: {_vector(lps[:3, 3])}",
+    )
+    content = voxels.astype(kind, copy=False).tobytes(order="F")
+    packed = gzip.compress(content, PACKING, mtime=0) if compressed else content
+    return ("\n".join(lines) + "\n\n").encode() + packed
+
+
+def _vector(numbers: NDArray[np.float64]) -> str:
+    return f"({','.join(repr(float(number) + 0.0) for number in numbers)})"

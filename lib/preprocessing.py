@@ -25,7 +25,7 @@ from lib.networks.checkpoint import NetworkPlan, Triple, VoxelTriple
 from lib.networks.sam_encoder import sha256_of
 from lib.pieces import largest_piece
 from lib.task import Task
-from lib.volume import Array, Grid, Volume
+from lib.volume import Array, Grid, Volume, in_numbers
 
 T = TypeVar("T")
 
@@ -152,7 +152,7 @@ class Prepared:
 
 def prepared(volume: Volume, plan: NetworkPlan) -> Prepared:
     """The image on the network grid, on the network's intensity scale."""
-    oriented = _in_numbers(_turned(volume.voxels, volume.grid))
+    oriented = in_numbers(_turned(volume.voxels, volume.grid))
     box = _body_box(oriented, plan)
     spacing_mm = _in_ras_order(volume.grid.spacing_mm, volume.grid)
     frame = Frame(volume.grid, box, _network_shape(box, spacing_mm, plan.spacing_mm))
@@ -281,7 +281,7 @@ def plan_for(task: Task, grids: Sequence[Grid]) -> NetworkPlan:
 
 def body_grid(volume: Volume, view: View) -> Grid:
     """The part of an image that is left when air is cropped, as ``plan_for`` should see it; axes become RAS."""
-    oriented = _in_numbers(_turned(volume.voxels, volume.grid))
+    oriented = in_numbers(_turned(volume.voxels, volume.grid))
     i, j, k = (stop - start for start, stop in _body_box(oriented, view))
     return Grid((i, j, k), np.diag([*_in_ras_order(volume.grid.spacing_mm, volume.grid), 1.0]))
 
@@ -309,20 +309,6 @@ def _turned_back(voxels: Array, grid: Grid) -> Array:
     """A view of voxels along right, anterior, superior along the grid's own axes."""
     axes, flipped = _ras_axes(grid)
     return np.transpose(np.flip(voxels, flipped), np.argsort(axes))
-
-
-def _in_numbers(voxels: Array) -> Array:
-    """What is no finite number, such as corners that a scanner leaves out, is as dark as the darkest voxel.
-
-    Voxels that are no integers become float32; a copy is made only of such as need it.
-    """
-    if voxels.dtype.kind != "f":
-        return voxels
-    voxels = voxels.astype(np.float32, copy=False)
-    finite = np.isfinite(voxels)
-    if finite.all():
-        return voxels
-    return np.where(finite, voxels, voxels[finite].min() if finite.any() else np.float32(0))
 
 
 def _is_tissue(voxels: Array, window_hu: tuple[float, float] | None) -> Array:

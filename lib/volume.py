@@ -7,9 +7,8 @@ to the patient's left, J to the back, which says no more than that columns run t
 
 from __future__ import annotations
 
-import itertools
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,26 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 
 from lib.errors import GridMismatch, UnreadableImage
-from lib.geometry import LPS_FROM_RAS
-from lib.nifti import read_nifti_header, read_nifti_voxels, refuse_cut_nifti
-from lib.nrrd import read_nrrd_header, read_nrrd_layers, refuse_cut_nrrd
+from lib.geometry import (
+    GRID_TOLERANCE_MM,
+    HALF_VOXEL,
+    LPS_FROM_RAS,
+    at_right_angles,
+    corners_of,
+    farthest_voxels,
+)
+from lib.nifti import SCANNER, read_nifti_header, read_nifti_voxels, refuse_cut_nifti
+from lib.nrrd import nrrd_bytes, read_nrrd_header, read_nrrd_layers, refuse_cut_nrrd
 from lib.opened import OpenFile, Source, opened
 from lib.picture import PICTURE_SUFFIXES, UNKNOWN_MM, picture_size, read_picture
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-GRID_TOLERANCE_MM = 1e-3
-"""How far the corners of two grids may lie apart and still be the same lattice."""
-
 NEAR = 0.01
 """How far, in parts of a voxel, a mask's lattice may lie beside the image's: programs round what they write."""
+
+SMALLER = (np.uint8, np.int16, np.uint16, np.int32, np.uint32)
+"""Types for whole numbers that come in 64 bits."""
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 NRRD_SUFFIXES = (".seg.nrrd", ".nrrd")
@@ -75,6 +81,16 @@ class Grid:
         return f"{'x'.join(map(str, self.shape))} voxels at {edges} mm, {self.orientation}"
 
     @property
+    def at_right_angles(self) -> Grid:
+        """The nearest lattice with axes at right angles, which ITK makes of one without when it writes NIfTI."""
+        return Grid(self.shape, at_right_angles(self.affine))
+
+    @property
+    def fits_nifti(self) -> bool:
+        """Whether each voxel is the nearest one to the same voxel there, as ITK wants it of NIfTI files."""
+        return farthest_voxels(self.affine, self.at_right_angles.affine, self.shape) <= HALF_VOXEL
+
+    @property
     def tolerance_mm(self) -> float:
         """How far the voxels of an equal grid may lie beside these: of microscopes' small voxels, a tenth at most."""
         return min(GRID_TOLERANCE_MM, min(self.spacing_mm) / 10)
@@ -82,14 +98,15 @@ class Grid:
     def is_same_as(self, other: Grid) -> bool:
         """Whether all corners of both grids lie within the tolerance."""
         return self.shape == other.shape and bool(
-            np.abs(_corners(self.affine, self.shape) - _corners(other.affine, other.shape)).max() <= self.tolerance_mm
+            np.abs(corners_of(self.affine, self.shape) - corners_of(other.affine, other.shape)).max()
+            <= self.tolerance_mm
         )
 
     def has_the_voxels_of(self, other: Grid) -> bool:
         """Whether both begin and end at the same voxels, to the nearest one, in whatever order their axes run."""
-        corners = np.rint(_indices(other.affine, _corners(self.affine, self.shape)))
-        wanted = _corners(np.eye(4), other.shape)
-        return sorted(self.shape) == sorted(other.shape) and set(map(tuple, corners)) == set(map(tuple, wanted))
+        outermost = np.rint(_indices(other.affine, corners_of(self.affine, self.shape)))
+        wanted = corners_of(np.eye(4), other.shape)
+        return sorted(self.shape) == sorted(other.shape) and set(map(tuple, outermost)) == set(map(tuple, wanted))
 
 
 @dataclass(frozen=True)
@@ -167,6 +184,40 @@ def read_grid(source: Source, *, is_whole: bool = True) -> Grid:
             raise UnreadableImage(f"{file.name} is no readable image: {_reason(error)}.") from error
 
 
+def read_doubt(source: Source) -> str:
+    """What other programs read otherwise than this server of the lattice of a file; empty if nothing.
+
+    Raises:
+        UnreadableImage: as ``read_grid``.
+        OSError: if it cannot be opened.
+    """
+    with opened(source) as file:
+        suffix = suffix_of(file.name)
+        if suffix in NIFTI_SUFFIXES:
+            return read_nifti_header(file, suffix).doubt(file.name)
+        if suffix in NRRD_SUFFIXES and not read_nrrd_header(file, suffix).is_in_mm:
+            return (
+                f"{file.name} is not in millimetres: this server goes by its units, ITK (3D Slicer, ITK-SNAP) takes "
+                "its numbers for millimetres. GET /datastore/image sends it in millimetres: draw on that and not on "
+                "the file, or export the file again."
+            )
+    return ""
+
+
+def has_one_meaning(source: Source) -> bool:
+    """Whether all programs read the same of an image file, so that it may be sent as it is.
+
+    Raises:
+        UnreadableImage: as ``read_grid``.
+        OSError: if it cannot be opened.
+    """
+    with opened(source) as file:
+        suffix = suffix_of(file.name)
+        if suffix in NIFTI_SUFFIXES:
+            return read_nifti_header(file, suffix).has_one_meaning
+        return suffix not in NRRD_SUFFIXES or read_nrrd_header(file, suffix).is_in_mm
+
+
 def _volume(file: OpenFile) -> Volume:
     suffix = suffix_of(file.name)
     if suffix in PICTURE_SUFFIXES:
@@ -219,13 +270,33 @@ def write_volume(path: Path, volume: Volume, *, compressed: bool = True) -> None
 
     Only for ``.nrrd`` there is a choice whether its voxels are compressed.
     """
-    if suffix_of(path.name) in NIFTI_SUFFIXES:
-        path.write_bytes(nifti_bytes(volume, compressed=path.name.lower().endswith(".gz")))
-        return
-    # It takes its time to load, and readers need none of it.
-    import SimpleITK as sitk
+    suffix = suffix_of(path.name)
+    is_packed = compressed if suffix in NRRD_SUFFIXES else suffix == ".nii.gz"
+    path.write_bytes(volume_bytes(volume, suffix, compressed=is_packed))
 
-    sitk.WriteImage(sitk_of_volume(volume), str(path), useCompression=compressed)
+
+def volume_bytes(volume: Volume, suffix: str, *, compressed: bool = True) -> bytes:
+    """The volume as a file with this suffix."""
+    if suffix in NIFTI_SUFFIXES:
+        return nifti_bytes(volume, compressed=compressed)
+    return nrrd_bytes(writable(volume.voxels), volume.affine, compressed=compressed)
+
+
+def as_sent(volume: Volume, suffix: str) -> bytes:
+    """The volume as a file that programs on ITK and on nibabel open, and put in the same place.
+
+    Args:
+        volume: any.
+        suffix: as ``sent_suffix`` tells for its grid; in NIfTI, axes that are nearly at right angles are mended.
+    """
+    is_nifti = suffix in NIFTI_SUFFIXES
+    placed = replace(volume, affine=at_right_angles(volume.affine)) if is_nifti else volume
+    return volume_bytes(placed, suffix, compressed=suffix != ".nii")
+
+
+def sent_suffix(grid: Grid, suffix: str) -> str:
+    """The suffix under which a volume on a grid is sent: NIfTI with oblique axes is opened by no program on ITK."""
+    return ".nrrd" if suffix in NIFTI_SUFFIXES and not grid.fits_nifti else suffix
 
 
 def sitk_of_volume(volume: Volume) -> Any:
@@ -248,16 +319,54 @@ def nifti_bytes(volume: Volume, *, compressed: bool = True) -> bytes:
 
 
 def nifti_image(volume: Volume) -> Any:
-    """The volume as a NIfTI-1 image of nibabel."""
-    image = nib.Nifti1Image(volume.voxels, volume.affine)
+    """The volume as a NIfTI-1 image of nibabel; both forms say where it lies, unless the qform cannot."""
+    voxels = writable(volume.voxels)
+    image = nib.Nifti1Image(voxels, volume.affine, dtype=voxels.dtype)
     image.header.set_xyzt_units("mm")
+    image.set_sform(volume.affine, SCANNER)
+    straight = at_right_angles(volume.affine)
+    i, j, k = volume.voxels.shape[:3]
+    image.set_qform(straight, SCANNER if Grid((i, j, k), volume.affine).fits_nifti else 0)
     return image
+
+
+def writable(voxels: Array) -> Array:
+    """The same values in a type that files have: bool, float16 and 64 bits are rare there or unknown.
+
+    Whole numbers of 64 bits get the first smaller type that holds them all.
+    """
+    kind = voxels.dtype
+    if kind == np.bool_:
+        return voxels.astype(np.uint8)
+    if kind == np.float16:
+        return voxels.astype(np.float32)
+    if kind.kind not in "iu" or kind.itemsize < 8 or not voxels.size:
+        return voxels
+    low, high = int(voxels.min()), int(voxels.max())
+    small = next(
+        (small for small in SMALLER if np.iinfo(small).min <= low and high <= np.iinfo(small).max), voxels.dtype
+    )
+    return voxels.astype(small)
 
 
 def gzipped(data: bytes, level: int = 4) -> bytes:
     """Gzip with an empty time stamp and no file name."""
     packer = zlib.compressobj(level, zlib.DEFLATED, 31)
     return packer.compress(data) + packer.flush()
+
+
+def in_numbers(voxels: Array) -> Array:
+    """What is no finite number, such as corners that a scanner leaves out, is as dark as the darkest voxel.
+
+    Voxels that are no integers become float32; a copy is made only of such as need it.
+    """
+    if voxels.dtype.kind != "f":
+        return voxels
+    voxels = voxels.astype(np.float32, copy=False)
+    finite = np.isfinite(voxels)
+    if finite.all():
+        return voxels
+    return np.where(finite, voxels, voxels[finite].min() if finite.any() else np.float32(0))
 
 
 def onto_grid(mask: Volume, grid: Grid, name: str, *, may_be_part: bool = False) -> Array:
@@ -280,6 +389,7 @@ def onto_grid(mask: Volume, grid: Grid, name: str, *, may_be_part: bool = False)
         GridMismatch: if the lattices differ by more than the tolerance, or the mask leaves the grid, or does not
             cover it.
     """
+    grid = _as_drawn_on(mask.grid, grid)
     refuse_off_grid(mask.grid, grid, name, may_be_part=may_be_part)
     if mask.grid.is_same_as(grid):
         return mask.voxels
@@ -294,6 +404,7 @@ def refuse_off_grid(mask: Grid, grid: Grid, name: str, *, may_be_part: bool = Fa
     Raises:
         GridMismatch: as ``onto_grid``.
     """
+    grid = _as_drawn_on(mask, grid)
     if mask.is_same_as(grid):
         return
     nothing = Volume(np.broadcast_to(np.uint8(0), grid.shape), grid.affine)
@@ -305,10 +416,18 @@ def refuse_off_grid(mask: Grid, grid: Grid, name: str, *, may_be_part: bool = Fa
         )
 
 
+def _as_drawn_on(mask: Grid, grid: Grid) -> Grid:
+    """The lattice of an image on which a mask lies: its own, or the one at right angles that ITK makes of it."""
+    straight = grid.at_right_angles
+    if straight.is_same_as(grid) or not grid.fits_nifti:
+        return grid
+    return min((grid, straight), key=lambda one: apart_mm(mask, one))
+
+
 def apart_mm(mask: Grid, grid: Grid) -> float:
     """How far the voxels of a mask lie at most from those of the image for which they are taken."""
     to_image = np.rint(np.linalg.solve(grid.affine, mask.affine))
-    return float(np.abs(_corners(grid.affine @ to_image, mask.shape) - _corners(mask.affine, mask.shape)).max())
+    return float(np.abs(corners_of(grid.affine @ to_image, mask.shape) - corners_of(mask.affine, mask.shape)).max())
 
 
 def _near_mm(grid: Grid) -> float:
@@ -339,7 +458,7 @@ def view_on(image: Volume, part: Grid, name: str, *, within_mm: float | None = N
     steps = np.abs(to_image[:3, :3])
     if not ((steps.sum(axis=0) == 1).all() and (steps.sum(axis=1) == 1).all()):
         raise mismatch
-    outermost = _corners(to_image, part.shape)
+    outermost = corners_of(to_image, part.shape)
     first, last = outermost.min(axis=0).astype(int), outermost.max(axis=0).astype(int)
     farthest_mm = image.grid.tolerance_mm if within_mm is None else within_mm
     if apart_mm(part, image.grid) > farthest_mm or (first < 0).any() or (last >= image.voxels.shape).any():
@@ -353,14 +472,8 @@ def _apart(mask: Grid, grid: Grid) -> str:
     """What else to tell of two grids that look alike: how far their corners lie apart."""
     if mask.shape != grid.shape:
         return ""
-    apart = np.abs(_corners(mask.affine, mask.shape) - _corners(grid.affine, grid.shape)).max()
+    apart = np.abs(corners_of(mask.affine, mask.shape) - corners_of(grid.affine, grid.shape)).max()
     return f"; their corners lie up to {apart:.3g} mm apart"
-
-
-def _corners(affine: Array, shape: tuple[int, ...]) -> Array:
-    """Float (8, 3): the outermost voxel centres in millimetres."""
-    indices = np.array(list(itertools.product(*((0, size - 1) for size in shape))))
-    return np.asarray(indices @ affine[:3, :3].T + affine[:3, 3])
 
 
 def _indices(affine: Array, places_mm: Array) -> Array:

@@ -92,9 +92,25 @@ def derived_files(path: Path, derived: DerivedSeries, window: tuple[float, float
         begin = end
 
 
-def nifti(paths: Sequence[Path]) -> Array:
-    """A DICOM series as a gzipped NIfTI file, uint8 (bytes)."""
-    _, (content,) = decoder().ask("nifti", paths, {}, is_large=True)
+def doubt(path: Path) -> str:
+    """What other programs read otherwise of an image file; raises as ``lib.volume.read_doubt``."""
+    return str(decoder().ask("doubt", [path], {})[0]["doubt"])
+
+
+def has_one_meaning(path: Path) -> bool:
+    """Whether all programs read the same of an image file; raises as ``lib.volume.has_one_meaning``."""
+    return bool(decoder().ask("has_one_meaning", [path], {})[0]["has_one_meaning"])
+
+
+def sent(paths: Sequence[Path], suffix: str, *, is_series: bool) -> Array:
+    """An image as a file that all programs read alike, uint8 (bytes), as ``lib.volume.as_sent`` writes it.
+
+    Args:
+        paths: one file, or all files of a DICOM series.
+        suffix: of what is written.
+        is_series: which of both it is.
+    """
+    _, (content,) = decoder().ask("sent", paths, {"suffix": suffix, "is_series": is_series}, is_large=True)
     return content
 
 

@@ -29,7 +29,7 @@ LONGEST = 1 << 24
 MOST_FILES = 8
 """Open files beside one message."""
 
-SHARING = frozenset(("mask", "grid"))
+SHARING = frozenset(("mask", "grid", "doubt", "has_one_meaning"))
 """Readings by Python, numpy and zlib alone, several of which one process may do; all others have one of their own."""
 
 MOST_SHARING = 16

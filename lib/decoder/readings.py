@@ -5,7 +5,6 @@ It runs in the process that has no rights. Whatever is imported here is loaded b
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -19,7 +18,7 @@ from lib.errors import LabelRefineryError, UnreadableImage
 from lib.labels import mask_on_image
 from lib.opened import OpenFile
 from lib.series import read_series
-from lib.volume import nifti_image, read_grid, read_volume
+from lib.volume import as_sent, has_one_meaning, read_doubt, read_grid, read_volume
 
 Files = list[OpenFile]
 Arguments = Mapping[str, Any]
@@ -68,17 +67,23 @@ def _derived_files(files: Files, arguments: Arguments) -> Answer:
     return {"ends": ends}, [memory]
 
 
-def _nifti(files: Files, arguments: Arguments) -> Answer:
-    found, memory = read_series(files), memory_file()
-    with (
-        open(memory, "wb", closefd=False) as content,
-        gzip.GzipFile("", "wb", compresslevel=4, fileobj=content, mtime=0) as packed,
-    ):
-        nifti_image(found).to_stream(packed)
+def _doubt(files: Files, arguments: Arguments) -> Answer:
+    return {"doubt": read_doubt(files[0])}, []
+
+
+def _has_one_meaning(files: Files, arguments: Arguments) -> Answer:
+    return {"has_one_meaning": has_one_meaning(files[0])}, []
+
+
+def _sent(files: Files, arguments: Arguments) -> Answer:
+    memory = memory_file()
+    found = read_series(files) if arguments["is_series"] else read_volume(files[0])
+    with open(memory, "wb", closefd=False) as content:
+        content.write(as_sent(found, arguments["suffix"]))
     return {}, [memory]
 
 
 READINGS = {
     "volume": _volume, "grid": _grid, "mask": _mask, "drawing": _drawing, "drawn": _drawn,
-    "derived_files": _derived_files, "nifti": _nifti,
+    "derived_files": _derived_files, "sent": _sent, "doubt": _doubt, "has_one_meaning": _has_one_meaning,
 }  # fmt: skip

@@ -2,7 +2,8 @@
 
 The series has the image's voxels, one file a slice along K, and its place in the patient. Slices are turned the way
 readers look at them. Whole numbers that fit into 16 bits are stored as they are; others are rounded to one of 65536
-steps between the lowest and the highest.
+steps between the lowest and the highest. Where a few wild voxels would leave no steps for the others, they are cut off,
+and the description of the series says so.
 """
 
 from __future__ import annotations
@@ -41,6 +42,15 @@ STEPS = 2**16 - 1
 
 LOOKED_AT = 1 << 24
 """About so many voxels tell how bright an image is."""
+
+MOST = (0.1, 99.9)
+"""Percentiles between which most of an image lies."""
+
+WILD = 64
+"""An image that reaches over so many times the range of most of it has wild voxels: steps would be too coarse."""
+
+KEPT = 4
+"""So many times the range of most of it are kept at either side then."""
 
 LARGEST_COSINE = 1e-4
 """Between columns and rows: DICOM knows right angles only."""
@@ -154,8 +164,11 @@ class DerivedSeries:
         """
         shared = self.header()
         voxels = view_on(volume, self.shown, self.image_id)
-        steps = Steps.of(voxels)
+        steps = Steps.of(voxels, window)
         self._describe_pixels(shared)
+        if steps.is_cut:
+            said = f"cut to {steps.low:.5g}..{steps.high:.5g} "
+            shared.SeriesDescription = said + shared.SeriesDescription[len(said) - LONGEST_TEXT :]
         shared.WindowCenter, shared.WindowWidth = _center_and_width(*(window or _middle_values(voxels)))
         if (steps.slope, steps.intercept) != (1, 0) or shared.Modality == "CT":
             shared.RescaleSlope, shared.RescaleIntercept = _decimal(steps.slope), _decimal(steps.intercept)
@@ -201,43 +214,92 @@ class Steps:
 
     Attributes:
         low: the lowest value, which also stands for what is no number.
+        high: the highest value.
         slope: between two stored numbers.
         intercept: value of the stored number 0.
+        is_cut: whether values lie beyond the lowest and the highest, which stand for them.
     """
 
     low: float
+    high: float
     slope: float
     intercept: float
+    is_cut: bool = False
 
     @classmethod
-    def of(cls, voxels: Array) -> Steps:
-        """For voxels (I, J, K): whole numbers that fit stay as they are. One slice after the other is looked at."""
-        low, high, are_whole = np.inf, -np.inf, True
-        for pixels in np.moveaxis(voxels, 2, 0):
-            finite = pixels[np.isfinite(pixels)]
-            if finite.size:
-                low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-                are_whole = are_whole and (finite.dtype.kind in "iu" or np.array_equal(finite, np.rint(finite)))
-        if low > high:
-            low = high = 0.0
+    def of(cls, voxels: Array, window: tuple[float, float] | None = None) -> Steps:
+        """For voxels (I, J, K): whole numbers that fit stay as they are. One slice after the other is looked at.
+
+        Args:
+            voxels: of any numeric type.
+            window: values that viewers show; they are kept.
+        """
+        lowest, highest, are_whole = _extent(voxels)
+        low, high = lowest, highest
+        if not (are_whole and high - low <= STEPS):
+            low, high = _without_wild(voxels, lowest, highest, window)
+        is_cut = (low, high) != (lowest, highest)
         bounds = np.iinfo(np.int16)
         if are_whole and high - low <= STEPS:
+            low, high = float(np.floor(low)), float(np.ceil(high))
             fits = bounds.min <= low and high <= bounds.max
-            return cls(low, 1.0, 0.0 if fits else low - bounds.min)
+            return cls(low, high, 1.0, 0.0 if fits else low - bounds.min, is_cut)
+        if low == high:
+            return cls(low, high, 1.0, low, is_cut)
         slope = (high - low) / STEPS
-        return cls(low, slope, low - bounds.min * slope)
+        return cls(low, high, slope, low - bounds.min * slope, is_cut)
 
     def stored(self, pixels: Array) -> Array:
         """Int16 numbers of the same shape."""
         filled = np.where(np.isfinite(pixels), pixels, self.low).astype(np.float64)
-        return np.rint((filled - self.intercept) / self.slope).astype("<i2")
+        return np.rint((np.clip(filled, self.low, self.high) - self.intercept) / self.slope).astype("<i2")
+
+
+def _extent(voxels: Array) -> tuple[float, float, bool]:
+    """The lowest and the highest number, and whether all are whole; of none both are 0."""
+    low, high, are_whole = np.inf, -np.inf, True
+    for pixels in np.moveaxis(voxels, 2, 0):
+        finite = pixels[np.isfinite(pixels)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+            are_whole = are_whole and (finite.dtype.kind in "iu" or np.array_equal(finite, np.rint(finite)))
+    return (low, high, are_whole) if low <= high else (0.0, 0.0, True)
+
+
+def _without_wild(
+    voxels: Array, lowest: float, highest: float, window: tuple[float, float] | None
+) -> tuple[float, float]:
+    """The lowest and the highest value that are told apart: those of all voxels, unless some are wild."""
+    low, high = _percentiles(_looked_at(voxels), window)
+    reach = high - low
+    if reach == 0 or highest - lowest <= WILD * reach:
+        return lowest, highest
+    return max(lowest, low - KEPT * reach), min(highest, high + KEPT * reach)
+
+
+def _percentiles(numbers: Array, window: tuple[float, float] | None) -> tuple[float, float]:
+    """Between which most numbers and the window lie; where most are alike, most of the others."""
+    if not numbers.size:
+        return 0.0, 0.0
+    low, high = (float(np.percentile(numbers, share, method="nearest")) for share in MOST)
+    others = numbers[numbers != low]
+    if low == high and others.size:
+        # Among few, the highest by far is one of the highest percent.
+        low = min(low, float(np.percentile(others, 2, method="higher")))
+        high = max(high, float(np.percentile(others, 98, method="lower")))
+    return (low, high) if window is None else (min(low, window[0]), max(high, window[1]))
+
+
+def _looked_at(voxels: Array) -> Array:
+    """(N,): numbers of the image; of large images, of slices that lie evenly in them."""
+    every = max(1, voxels.size // LOOKED_AT)
+    some = voxels[:, :, every // 2 :: every]
+    return some[np.isfinite(some)]
 
 
 def _middle_values(voxels: Array) -> tuple[float, float]:
-    """The 1st and 99th percentile of the numbers; of large images, of slices that lie evenly in them."""
-    every = max(1, voxels.size // LOOKED_AT)
-    some = voxels[:, :, every // 2 :: every]
-    finite = some[np.isfinite(some)]
+    """The 1st and 99th percentile of the numbers."""
+    finite = _looked_at(voxels)
     low, high = np.percentile(finite, (1, 99)) if finite.size else (0, 1)
     return float(low), float(high)
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from lib.drafts.skull import IN_PLANE, cranial_cavity, in_plane_distance_mm
 from lib.task import Task
-from lib.volume import Array, Volume
+from lib.volume import Array, Volume, in_numbers
 
 Triple: TypeAlias = tuple[float, float, float]
 Box: TypeAlias = tuple[slice, slice, slice]
@@ -198,7 +198,7 @@ def hemorrhage(volume: Volume, task: Task) -> Array:
     turned = apply_orientation(volume.voxels, to_ras)
     edges = np.array(volume.grid.spacing_mm)[np.argsort(to_ras[:, 0])]
     steps = [max(1, int(wanted / edge + 0.3)) for wanted, edge in zip(WORKING_MM, edges, strict=True)]
-    hu = _averaged(np.nan_to_num(turned.astype(np.float32), nan=AIR_HU, posinf=AIR_HU, neginf=AIR_HU), steps)
+    hu = _averaged(in_numbers(turned).astype(np.float32, copy=False), steps)
     i, j, k = (float(edge * step) for edge, step in zip(edges, steps, strict=True))
     coarse = _typed(scene_of(hu, (i, j, k)), task.values)
     for axis, step in enumerate(steps):

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from lib.task import Structure, Task
-from lib.volume import Array, Volume
+from lib.volume import Array, Volume, in_numbers
 
 SMOOTHING_MM = 1.0
 """Standard deviation of the Gaussian that takes the noise away; at least half a voxel, where voxels are large."""
@@ -31,13 +31,13 @@ def threshold(volume: Volume, task: Task) -> Array:
     empty, which says nothing about the image: see ``drafted_structures``.
 
     Args:
-        volume: an image of any orientation and spacing; HU on CT. Voxels that are no number count as 0.
+        volume: an image of any orientation and spacing; HU on CT. Voxels that are no number count as dark.
         task: its structures' ranges include both bounds.
 
     Returns:
         uint8 (I, J, K) of label values on the image's grid.
     """
-    grey = np.nan_to_num(volume.voxels.astype(np.float32, copy=False), posinf=0.0, neginf=0.0)
+    grey = in_numbers(volume.voxels).astype(np.float32, copy=False)
     width_mm = max(SMOOTHING_MM, min(volume.grid.spacing_mm) / 2)
     smooth = ndimage.gaussian_filter(grey, [width_mm / edge for edge in volume.grid.spacing_mm])
     steps = [max(1, round(WORKING_MM / edge)) for edge in volume.grid.spacing_mm]

@@ -388,6 +388,8 @@ def image_info(image: Image, name: str) -> dict[str, Any]:
             "spacing_mm": [round(edge, 6) for edge in image.grid.spacing_mm],
             "orientation": image.grid.orientation,
         }
+    if image.state is ImageState.OK and image.reason:
+        known["doubt"] = image.reason
     return {**image.info, **known}
 
 

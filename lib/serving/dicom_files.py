@@ -27,7 +27,7 @@ from lib.store.record import Record
 from lib.task import Task
 from lib.volume import Array, Grid, Volume, view_on
 
-FORM = 3
+FORM = 4
 """How files below ``cache`` are written; counts up when that changes, so that none written before is taken."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +24,9 @@ from lib.series import (
 from lib.store.indexer import Described, Part
 from lib.suitability import refuse_other_modality, refuse_other_shape
 from lib.task import Task
-from lib.volume import IMAGE_SUFFIXES, Grid, read_grid, suffix_of
+from lib.volume import IMAGE_SUFFIXES, Grid, read_doubt, read_grid, suffix_of
+
+LOG = logging.getLogger(__name__)
 
 STUDIES = "studies"
 """Root, in the file table, of the folder of studies."""
@@ -41,11 +44,13 @@ class FolderReader:
         patients: whose image is whose.
         task: what the images are for.
         grid_of: reads the header of a file that is no DICOM.
+        doubt_of: reads in it what other programs read otherwise.
     """
 
     patients: PatientRule
     task: Task
     grid_of: Callable[[Path], Grid] = read_grid
+    doubt_of: Callable[[Path], str] = read_doubt
 
     def id_of(self, relative: str) -> str:
         """The path without its extension, in Unicode NFC."""
@@ -70,7 +75,10 @@ class FolderReader:
         if suffix_of(path.name):
             grid = self.grid_of(path)
             refuse_other_shape(path.name, grid, self.task)
-            return Described(grid, self.task.modality, self.patient_of(image_id))
+            doubt = self.doubt_of(path)
+            if doubt:
+                LOG.warning("%s", doubt)
+            return Described(grid, self.task.modality, self.patient_of(image_id), doubt)
         if looks_like_dicom(path):
             return Part(read_header(path).image_id)
         if lacks_preamble(path):

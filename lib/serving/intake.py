@@ -48,7 +48,8 @@ class Intake:
             else Polling(library.record, library.fetched, reader)
         )
         # Nobody looks after what clients send: not even headers are read in this process.
-        self.uploads = Indexer(self.images, UPLOADS, library.folders[UPLOADS], replace(reader, grid_of=foreign.grid))
+        foreigners = replace(reader, grid_of=foreign.grid, doubt_of=foreign.doubt)
+        self.uploads = Indexer(self.images, UPLOADS, library.folders[UPLOADS], foreigners)
 
     def look(self, report: Callable[[int, int], None] = lambda done, total: None) -> None:
         """Brings the record in step with the studies and the folder of uploads, and at first with the settings.

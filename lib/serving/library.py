@@ -26,9 +26,12 @@ from lib.store.annotations import Annotation
 from lib.store.folder import ABSENT, words_of
 from lib.store.images import TRIED_AGAIN, Image, ImageKind, ImageState
 from lib.store.record import Record
-from lib.volume import Array, Grid, Volume, suffix_of
+from lib.volume import Array, Grid, Volume, sent_suffix, suffix_of
 
 LOG = logging.getLogger(__name__)
+
+SENT_FORM = 2
+"""How files are written that are sent in place of an image's own; it stands in their names below the cache."""
 
 
 class Library:
@@ -48,6 +51,7 @@ class Library:
         # Where the studies are a server, nothing lies in the folder that the record may have known before.
         folder = studies if isinstance(studies, Path) else fetched
         self.folders = {STUDIES: folder, layout.UPLOADS: data / layout.UPLOADS, layout.FETCHED: fetched}
+        self._meanings: dict[Path, tuple[object, bool]] = {}
         for place in self.folders.values():
             fence(place)
 
@@ -202,29 +206,41 @@ class Library:
 
     def sent_suffix(self, image: Image) -> str:
         """How the name ends of what ``image_file`` gives."""
-        return ".nii.gz" if image.kind is ImageKind.SERIES else suffix_of(image.source)
+        own = ".nii.gz" if image.kind is ImageKind.SERIES else suffix_of(image.source)
+        return own if image.grid is None else sent_suffix(image.grid, own)
 
     def image_file(self, image: Image) -> Path:
-        """One file with the image: the file itself, or the series as NIfTI, made once and kept.
+        """One file with the image, which all programs read alike: its own if it is such a one, else made once and kept.
 
         Raises:
-            UnreadableImage: if its files are gone, or a series cannot be read; it is quarantined then.
+            UnreadableImage: if its files are gone, or cannot be read; it is quarantined then.
         """
+        suffix = self.sent_suffix(image)
         with self.reading(image) as paths:
-            if image.kind is ImageKind.FILE:
+            is_file = image.kind is ImageKind.FILE
+            if is_file and suffix == suffix_of(paths[0].name) and self._has_one_meaning(paths[0]):
                 return paths[0]
             if self.remote_path(image.id) is not None:
                 # Beside its files, so that it goes when they go.
-                return self._as_nifti(image.id, paths, paths[0].with_name("image.nii.gz"))
+                return self._as_sent(image, paths, paths[0].with_name(f"image{suffix}"))
             changed = max(path.stat().st_mtime_ns for path in paths)
-            name = layout.cached_name(image.id, f"{changed}.nii.gz")
-            return self._as_nifti(image.id, paths, self.data / layout.CACHE / name)
+            name = layout.cached_name(image.id, f"{changed}-{SENT_FORM}{suffix}")
+            return self._as_sent(image, paths, self.data / layout.CACHE / name)
 
-    def _as_nifti(self, image_id: str, paths: list[Path], target: Path) -> Path:
+    def _has_one_meaning(self, path: Path) -> bool:
+        (state,) = _states([path])
+        known = self._meanings.get(path)
+        if state is None or known is None or known[0] != state:
+            known = (state, foreign.has_one_meaning(path))
+            self._meanings[path] = known
+        return known[1]
+
+    def _as_sent(self, image: Image, paths: list[Path], target: Path) -> Path:
         def write(unfinished: Path) -> None:
-            unfinished.write_bytes(foreign.nifti(paths).data)
+            suffix = self.sent_suffix(image)
+            unfinished.write_bytes(foreign.sent(paths, suffix, is_series=image.kind is ImageKind.SERIES).data)
 
-        return self.made(image_id, target, write)
+        return self.made(image.id, target, write)
 
     def made(self, image_id: str, target: Path, write: Callable[[Path], object]) -> Path:
         """A file or folder that is made of an image, once; see ``made_once``.

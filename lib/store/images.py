@@ -62,7 +62,8 @@ class Image:
         modality: DICOM modality where the file tells it.
         patient: key that all images of one person share.
         split: side of the patient, ``None`` before the first offer.
-        state: whether it takes part; ``reason`` says why not.
+        state: whether it takes part.
+        reason: why it does not; of one that does, what other programs read otherwise of its file.
         standing: by the current annotation.
         current: version of the current annotation.
         info: what clients noted about it.
@@ -86,7 +87,10 @@ class Image:
 
 @dataclass(frozen=True)
 class NewImage:
-    """What the indexer found out about a file or series; a reason says why it does not take part."""
+    """What the indexer found out about a file or series; a reason says why it does not take part.
+
+    A doubt says what other programs read otherwise of one that does.
+    """
 
     id: str
     kind: ImageKind
@@ -96,6 +100,7 @@ class NewImage:
     patient: str
     reason: str = ""
     is_image: bool = True
+    doubt: str = ""
 
     @property
     def state(self) -> ImageState:
@@ -507,7 +512,7 @@ def _found(new: NewImage) -> dict[str, Any]:
         "shape": list(new.grid.shape) if new.grid else None,
         "affine": np.asarray(new.grid.affine).tolist() if new.grid else None,
         "modality": new.modality,
-        "reason": new.reason,
+        "reason": new.reason or new.doubt,
         "state": new.state,
         "size": None,
         "content": None,

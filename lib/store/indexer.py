@@ -55,12 +55,14 @@ class Described:
         modality: where the file tells it.
         patient: key of the patient.
         stack: of a single slice, what all slices of its stack would say alike; else empty.
+        doubt: what other programs read otherwise of it.
     """
 
     grid: Grid
     modality: str
     patient: str
     stack: str = ""
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -471,7 +473,10 @@ class Indexer:
             return NewImage(
                 image_id, ImageKind.FILE, seen.path, None, "", patient, described.reason, described.is_image
             )
-        return NewImage(image_id, ImageKind.FILE, seen.path, described.grid, described.modality, described.patient)
+        return NewImage(
+            image_id, ImageKind.FILE, seen.path, described.grid, described.modality, described.patient,
+            doubt=described.doubt,
+        )  # fmt: skip
 
     def _is_taken(self, image_id: str, path: str) -> bool:
         """Whether another file is this image."""

@@ -20,7 +20,8 @@ from lib.labels import NamedValue
 from lib.phantoms.dicom_series import write_dicom_series
 from lib.series import read_series
 from lib.task import Task, numbered
-from lib.volume import Volume, read_volume, write_volume
+from lib.volume import Volume, read_doubt, read_volume, write_volume
+from tests import headers
 from tests.compressing import compress
 
 TASK = Task("blocks", "", numbered(("first", "second")))
@@ -79,11 +80,19 @@ def test_series_in_every_transfer_syntax(tmp_path, kind):
     np.testing.assert_array_equal(found.affine, read_series(paths).affine)
 
 
-def test_a_series_as_nifti(tmp_path):
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd"])
+def test_a_series_as_a_file(tmp_path, suffix):
     paths = series(tmp_path / "ct")
-    (tmp_path / "a.nii.gz").write_bytes(foreign.nifti(paths).data)
+    (tmp_path / f"a{suffix}").write_bytes(foreign.sent(paths, suffix, is_series=True).data)
 
-    np.testing.assert_array_equal(read_volume(tmp_path / "a.nii.gz").voxels, read_series(paths).voxels)
+    np.testing.assert_array_equal(read_volume(tmp_path / f"a{suffix}").voxels, read_series(paths).voxels)
+
+
+def test_what_other_programs_read_otherwise(tmp_path):
+    path = headers.write(tmp_path / "a.nii", headers.phantom((4, 3, 2)), headers.mirrored(np.diag([-1.0, -1, 2, 1])))
+
+    assert foreign.doubt(path) == read_doubt(path) != ""
+    assert not foreign.has_one_meaning(path)
 
 
 def test_masks_with_the_task_s_values(tmp_path):

@@ -145,7 +145,7 @@ def test_each_file_for_clients_is_made_once_for_all_who_ask_at_once(
     files = DicomFiles(here.app.record, here.app.library)
     annotation = here.app.record.annotations.tagged("case_00", "final")
     ask, module, maker = {
-        "nifti": (lambda: here.app.library.image_file(here.app.library.readable(uid)), foreign, "nifti"),
+        "nifti": (lambda: here.app.library.image_file(here.app.library.readable(uid)), foreign, "sent"),
         "derived": (lambda: files.of_image(here.app.library.readable("case_00")), foreign, "derived_files"),
         "seg": (lambda: files.segmentation(annotation), dicom_files, "provenance_of"),
         "rtstruct": (lambda: files.structure_set(annotation), dicom_files, "provenance_of"),
