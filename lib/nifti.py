@@ -66,7 +66,7 @@ class NiftiHeader:
         scaling: slope and intercept, from stored values to those that are meant.
         begin: how many bytes lie before the voxels, once unpacked.
         otherwise: the affine as others read it, by their name; ``None`` if they do not open the file.
-        is_scaled_alike: whether ITK scales the voxels as nibabel does.
+        has_same_values: whether ITK opens this version, and scales the voxels as nibabel does.
     """
 
     shape: tuple[int, int, int]
@@ -75,12 +75,12 @@ class NiftiHeader:
     scaling: tuple[float, float]
     begin: int
     otherwise: Mapping[str, NDArray[np.float64] | None]
-    is_scaled_alike: bool
+    has_same_values: bool
 
     @property
     def has_one_meaning(self) -> bool:
         """Whether all programs put the same values at the same places."""
-        return self.is_scaled_alike and all(
+        return self.has_same_values and all(
             found is not None and farthest_mm(self.affine, found, self.shape) <= GRID_TOLERANCE_MM
             for found in self.otherwise.values()
         )
@@ -210,7 +210,8 @@ def _header(reader: Reader, name: str) -> NiftiHeader:
         # Some programs leave it 0: the first byte that a single file has for voxels is meant.
         begin=int(header.get_data_offset()) or HEADERS[length].single_vox_offset,
         otherwise=_otherwise(raw, header, shape),
-        is_scaled_alike=is_scaled_alike,
+        # ITK knows no NIfTI-2.
+        has_same_values=is_scaled_alike and length == nib.Nifti1Header.sizeof_hdr,
     )
     if not length <= found.begin <= MOST_BYTES_BEFORE:
         raise UnreadableImage(
@@ -323,7 +324,11 @@ def _form(header: Any, kind: str) -> NDArray[np.float64] | None:
     if header[f"{kind}_code"] <= 0:
         return None
     with np.errstate(all="ignore"):
-        form = np.asarray(getattr(header, f"get_{kind}")(), np.float64)
+        try:
+            form = np.asarray(getattr(header, f"get_{kind}")(), np.float64)
+        # A quaternion that is none, where the sform counts.
+        except ValueError:
+            return None
         lengths = np.linalg.norm(form[:3, :3], axis=0)
     return form if np.isfinite(form).all() and (lengths > 0).all() else None
 

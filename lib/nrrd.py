@@ -9,8 +9,9 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -444,10 +445,11 @@ def _written(file: OpenFile, header: NrrdHeader) -> NDArray[Any]:
     return np.array(words).astype(header.stored)
 
 
-def nrrd_bytes(voxels: NDArray[Any], affine: NDArray[np.float64], *, compressed: bool = True) -> bytes:
-    """Voxels as an NRRD file that ITK opens, also where axes are not at right angles; equal ones give equal bytes.
+def write_nrrd(file: IO[bytes], voxels: NDArray[Any], affine: NDArray[np.float64], *, compressed: bool = True) -> None:
+    """Writes voxels so that ITK opens them, also where axes are not at right angles; equal ones give equal bytes.
 
     Args:
+        file: what is written to; the voxels are written slice by slice.
         voxels: (I, J, K) of a type that NRRD has.
         affine: from voxel indices to RAS millimetres.
         compressed: whether the voxels are packed by gzip.
@@ -467,9 +469,10 @@ def nrrd_bytes(voxels: NDArray[Any], affine: NDArray[np.float64], *, compressed:
         f"encoding: {'gzip' if compressed else 'raw'}",
         f"space origin: {_vector(lps[:3, 3])}",
     )
-    content = voxels.astype(kind, copy=False).tobytes(order="F")
-    packed = gzip.compress(content, PACKING, mtime=0) if compressed else content
-    return ("\n".join(lines) + "\n\n").encode() + packed
+    file.write(("\n".join(lines) + "\n\n").encode())
+    with gzip.GzipFile("", "wb", PACKING, file, mtime=0) if compressed else nullcontext(file) as content:
+        for k in range(voxels.shape[2]):
+            content.write(voxels[:, :, k].astype(kind, copy=False).tobytes(order="F"))
 
 
 def _vector(numbers: NDArray[np.float64]) -> str:

@@ -7,10 +7,11 @@ to the patient's left, J to the back, which says no more than that columns run t
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import nibabel as nib
 import numpy as np
@@ -26,7 +27,7 @@ from lib.geometry import (
     farthest_voxels,
 )
 from lib.nifti import SCANNER, read_nifti_header, read_nifti_voxels, refuse_cut_nifti
-from lib.nrrd import nrrd_bytes, read_nrrd_header, read_nrrd_layers, refuse_cut_nrrd
+from lib.nrrd import read_nrrd_header, read_nrrd_layers, refuse_cut_nrrd, write_nrrd
 from lib.opened import OpenFile, Source, opened
 from lib.picture import PICTURE_SUFFIXES, UNKNOWN_MM, picture_size, read_picture
 
@@ -271,27 +272,31 @@ def write_volume(path: Path, volume: Volume, *, compressed: bool = True) -> None
     Only for ``.nrrd`` there is a choice whether its voxels are compressed.
     """
     suffix = suffix_of(path.name)
-    is_packed = compressed if suffix in NRRD_SUFFIXES else suffix == ".nii.gz"
-    path.write_bytes(volume_bytes(volume, suffix, compressed=is_packed))
+    with path.open("wb") as file:
+        _write(file, volume, suffix, compressed=compressed if suffix in NRRD_SUFFIXES else suffix == ".nii.gz")
 
 
-def volume_bytes(volume: Volume, suffix: str, *, compressed: bool = True) -> bytes:
-    """The volume as a file with this suffix."""
-    if suffix in NIFTI_SUFFIXES:
-        return nifti_bytes(volume, compressed=compressed)
-    return nrrd_bytes(writable(volume.voxels), volume.affine, compressed=compressed)
-
-
-def as_sent(volume: Volume, suffix: str) -> bytes:
-    """The volume as a file that programs on ITK and on nibabel open, and put in the same place.
+def write_sent(file: IO[bytes], volume: Volume, suffix: str) -> None:
+    """Writes a volume so that programs on ITK and on nibabel open it, and put it in the same place.
 
     Args:
+        file: what is written to.
         volume: any.
         suffix: as ``sent_suffix`` tells for its grid; in NIfTI, axes that are nearly at right angles are mended.
     """
     is_nifti = suffix in NIFTI_SUFFIXES
     placed = replace(volume, affine=at_right_angles(volume.affine)) if is_nifti else volume
-    return volume_bytes(placed, suffix, compressed=suffix != ".nii")
+    _write(file, placed, suffix, compressed=suffix != ".nii")
+
+
+def _write(file: IO[bytes], volume: Volume, suffix: str, *, compressed: bool) -> None:
+    if suffix not in NIFTI_SUFFIXES:
+        write_nrrd(file, writable(volume.voxels), volume.affine, compressed=compressed)
+    elif compressed:
+        with gzip.GzipFile("", "wb", 4, file, mtime=0) as packed:
+            nifti_image(volume).to_stream(packed)
+    else:
+        nifti_image(volume).to_stream(file)
 
 
 def sent_suffix(grid: Grid, suffix: str) -> str:

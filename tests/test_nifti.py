@@ -14,7 +14,8 @@ from nibabel.nifti1 import Nifti1Extension
 
 from lib.errors import UnreadableImage
 from lib.opened import OpenFile
-from lib.volume import read_grid, read_volume
+from lib.volume import has_one_meaning, read_grid, read_volume, sent_suffix, write_sent
+from tests import headers
 from tests.itk import volume_of_sitk
 
 VOXELS = np.arange(24, dtype=np.int16).reshape(4, 3, 2)
@@ -220,3 +221,111 @@ def test_a_quaternion_that_is_far_too_long_is_refused_unless_nobody_needs_it(tmp
     unneeded = read_volume(named(turned_by(nib.Nifti1Image, (0.8, 0.8, 0), 1)))
 
     np.testing.assert_array_equal(unneeded.affine, np.eye(4))
+
+
+# --- what readers understand differently -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("mm", 1), ("micron", 1e-3), ("meter", 1e3), ("unknown", 1)])
+@pytest.mark.parametrize("codes", [(1, 0), (0, 2), (1, 1)])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_lengths_are_millimetres_whatever_unit_the_header_has(tmp_path, kind, codes, unit, factor):
+    made = image(kind, affine=np.diag([-2, 3, 4, 1]))
+    made.set_qform(made.affine, codes[0])
+    made.set_sform(made.affine, codes[1])
+    made.header.set_xyzt_units(unit, "sec")
+    made.to_filename(tmp_path / "a.nii")
+
+    found = read_volume(tmp_path / "a.nii")
+
+    np.testing.assert_allclose(found.affine, np.diag([-2 * factor, 3 * factor, 4 * factor, 1]), rtol=1e-6)
+    if kind is nib.Nifti1Image:
+        by_itk = volume_of_sitk(sitk.ReadImage(str(tmp_path / "a.nii")))
+        np.testing.assert_allclose(by_itk.affine, found.affine, rtol=1e-6, atol=1e-6)
+    assert has_one_meaning(tmp_path / "a.nii") == (factor == 1 and kind is nib.Nifti1Image)
+
+
+@pytest.mark.parametrize(("dim", "shape"), [
+    ((3, 4, 3, 0, 1, 1, 1, 1), (4, 3, 1)),
+    ((3, 4, 0, 2, 1, 1, 1, 1), (4, 1, 2)),
+    ((4, 4, 3, 2, 0, 1, 1, 1), (4, 3, 2)),
+    ((5, 4, 3, 2, 0, 0, 0, 0), (4, 3, 2)),
+    ((2, 4, 3, 0, 0, 0, 0, 0), (4, 3, 1)),
+    ((3, 4, 3, 2, 0, 0, 0, 0), (4, 3, 2)),
+])  # fmt: skip
+def test_an_axis_of_0_voxels_has_one_as_in_itk(tmp_path, dim, shape):
+    content = bytearray(image().to_bytes())
+    content[40:56] = struct.pack("<8h", *dim)
+    (tmp_path / "a.nii").write_bytes(content)
+
+    found = read_volume(tmp_path / "a.nii")
+
+    assert found.voxels.shape == read_grid(tmp_path / "a.nii").shape == shape
+    by_itk = volume_of_sitk(sitk.ReadImage(str(tmp_path / "a.nii"))).voxels
+    np.testing.assert_array_equal(found.voxels, by_itk.reshape(shape, order="F"))
+
+
+@pytest.mark.parametrize("dim", [(0, 4, 3, 2), (8, 4, 3, 2), (-1, 4, 3, 2)])
+def test_a_file_without_axes_is_refused(dim):
+    content = bytearray(image().to_bytes())
+    content[40:48] = struct.pack("<4h", *dim)
+
+    refused(named(content), r"a\.nii (says that it has -?\d axes|is no readable image|cannot be read)")
+
+
+def test_a_file_without_voxels_along_its_first_axis_is_refused():
+    content = bytearray(image().to_bytes())
+    content[42:44] = struct.pack("<h", 0)
+
+    refused(named(content), r"a\.nii holds no voxels")
+
+
+@pytest.mark.parametrize("intercept", [float("nan"), float("inf")])
+def test_a_slope_without_a_number_to_add_is_refused(intercept):
+    content = bytearray(image().to_bytes())
+    content[112:120] = struct.pack("<2f", 2, intercept)
+
+    refused(named(content), r"a\.nii scales its voxels by 2 and adds (nan|inf) \(scl_inter\); wanted is a number")
+
+
+@pytest.mark.parametrize("scaling", [(1, 0), (2, -5), (0, 0), (0, 3), (float("nan"), 0), (float("inf"), 0)])
+def test_a_file_whose_values_itk_reads_otherwise_is_not_sent_as_it_is(tmp_path, scaling):
+    content = bytearray(image().to_bytes())
+    content[112:120] = struct.pack("<2f", *scaling)
+    (tmp_path / "a.nii").write_bytes(content)
+
+    by_itk = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "a.nii"))).T
+    is_same = np.array_equal(by_itk, read_volume(tmp_path / "a.nii").voxels)
+
+    assert has_one_meaning(tmp_path / "a.nii") == is_same == (scaling != (0, 3))
+
+
+def test_nifti_2_is_sent_as_nifti_1_since_itk_does_not_open_it(tmp_path):
+    image(nib.Nifti2Image, affine=np.diag([-2, 3, 4, 1])).to_filename(tmp_path / "a.nii")
+    assert not has_one_meaning(tmp_path / "a.nii")
+
+    with (tmp_path / "sent.nii").open("wb") as file:
+        write_sent(file, read_volume(tmp_path / "a.nii"), ".nii")
+
+    found = volume_of_sitk(sitk.ReadImage(str(tmp_path / "sent.nii")))
+    np.testing.assert_array_equal(found.voxels, VOXELS)
+    np.testing.assert_allclose(found.affine, np.diag([-2, 3, 4, 1]))
+
+
+@pytest.mark.parametrize("kind", headers.HEADERS)
+@pytest.mark.parametrize("orientation", headers.ORIENTATIONS)
+def test_what_is_sent_as_it_is_lies_at_the_same_place_for_itk(tmp_path, orientation, kind):
+    """Of all 48 orientations: either itk reads what is read here, or the file is written anew, which it reads so."""
+    grid = headers.grid_of(orientation)
+    path = headers.write(tmp_path / "a.nii", headers.phantom(grid.shape), headers.HEADERS[kind](grid.affine))
+    found = read_volume(path)
+    if not has_one_meaning(path):
+        path = tmp_path / f"sent{sent_suffix(found.grid, '.nii')}"
+        with path.open("wb") as file:
+            write_sent(file, found, path.suffix)
+
+    by_itk = volume_of_sitk(sitk.ReadImage(str(path)))
+
+    np.testing.assert_array_equal(by_itk.voxels, found.voxels)
+    np.testing.assert_allclose(by_itk.affine, found.affine, atol=0.02)
+    assert has_one_meaning(path)

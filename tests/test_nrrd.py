@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lib.errors import UnreadableImage
 from lib.labels import read_mask
-from lib.nrrd import TYPES
-from lib.volume import read_grid, read_volume
+from lib.nrrd import TYPES, write_nrrd
+from lib.volume import has_one_meaning, read_doubt, read_grid, read_volume
 from tests.itk import volume_of_sitk
 
 SPELLINGS = [(kind, spelling) for kind, spellings in TYPES.items() for spelling in spellings]
@@ -276,3 +276,38 @@ def test_numbers_as_text_that_do_not_fit_their_type_are_refused(tmp_path):
 
     with pytest.raises(UnreadableImage, match=r"a\.nrrd cannot be read"):
         read_volume(write(tmp_path / "a.nrrd", *lines, data=b"x " * 24))
+
+
+@pytest.mark.parametrize(("unit", "factor"), [
+    ("mm", 1), ("um", 1e-3), ("µm", 1e-3), ("microns", 1e-3), ("cm", 10), ("m", 1e3), ("Metre", 1e3), ("nm", 1e-6),
+    ("", 1), ("pixels", 1), ("???", 1),
+])  # fmt: skip
+@pytest.mark.parametrize("has_space", [True, False])
+def test_lengths_are_millimetres_whatever_the_units_of_the_space_are(tmp_path, has_space, unit, factor):
+    if has_space:
+        where = ["space: LPS", "space directions: (2,0,0) (0,3,0) (0,0,4)", "space origin: (5,6,7)"]
+        where.append("space units: " + " ".join(f'"{unit}"' for _ in "IJK"))
+    else:
+        where = ["spacings: 2 3 4", "units: " + " ".join(f'"{unit}"' for _ in "IJK")]
+
+    path = write(tmp_path / "a.nrrd", *BASIC, *where)
+
+    assert read_grid(path).spacing_mm == pytest.approx((2 * factor, 3 * factor, 4 * factor))
+    if has_space:
+        np.testing.assert_allclose(read_grid(path).affine[:3, 3], np.array([-5, -6, 7]) * factor)
+    assert has_one_meaning(path) == (factor == 1)
+    assert bool(read_doubt(path)) == (factor != 1)
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int32, np.uint64, np.float32, np.float64])
+def test_what_is_written_is_what_itk_reads_also_of_oblique_axes(tmp_path, kind, compressed):
+    affine = np.array([[-0.8, 0.1, 0, 90], [0, -0.9, 0.8, 110], [0, 0, 2.5, -60], [0, 0, 0, 1.0]])
+    voxels = np.arange(24).reshape(4, 3, 2).astype(kind)
+    with (tmp_path / "a.nrrd").open("wb") as file:
+        write_nrrd(file, voxels, affine, compressed=compressed)
+
+    for found in (read_volume(tmp_path / "a.nrrd"), volume_of_sitk(sitk.ReadImage(str(tmp_path / "a.nrrd")))):
+        np.testing.assert_array_equal(found.voxels, voxels)
+        np.testing.assert_allclose(found.affine, affine, atol=1e-9)
+        assert found.voxels.dtype == kind

@@ -9,11 +9,24 @@ import struct
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from lib.errors import GridMismatch, UnreadableImage
 from lib.phantoms.scanner import oriented_grid
-from lib.volume import Grid, Volume, apart_mm, onto_grid, read_grid, read_volume, suffix_of, view_on, write_volume
+from lib.volume import (
+    Grid,
+    Volume,
+    apart_mm,
+    onto_grid,
+    read_grid,
+    read_volume,
+    sent_suffix,
+    suffix_of,
+    view_on,
+    write_volume,
+)
 from tests.drawn import drawn
+from tests.itk import volume_of_sitk
 
 TILTED = (8.0, -5.0, 11.0)
 
@@ -476,3 +489,73 @@ def test_a_mask_larger_than_the_image_is_refused_with_both_sizes(shape):
 
     with pytest.raises(GridMismatch, match=rf"{size} voxels .* 5x4x2 voxels .* Export the mask with the image"):
         onto_grid(mask, IMAGE, "ct_017")
+
+
+# --- what programs read alike ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd"])
+@pytest.mark.parametrize(("values", "kind", "written"), [
+    ((0, 1), np.bool_, np.uint8), ((0.5, 2), np.float16, np.float32), ((0, 255), np.int64, np.uint8),
+    ((-5, 300), np.int64, np.int16), ((0, 60000), np.uint64, np.uint16), ((-1, 2**20), np.int64, np.int32),
+    ((0, 2**32 - 1), np.uint64, np.uint32), ((0, 2**40), np.int64, np.int64), ((0, 2**63), np.uint64, np.uint64),
+])  # fmt: skip
+def test_every_type_is_written_in_one_that_files_have(tmp_path, suffix, values, kind, written):
+    voxels = np.resize(np.array(values, kind), (4, 3, 2))
+
+    write_volume(tmp_path / f"a{suffix}", Volume(voxels, np.eye(4)))
+
+    found = read_volume(tmp_path / f"a{suffix}").voxels
+    np.testing.assert_array_equal(found, voxels.astype(written))
+    assert found.dtype == written
+    np.testing.assert_array_equal(volume_of_sitk(sitk.ReadImage(str(tmp_path / f"a{suffix}"))).voxels, found)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_both_forms_of_what_is_written_say_the_same(tmp_path, orientation):
+    volume = oriented(orientation, TILTED)
+    write_volume(tmp_path / "a.nii", volume)
+
+    header = nib.load(tmp_path / "a.nii").header
+    for found in (
+        header.get_sform(),
+        header.get_qform(),
+        volume_of_sitk(sitk.ReadImage(str(tmp_path / "a.nii"))).affine,
+    ):
+        np.testing.assert_allclose(found, volume.affine, atol=1e-3)
+
+
+@pytest.mark.parametrize(("tangent", "suffix"), [(0, ".nii.gz"), (0.001, ".nii.gz"), (0.01, ".nii.gz"), (0.3, ".nrrd")])
+def test_oblique_axes_are_mended_up_to_half_a_voxel_and_else_sent_as_nrrd(tangent, suffix):
+    affine = np.diag([-0.8, -0.8, 2.5, 1.0])
+    affine[0, 1] = 0.8 * tangent
+
+    assert sent_suffix(Grid((60, 60, 10), affine), ".nii.gz") == suffix
+    assert sent_suffix(Grid((60, 60, 10), affine), ".nrrd") == ".nrrd"
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("is_flipped", [False, True])
+def test_a_mask_on_the_mended_lattice_lies_on_the_image(axis, is_flipped):
+    affine = np.diag([-0.8, -0.9, 2.5, 1.0])
+    affine[(axis + 1) % 3, axis] = 0.02
+    grid = Grid((30, 20, 10), affine)
+    mended = grid.at_right_angles
+    assert not mended.is_same_as(grid)
+    mask = np.random.default_rng(0).integers(0, 2, grid.shape, np.uint8)
+    drawn_on = Volume(mask, mended.affine)
+    if is_flipped:
+        flip = np.diag([-1.0, 1, 1, 1])
+        flip[0, 3] = 29
+        drawn_on = Volume(mask[::-1], mended.affine @ flip)
+
+    np.testing.assert_array_equal(onto_grid(drawn_on, grid, "case"), mask)
+
+
+def test_a_mask_at_right_angles_is_not_taken_for_one_of_a_tilted_gantry():
+    affine = np.diag([-0.8, -0.9, 2.5, 1.0])
+    affine[1, 2] = 0.8
+    grid = Grid((30, 20, 10), affine)
+
+    with pytest.raises(GridMismatch, match="their corners lie up to"):
+        onto_grid(Volume(np.zeros(grid.shape, np.uint8), grid.at_right_angles.affine), grid, "case")

@@ -103,7 +103,7 @@ def has_one_meaning(path: Path) -> bool:
 
 
 def sent(paths: Sequence[Path], suffix: str, *, is_series: bool) -> Array:
-    """An image as a file that all programs read alike, uint8 (bytes), as ``lib.volume.as_sent`` writes it.
+    """An image as a file that all programs read alike, uint8 (bytes), as ``lib.volume.write_sent`` writes it.
 
     Args:
         paths: one file, or all files of a DICOM series.

@@ -18,7 +18,7 @@ from lib.errors import LabelRefineryError, UnreadableImage
 from lib.labels import mask_on_image
 from lib.opened import OpenFile
 from lib.series import read_series
-from lib.volume import as_sent, has_one_meaning, read_doubt, read_grid, read_volume
+from lib.volume import has_one_meaning, read_doubt, read_grid, read_volume, write_sent
 
 Files = list[OpenFile]
 Arguments = Mapping[str, Any]
@@ -79,7 +79,7 @@ def _sent(files: Files, arguments: Arguments) -> Answer:
     memory = memory_file()
     found = read_series(files) if arguments["is_series"] else read_volume(files[0])
     with open(memory, "wb", closefd=False) as content:
-        content.write(as_sent(found, arguments["suffix"]))
+        write_sent(content, found, arguments["suffix"])
     return {}, [memory]
 
 

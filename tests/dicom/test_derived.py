@@ -165,3 +165,65 @@ def test_rows_and_columns_that_are_not_at_right_angles_are_refused() -> None:
 
     with pytest.raises(UnreadableImage, match=r"case_00 are not at right angles \(cosine 0\.4472\)"):
         derived(Grid((7, 5, 4), affine)).header()
+
+
+# --- wild voxels -----------------------------------------------------------------------------------------------------
+
+
+def tissue(kind: type = np.float32) -> np.ndarray:
+    """Air, tissue of 30 and in it a small lesion of 75."""
+    voxels = np.full((32, 32, 8), 30, kind)
+    voxels[:8] = -1000
+    voxels[10:13, 10:13, 3:5] = 75
+    return voxels
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int32])
+@pytest.mark.parametrize("wild", [3e7, -3e7, 1e9])
+@pytest.mark.parametrize("window", [None, (-40.0, 120.0)])
+def test_a_wild_voxel_leaves_the_others_their_steps(
+    tmp_path: Path, kind: type, wild: float, window: tuple[float, float] | None
+) -> None:
+    voxels = tissue(kind)
+    voxels[0, 0, 0], voxels[20, 20, 7] = wild, -wild
+    volume = Volume(voxels, np.diag([-1.0, -1, 2, 1]))
+
+    derived(volume.grid).write(tmp_path, volume, window)
+
+    found = view_on(read_series(sorted(tmp_path.iterdir())), volume.grid, "case_00")
+    is_sound = np.abs(voxels) < 2000
+    np.testing.assert_allclose(found[is_sound], voxels[is_sound], atol=0.2)
+    assert found.max() > 75 and found.min() < -1000
+    one = pydicom.dcmread(tmp_path / "0000.dcm")
+    assert one.SeriesDescription.startswith("cut to -") and one.SeriesDescription.endswith("case_00")
+    assert len(one.SeriesDescription) <= 64 and one.StudyDescription == "case_00"
+
+
+def test_small_structures_on_a_constant_background_keep_their_steps(tmp_path: Path) -> None:
+    voxels = np.full((32, 32, 8), 30, np.float32)
+    voxels[10:15, 10:15, 3:5], voxels[0, 0, 0] = 75.5, 3e7
+
+    found = shown(tmp_path / "dicom", Volume(voxels, np.diag([-1.0, -1, 2, 1]))).voxels
+
+    assert found[12, 12, 4] == pytest.approx(75.5, abs=0.1) and found[20, 20, 4] == pytest.approx(30, abs=0.1)
+
+
+@pytest.mark.parametrize("voxels", [tissue(), tissue() * np.float32(0.001), tissue() + np.float32(0.5)])
+def test_without_wild_voxels_nothing_is_cut(tmp_path: Path, voxels: np.ndarray) -> None:
+    volume = Volume(voxels, np.diag([-1.0, -1, 2, 1]))
+
+    derived(volume.grid).write(tmp_path, volume)
+
+    assert pydicom.dcmread(tmp_path / "0000.dcm").SeriesDescription == "case_00"
+    found = view_on(read_series(sorted(tmp_path.iterdir())), volume.grid, "case_00")
+    assert np.abs(found - voxels).max() <= np.ptp(voxels) / 65535
+
+
+@pytest.mark.parametrize("value", [0.37, -1024.25, 0.0, 7.0, 1e-6, 3e7])
+def test_an_image_of_one_value_keeps_it(tmp_path: Path, value: float) -> None:
+    voxels = np.full((7, 5, 4), value, np.float64)
+
+    found = shown(tmp_path / "dicom", Volume(voxels, placed("LPS").affine)).voxels
+
+    np.testing.assert_allclose(found, value, rtol=1e-9)
+    assert pydicom.dcmread(tmp_path / "dicom" / "0000.dcm").get("RescaleSlope", 1) == 1
