@@ -72,7 +72,9 @@ def test_a_nifti_file_with_a_quaternion_that_is_none_is_refused(tmp_path, quater
     made.header["quatern_b"], made.header["quatern_c"], made.header["quatern_d"] = quaternion
     (tmp_path / "a.nii").write_bytes(made.header.binaryblock + bytes(4) + bytes(24))
 
-    with pytest.raises(UnreadableImage, match=r"a\.nii (is turned by a quaternion of the length|has no usable voxel size)"):
+    with pytest.raises(
+        UnreadableImage, match=r"a\.nii (is turned by a quaternion of the length|has no usable voxel size)"
+    ):
         read_grid(tmp_path / "a.nii")
 
 

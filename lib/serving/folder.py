@@ -78,7 +78,7 @@ class FolderReader:
             doubt = self.doubt_of(path)
             if doubt:
                 LOG.warning("%s", doubt)
-            return Described(grid, self.task.modality, self.patient_of(image_id), doubt)
+            return Described(grid, self.task.modality, self.patient_of(image_id), doubt=doubt)
         if looks_like_dicom(path):
             return Part(read_header(path).image_id)
         if lacks_preamble(path):
