@@ -109,6 +109,7 @@ class DraftingAhead:
         yield from self._upcoming()
 
     def _draft(self, image: Image, source: Source) -> None:
+        LOG.info("%s is being drafted ahead by %s.", image.id, source.author)
         try:
             draft = self._drafting.of_image(image.id, NOBODY)
             if image.kind is ImageKind.SERIES:

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from lib.errors import ComputationInterrupted, StorageFull
-from lib.serving.ahead import PAUSE_SECONDS
 from lib.serving.inference import Drafted, Order
+from lib.serving.log import log_file
 from lib.stages import Stage
 from lib.store.images import ImageState
 from tests.serving.conftest import Here
@@ -229,8 +229,7 @@ def test_a_server_drafts_ahead_for_viewers_and_ends_at_once_while_it_does(tmp_pa
         with stopped(running.pid_of("inference")):
             opened = running.client.get(f"/dicomweb/studies/{study}/series/{series}")
             assert running.client.put("/model/segmentation", files={"file": ("m.pt", weights)}).status_code == 200
-            # Nobody sees from outside that the next draft has begun; it does after two seconds at the latest.
-            time.sleep(PAUSE_SECONDS + 0.5)
+            until(lambda: f"ahead by {V2}" in log_file(running.data).read_text(), what="the next draft")
             begin = time.monotonic()
             os.kill(running.pid, signal.SIGTERM)
             until(lambda: not is_alive(running.pid), seconds=30, what="the end")
