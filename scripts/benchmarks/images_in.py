@@ -59,3 +59,37 @@ def all_images(folder: Path, work: Path) -> Iterator[tuple[str, list[Path]]]:
             yield path.relative_to(folder).as_posix(), derived(path, target)
         except UnreadableImage as error:
             yield f"{path.relative_to(folder).as_posix()}: {error}", []
+
+
+DRAWN = {
+    "axial": ("LPS", (0, 0, 0), 0.0), "columns mirrored": ("LAS", (0, 0, 0), 0.0),
+    "rows mirrored": ("RPS", (0, 0, 0), 0.0), "sagittal": ("PIL", (0, 0, 0), 0.0), "coronal": ("LIP", (0, 0, 0), 0.0),
+    "oblique": ("LPS", (8, -5, 11), 0.0), "gantry": ("LPS", (0, 0, 0), 0.364),
+    "gantry, mirrored and oblique": ("LAS", (8, -5, 11), -0.364),
+}  # fmt: skip
+"""Where I, J and K point to, how the patient is turned in degrees, and how far slices lie sideways a mm further on."""
+
+
+def draw_scans(folder: Path) -> None:
+    """Writes each of the drawn scans as slices and as one enhanced file; no two of its pixels are alike."""
+    import numpy as np
+    import pydicom
+
+    from lib.phantoms.dicom_series import write_dicom_series, write_enhanced_series
+    from lib.phantoms.scanner import oriented_grid
+
+    for number, (name, (orientation, turned, lean)) in enumerate(DRAWN.items()):
+        shape, affine = oriented_grid(orientation, (13, 9, 6), (0.7, 1.3, 5.0), (12.0, -34.0, 567.8), turned)
+        pixels = np.random.default_rng(number).permutation(np.prod(shape)).reshape(shape).astype(np.int16) - 1000
+        write_dicom_series(folder / name, pixels, affine, patient_id=f"slices {number}", seed=1)
+        write_enhanced_series(folder / f"{name}.dcm", pixels, affine, patient_id=f"frames {number}", seed=1)
+        sideways = np.array([-1, -1, 1]) * affine[:3, 1] / np.linalg.norm(affine[:3, 1]) * 5.0 * lean
+        paths = sorted((folder / name).iterdir())
+        slices, frames = [pydicom.dcmread(path) for path in paths], pydicom.dcmread(folder / f"{name}.dcm")
+        for places in (slices, [one.PlanePositionSequence[0] for one in frames.PerFrameFunctionalGroupsSequence]):
+            for k, place in enumerate(places):
+                moved = np.array(place.ImagePositionPatient, float) + k * sideways
+                place.ImagePositionPatient = [f"{value:.9g}" for value in moved]
+        frames.save_as(folder / f"{name}.dcm")
+        for path, one in zip(paths, slices, strict=True):
+            one.save_as(path)
