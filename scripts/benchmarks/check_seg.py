@@ -1,6 +1,7 @@
 """Writes masks as DICOM segmentations and contours on every image of a folder and reads them back, voxel by voxel.
 
-Reads every segmentation and structure set that lies there, too. Ends with 1 if a mask comes back changed.
+Reads every segmentation and structure set that lies there, too. highdicom reads what was written as well, slice by
+slice. Ends with 1 if a mask comes back changed.
 
 Images: DICOM series, and NIfTI and NRRD files as the series derived from them, one of each lattice. Masks: three blobs
 drawn by --seed, of which all or only the one with the value 2 are there, one voxel, none, and 255 structures in one
@@ -25,26 +26,30 @@ def main(argv: list[str] | None = None) -> None:
 
     options = parser("check_seg", __doc__)
     options.add_argument("--images", type=Path, metavar="DIR", help="more images that objects may refer to")
+    options.add_argument("--drawn", action="store_true", help="draw scans instead of reading a folder")
     chosen = options.parse_args(argv)
-    if chosen.dataset is None or not chosen.dataset.is_dir():
+    if not chosen.drawn and (chosen.dataset is None or not chosen.dataset.is_dir()):
         options.error("--dataset names the folder to read")
 
     from tqdm import tqdm
 
-    from scripts.benchmarks.images_in import all_images, dicom_series
+    from scripts.benchmarks.images_in import all_images, dicom_series, draw_scans
 
     done = changed = 0
     seen: set[str] = set()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as drawn:
+        if chosen.drawn:
+            chosen.dataset = Path(drawn)
+            draw_scans(chosen.dataset)
         for name, paths in tqdm(all_images(chosen.dataset, Path(folder)), desc="images", unit=""):
             for kind, wrong in _round_trips(paths, chosen.seed, seen):
                 done, changed = done + 1, changed + bool(wrong)
                 if wrong:
                     print(f"{name}: {kind}: {wrong}")
-    images = dicom_series(chosen.dataset)[0]
-    if chosen.images:
-        images |= dicom_series(chosen.images)[0]
-    objects = [(path, _read(path, images)) for path in _objects(chosen.dataset)]
+        images = dicom_series(chosen.dataset)[0]
+        if chosen.images:
+            images |= dicom_series(chosen.images)[0]
+        objects = [(path, _read(path, images)) for path in _objects(chosen.dataset)]
     for path, told in objects:
         print(f"{path.relative_to(chosen.dataset).as_posix()}: {told}")
     print(f"{done} round trips, {changed} changed; {len(objects)} objects read or refused.")
@@ -61,7 +66,8 @@ def _round_trips(paths: list[Path], seed: int, seen: set[str]) -> Iterator[tuple
         series, reverse = read_source(paths), read_source(paths[::-1])
     except (LabelRefineryError, IndexError):
         return
-    lattice = f"{series.grid} {series.grid.affine.round(3).tolist()}"
+    files = "slices" if series.slices[0].frame is None else "frames"
+    lattice = f"{files} {series.grid} {series.grid.affine.round(3).tolist()}"
     if lattice in seen:
         return
     seen.add(lattice)
@@ -122,7 +128,38 @@ def _difference(mask: Any, task: Any, here: Any, there: Any, write: Any) -> str:
     if looked_at != tuple(task.values):
         return f"looked at {looked_at}"
     wrong = int((found != mask).sum())
-    return f"{wrong} of {mask.size} voxels" if wrong else ""
+    if wrong:
+        return f"{wrong} of {mask.size} voxels"
+    return "" if here.is_projection else _difference_to_highdicom(file.getvalue(), mask, task, there)
+
+
+def _difference_to_highdicom(content: bytes, mask: Any, task: Any, series: Any) -> str:
+    """What highdicom reads otherwise in a segmentation that was written here; it knows no contours."""
+    import io
+
+    import highdicom as hd
+    import numpy as np
+    import pydicom
+
+    dataset = pydicom.dcmread(io.BytesIO(content))
+    if "SegmentSequence" not in dataset:
+        return ""
+    read = hd.seg.Segmentation.from_dataset(dataset, copy=False)
+    options: dict[str, Any] = {"ignore_spatial_locations": True, "assert_missing_frames_are_empty": True}
+    if dataset.SegmentationType == "BINARY":
+        options["combine_segments"] = True
+    if series.slices[0].frame is None:
+        frames = read.get_pixels_by_source_instance([one.instance_uid for one in series.slices], **options)
+    else:
+        numbers = [one.frame for one in series.slices]
+        frames = read.get_pixels_by_source_frame(series.slices[0].instance_uid, numbers, **options)
+    found = np.zeros_like(mask)
+    for segment in dataset.SegmentSequence:
+        inside = frames == segment.SegmentNumber if frames.ndim == 3 else frames[..., segment.SegmentNumber - 1] > 0
+        if segment.SegmentNumber:
+            found[inside.T] = task.values[segment.SegmentLabel]
+    wrong = int((found != mask).sum())
+    return f"highdicom reads {wrong} of {mask.size} voxels otherwise" if wrong else ""
 
 
 def _objects(folder: Path) -> Iterator[Path]:
