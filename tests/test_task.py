@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from lib.errors import InvalidSetting
 from lib.task import PALETTE, Structure, Task, listed, numbered, with_kept_values
+from scripts.benchmarks.common import task_of
 
 GREY = (128, 128, 128)
 
@@ -25,6 +27,39 @@ def test_colours_repeat_when_they_run_out():
     structures = numbered(f"s{number}" for number in range(len(PALETTE) + 1))
 
     assert structures[-1].colour == PALETTE[0]
+
+
+TO_XYZ = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])
+
+SEEN = {
+    "all": np.eye(3),
+    "no green": np.array([[0.3673, 0.8606, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]]),
+    "no red": np.array([[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]]),
+}
+"""Linear red, green and blue as people see them who lack one kind of cones (Machado et al., 2009)."""
+
+
+def closest(colours, seen):
+    """The smallest difference of two colours in CIELAB; about 2 can just be seen side by side."""
+    share = np.array(colours) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    xyz = np.clip(linear @ SEEN[seen].T, 0, 1) @ TO_XYZ.T / TO_XYZ.sum(axis=1)
+    root = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    lab = np.stack([116 * root[:, 1] - 16, 500 * (root[:, 0] - root[:, 1]), 200 * (root[:, 1] - root[:, 2])], axis=1)
+    distances = np.linalg.norm(lab[:, None] - lab, axis=2)
+    return distances[np.triu_indices(len(lab), 1)].min()
+
+
+@pytest.mark.parametrize("seen", SEEN)
+@pytest.mark.parametrize(("count", "wanted"), [(2, 100), (5, 35), (12, 20), (25, 14), (28, 14)])
+def test_the_first_colours_are_told_apart_however_somebody_sees_colours(seen, count, wanted):
+    assert len(PALETTE) == 28
+    assert closest(PALETTE[:count], seen) > wanted
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_the_types_of_hemorrhage_are_told_apart_however_somebody_sees_colours(seen):
+    assert closest([structure.colour for structure in task_of("hemorrhage").structures], seen) > 20
 
 
 def test_nothing_is_listed_as_none():
