@@ -36,7 +36,7 @@ CHANGE = ("POST", "PUT", "DELETE")
 
 RULES = (
     # Pages and the viewer's own files tell nothing about patients; a browser sends no token when it opens them.
-    Rule(READ, r"/|/docs|/annotators|/openapi\.json|/favicon\.ico|/ohif(-monai)?/.*|/ohif-bar\.js|/health/.*", None),
+    Rule(READ, r"/|/docs|/annotators|/openapi\.json|/favicon\.ico|/ohif(-monai|-bar)?/.*|/health/.*", None),
     Rule(READ, r"/auth/token/valid", Role.VIEWER),
     Rule((*READ, *CHANGE), r"/auth/.*|/open", None),
     Rule(READ, r"/(logs|audit)/.*", Role.ADMIN),

@@ -261,6 +261,47 @@ def test_a_person_of_an_issuer_corrects_in_the_viewer_for_longer_than_the_issuer
     assert here.app.record.annotations.tagged("case_00", "final").author == "dr.kim"
 
 
+VIEWED = "/ohif/segmentation?StudyInstanceUIDs=1.2.3&initialSeriesInstanceUID=1.2.3.4"
+
+
+def test_who_is_signed_out_in_the_viewer_comes_back_to_what_was_open(guarded: Guarded) -> None:
+    asked = guarded.stranger.get("/open", params={"address": VIEWED})
+    form = {"address": VIEWED, "token": guarded.tokens[Role.EXPERT]}
+    path, query = led_to(guarded.stranger.post("/open", data=form, follow_redirects=False))
+
+    assert asked.status_code == 401
+    assert f'name="address" value="{VIEWED.replace("&", "&amp;")}"' in asked.text
+    ticket = query.pop("token")
+    assert (path, query) == (
+        "/ohif/segmentation",
+        {"StudyInstanceUIDs": "1.2.3", "initialSeriesInstanceUID": "1.2.3.4"},
+    )
+    valid = guarded.stranger.get("/auth/token/valid", headers={"Authorization": f"Bearer {ticket}"})
+    assert valid.json()["name"] == "expert"
+
+
+def test_where_nobody_signs_in_an_address_of_the_viewer_is_led_to_as_it_is(here: Here) -> None:
+    assert opened(here.client, address=VIEWED)[0] == "/ohif/segmentation"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://evil.example/ohif/", "//evil.example/ohif/", "/", "ohif/", "/ohif", "/\\evil.example/ohif/",
+     "javascript:alert(1)", " /ohif/", "\t/ohif/"],
+)  # fmt: skip
+def test_nobody_is_led_out_of_the_viewer(guarded: Guarded, address: str) -> None:
+    form = {"address": address, "token": guarded.tokens[Role.EXPERT]}
+
+    replies = [
+        guarded.stranger.get("/open", params={"address": address}, follow_redirects=False),
+        guarded.stranger.post("/open", data=form, follow_redirects=False),
+    ]
+
+    for reply in replies:
+        assert reply.status_code == 422
+        assert reply.json()["detail"].startswith("address is one of the viewer, which begins with /ohif/; found ")
+
+
 # The start page.
 
 
@@ -362,6 +403,31 @@ def test_the_start_page_names_no_case_where_people_sign_in(guarded: Guarded) -> 
     page = guarded.stranger.get("/").text
 
     assert 'href="open"' in page and "case_00" not in page and "quarantined" not in page
+    # A browser sends no token when it follows a link.
+    assert not re.findall(r'href="(?:info|datastore|logs)/', page)
+
+
+@pytest.mark.parametrize("role", PEOPLE)
+def test_who_has_signed_in_is_shown_cases_progress_and_what_waits(guarded: Guarded, role: Role) -> None:
+    put_label(guarded.by(Role.ANNOTATOR), "case_01", mask_bytes(1))
+
+    page = guarded.by(role).get("/cases/page").text
+
+    assert f"You are {role}, {role}." in page and "0 of 2 images are labelled." in page
+    assert "1 wait for an annotator, 1 for an expert." in page
+    waiting, cases = page.split('id="cases"')
+    assert 'href="open?image=case_01"' in waiting and "case_00" not in waiting
+    assert 'href="open?image=case_00"' in cases and 'href="open?image=case_01"' in cases
+    assert guarded.stranger.get("/cases/page").status_code == 401
+
+
+def test_reasons_of_quarantine_are_no_link_where_a_browser_sends_no_token(guarded: Guarded) -> None:
+    (guarded.here.studies / "a.nii.gz").write_bytes(b"")
+    guarded.here.look()
+
+    page = guarded.by(Role.VIEWER).get("/cases/page").text
+
+    assert "1 image is quarantined" in page and "a.nii.gz is empty" in page and "datastore/" not in page
 
 
 # --- A sign-in that ends ----------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ const mean = (spread, digits) => spread.mean === null ? "" : number(spread.mean,
 const FIGURES = ["dice", "volume (%)", "shift (mm)", "missed", "invented"];
 
 async function ask(path) {
-  const token = sessionStorage.getItem("token");
+  const token = sessionStorage.getItem("label-refinery-token");
   const reply = await fetch(path, token ? {headers: {Authorization: "Bearer " + token}} : {});
   at("signing-in").hidden = reply.status !== 401;
   if (!reply.ok) throw new Error((await reply.json()).detail);
@@ -88,8 +88,13 @@ const tell = error => { at("message").textContent = error.message; };
 at("names").onchange = () => show(at("names").value).catch(tell);
 at("signing-in").onsubmit = event => {
   event.preventDefault();
-  sessionStorage.setItem("token", at("token").value);
-  start().catch(tell);
+  const body = new URLSearchParams({token: at("token").value});
+  fetch("auth/ticket", {method: "POST", body}).then(async reply => {
+    const told = await reply.json();
+    if (!reply.ok) throw new Error(told.detail);
+    sessionStorage.setItem("label-refinery-token", told.token);
+    await start();
+  }).catch(tell);
 };
 start().catch(tell);
 </script></body></html>

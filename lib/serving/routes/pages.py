@@ -14,9 +14,10 @@ from fastapi.responses import HTMLResponse, Response
 
 from lib.serving.dicomweb import value_of
 from lib.serving.loop import LabelingLoop
-from lib.serving.routes.common import App, Offset
+from lib.serving.routes.common import App, Offset, Who
 from lib.store.images import ImageState
 from lib.store.listings import Listing
+from lib.store.queue import ANNOTATOR_STANDINGS, EXPERT_STANDINGS
 
 router = APIRouter()
 
@@ -30,24 +31,108 @@ border-bottom:1px solid #8884}code{font-family:ui-monospace,monospace}
 
 HOME = Template("""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>$title</title>$style</head><body>
 <h1>$title</h1><p>$description</p>
-<p>$progress</p>
-$problems
+$work
 <table><tr><th>value<th>structure</tr>$structures</table>
 <h2>Go on</h2><ul>
 <li>3D Slicer: module <i>MONAI Label</i>, server address <code>$address</code></li>
 <li><a href="docs">All requests</a>, <a href="openapi.json">as OpenAPI</a></li>
-<li><a href="info/">State</a>, <a href="datastore/?output=all">images and labels</a>, <a href="logs/">log</a></li>
-<li><a href="annotators">Annotators</a>: what each does differently from the experts</li>
-<li><a href="open">Viewer (OHIF)</a>: the studies in the browser; <a href="ohif-monai/">the one with MONAI Label's own
-panel</a></li>
+$raw<li><a href="annotators">Annotators</a>: what each does differently from the experts</li>
+<li><a href="open">Viewer (OHIF)</a>: the studies in the browser$panel</li>
 </ul>$cases</body></html>
 """)
+
+RAW = """<li><a href="info/">State</a>, <a href="datastore/?output=all">images and labels</a>,
+<a href="logs/">log</a></li>
+"""
+"""Links that a browser can open where nobody signs in: it sends no token by itself."""
+
+PANEL = """; <a href="ohif-monai/">the one with MONAI Label's own panel</a>"""
+"""The panel cannot sign in."""
+
+SIGNING_IN = """<form id="signing-in" hidden><label>Your token: <input id="token" type="password"
+autocomplete="current-password"></label> <button>Sign in</button></form>
+<p id="message" role="status"></p><div id="work"></div>
+<script>
+const TOKEN = "label-refinery-token";
+const at = id => document.getElementById(id);
+const tell = error => { at("message").textContent = error.message; };
+
+async function ask(path, options = {}) {
+  const token = sessionStorage.getItem(TOKEN);
+  const reply = await fetch(path, {headers: token ? {Authorization: "Bearer " + token} : {}, ...options});
+  if (reply.ok) return reply;
+  const told = await reply.json().catch(() => null);
+  if (reply.status === 401) {
+    sessionStorage.removeItem(TOKEN);
+    at("signing-in").hidden = false;
+    at("work").replaceChildren();
+  }
+  throw new Error(told?.detail ?? `The server answered with status ${reply.status}.`);
+}
+
+async function show(offset) {
+  at("work").innerHTML = await (await ask("cases/page?offset=" + offset)).text();
+  at("signing-in").hidden = true;
+  at("message").textContent = "";
+}
+
+// A link sends no token: the viewer's address is asked for with it.
+async function open(address) {
+  location.assign((await ask(address)).url);
+}
+
+async function next() {
+  const [strategy] = Object.keys((await (await ask("info/")).json()).strategies);
+  const offer = await (await ask("activelearning/" + strategy + "?checksum=false", {
+    method: "POST", headers: {Authorization: "Bearer " + sessionStorage.getItem(TOKEN)}})).json();
+  if (!offer.id) throw new Error(offer.message);
+  await open("open?image=" + encodeURIComponent(offer.id));
+}
+
+document.addEventListener("click", event => {
+  const link = event.target.closest("a");
+  const address = link?.getAttribute("href") ?? "";
+  if (!sessionStorage.getItem(TOKEN) || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (/^open([?]|$)/.test(address)) {
+    event.preventDefault();
+    open(address).catch(tell);
+  } else if (address.startsWith("?offset=")) {
+    event.preventDefault();
+    show(parseInt(address.slice(8), 10)).catch(tell);
+  } else if (event.target.id === "next") {
+    next().catch(tell);
+  } else if (event.target.id === "sign-out") {
+    sessionStorage.removeItem(TOKEN);
+    location.reload();
+  }
+});
+at("signing-in").onsubmit = event => {
+  event.preventDefault();
+  const body = new URLSearchParams({token: at("token").value});
+  fetch("auth/ticket", {method: "POST", body}).then(async reply => {
+    const told = await reply.json();
+    if (!reply.ok) throw new Error(told.detail);
+    sessionStorage.setItem(TOKEN, told.token);
+    at("token").value = "";
+    await show(0);
+  }).catch(tell);
+};
+if (sessionStorage.getItem(TOKEN)) {
+  show(0).catch(tell);
+} else {
+  at("signing-in").hidden = false;
+}
+</script>"""
+"""What stands on the start page where people sign in: who has a token is shown the cases."""
 
 CASES = Template("""<h2 id="cases">Cases</h2>
 <table><tr><th>image<th>stands at</tr>$rows</table><p>$others</p>""")
 
 CASES_SHOWN = 100
 """Cases on one page."""
+
+WAITING_SHOWN = 20
+"""Cases that wait for an expert, before all others."""
 
 PROBLEMS_SHOWN = 20
 """Quarantined images on the start page; the list of all images holds the others."""
@@ -64,6 +149,7 @@ def home(app: App, request: Request, offset: Offset = 0) -> HTMLResponse:
     """What this server is, and where to go."""
     task = app.record.task
     is_open = app.settings.auth == "none"
+    work = f"<p>{_progress(app)}</p>{_problems(app)}" if is_open else SIGNING_IN
     rows = (
         f'<tr><td>{s.value}<td><span class="square" style="background:rgb{s.colour}"></span> {escape(s.name)}</tr>'
         for s in task.structures
@@ -73,13 +159,39 @@ def home(app: App, request: Request, offset: Offset = 0) -> HTMLResponse:
             title=f"Label Refinery: {escape(task.name)}",
             description=escape(task.description),
             style=STYLE,
-            progress=_progress(app) if is_open else "",
-            problems=_problems(app) if is_open else "",
+            work=work,
+            raw=RAW if is_open else "",
+            panel=PANEL if is_open else "",
             cases=_cases(app, offset) if is_open else "",
             structures="".join(rows),
             address=escape(str(request.base_url).rstrip("/")),
         )
     )
+
+
+@router.get("/cases/page", include_in_schema=False)
+def work(app: App, who: Who, offset: Offset = 0) -> HTMLResponse:
+    """The part of the start page that is for people who have signed in."""
+    person = who(None)
+    return HTMLResponse(
+        f'<p>You are {escape(person.name)}, {person.role}. <button id="sign-out">Sign out</button></p>'
+        f'<p>{_progress(app)}</p><p><button id="next">Next case</button></p>'
+        f"{_problems(app)}{_waiting(app)}{_cases(app, offset)}"
+    )
+
+
+def _waiting(app: LabelingLoop) -> str:
+    """What waits for an expert, longest first, and how much there is for annotators."""
+    queue = app.record.queue
+    with app.record.database.reading():
+        left, total = queue.count(ANNOTATOR_STANDINGS), queue.count(EXPERT_STANDINGS)
+        first = queue.page(EXPERT_STANDINGS, 0, WAITING_SHOWN)
+    images = [case.image for case in first]
+    listings = app.record.listings.of_images(images)
+    rows = "".join(f"<tr><td>{_link(image, listings.get(image))}</tr>" for image in images)
+    more = f"<p>and {total - len(images)} more</p>" if total > len(images) else ""
+    told = f"<p>{left} wait for an annotator, {total} for an expert.</p>"
+    return f"{told}<h2>Waiting for an expert</h2><table>{rows}</table>{more}" if rows else told
 
 
 def _progress(app: LabelingLoop) -> str:
@@ -105,10 +217,12 @@ def _problems(app: LabelingLoop) -> str:
         for image in islice(app.record.images.every(ImageState.QUARANTINED), PROBLEMS_SHOWN)
     )
     more = f"<li>and {count - PROBLEMS_SHOWN} more</li>" if count > PROBLEMS_SHOWN else ""
+    is_open = app.settings.auth == "none"
+    all_reasons = '<p><a href="datastore/?output=all">All reasons</a></p>' if is_open else ""
     said = "1 image is quarantined: it" if count == 1 else f"{count} images are quarantined: they"
     return (
         f"{told}<details><summary><b>{said} cannot be read and nobody is offered them.</b> Why</summary>"
-        f'<ul>{listed}{more}</ul><p><a href="datastore/?output=all">All reasons</a></p></details>'
+        f"<ul>{listed}{more}</ul>{all_reasons}</details>"
     )
 
 
@@ -117,13 +231,15 @@ def _cases(app: LabelingLoop, offset: int) -> str:
     page = app.record.images.page(offset, CASES_SHOWN + 1)
     listings = app.record.listings.of_images([image for image, _ in page])
     rows = "".join(
-        f'<tr><td><a href="open?{escape(urlencode({"image": image}))}"{_named(image, listings.get(image))}</a>'
-        f"<td>{standing}</tr>"
-        for image, standing in page[:CASES_SHOWN]
+        f"<tr><td>{_link(image, listings.get(image))}<td>{standing}</tr>" for image, standing in page[:CASES_SHOWN]
     )
     before = f'<a href="?offset={max(0, offset - CASES_SHOWN)}#cases">earlier ones</a> ' if offset else ""
     behind = f'<a href="?offset={offset + CASES_SHOWN}#cases">more</a>' if len(page) > CASES_SHOWN else ""
     return CASES.substitute(rows=rows, others=before + behind) if rows else ""
+
+
+def _link(image: str, listing: Listing | None) -> str:
+    return f'<a href="open?{escape(urlencode({"image": image}))}"{_named(image, listing)}</a>'
 
 
 def _named(image: str, listing: Listing | None) -> str:
