@@ -36,7 +36,7 @@ AUDIT_FAILURES = Counter(
 
 ROUTES = frozenset(
     "activelearning annotations annotators audit auth batch cases datastore dicomweb health infer info jobs logs"
-    " metrics model ohif ohif-bar.js ohif-monai open queue scoring session train".split()
+    " metrics model ohif ohif-bar ohif-monai open queue scoring session train".split()
 )
 """First parts of our paths; anything else is counted as ``other``, so that no client can invent labels."""
 

@@ -14,18 +14,21 @@ from urllib.parse import urlencode, urlsplit
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Dialog, Page, expect, sync_playwright
 
 from lib.serving.viewer import fetched
 from lib.volume import Array
 from scripts.benchmarks.bench_ohif import CHROMIUM, PATIENCE_MS, WINDOW
 from tests.postgresql import skip_or_fail
+from tests.serving.places import until
 
 NO_BROWSER = "Chromium is not installed, so the viewer is not tried in a browser: sudo apt-get install chromium"
 NO_VIEWER = "OHIF 3.12 is not fetched, so it is not tried: .venv/bin/python -m scripts.fetch_viewer"
 
 BRUSH_MM = 25.0
 """Radius of OHIF's brush if nobody changes it."""
+
+SMALL_BRUSH_MM = 4.0
 
 SHOWN = """() => {
     const id = window.services.viewportGridService.getActiveViewportId();
@@ -58,13 +61,37 @@ MARKS = """() => {
 }"""
 """The voxels of each structure in all masks that are shown."""
 
-NOTE_DRAWING = """() => {
-    const { segmentationService } = window.services;
-    window.drawn = new Promise(done => {
-        segmentationService.subscribe(segmentationService.EVENTS.SEGMENTATION_DATA_MODIFIED, () => done(true));
-    });
+VOXELS = """() => {
+    const { segmentationService, viewportGridService } = window.services;
+    const found = {};
+    const id = viewportGridService.getActiveViewportId();
+    for (const { segmentationId } of segmentationService.getSegmentationRepresentations(id)) {
+        const mask = segmentationService.getSegmentation(segmentationId);
+        mask.representationData.Labelmap.imageIds.forEach((imageId, slice) => {
+            window.cornerstone.cache.getImage(imageId).voxelManager.getScalarData().forEach((value, place) => {
+                if (value) {
+                    (found[mask.segments[value].label] ??= []).push([slice, place]);
+                }
+            });
+        });
+    }
+    return found;
 }"""
-"""Lets the next change of a mask be waited for."""
+"""Slice and place of each voxel of each structure in all masks that are in view."""
+
+COPIES = """() => new Promise((resolve, reject) => {
+    const opening = indexedDB.open('label-refinery');
+    opening.onerror = () => reject(opening.error);
+    opening.onsuccess = () => {
+        const all = opening.result.transaction('drawings').objectStore('drawings').getAll();
+        all.onsuccess = () => { opening.result.close(); resolve(all.result.map(one => one.image)); };
+    };
+})"""
+"""The images of which this browser keeps drawings that are not saved."""
+
+SET_RADIUS = """mm => window.commandsManager.runCommand(
+    'setBrushSize', { value: mm, toolNames: ['CircularBrush', 'CircularEraser'] }
+)"""
 
 
 @dataclass
@@ -76,18 +103,25 @@ class Viewer:
         address: of the server.
         asked: addresses of all requests that the page made.
         problems: what the page wrote to the console as errors, and what it did not catch.
+        asked_to_stay: how often the browser asked before the page was left; it was left each time.
     """
 
     page: Page
     address: str
     asked: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    asked_to_stay: int = 0
 
     def __post_init__(self) -> None:
         self.page.set_default_timeout(PATIENCE_MS)
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("console", lambda told: self.problems.append(told.text) if told.type == "error" else None)
+        self.page.on("dialog", self._leave)
+
+    def _leave(self, dialog: Dialog) -> None:
+        self.asked_to_stay += dialog.type == "beforeunload"
+        dialog.accept()
 
     @property
     def foreign(self) -> list[str]:
@@ -98,6 +132,29 @@ class Viewer:
     def go(self, path: str, **query: str) -> None:
         """Opens an address of the server."""
         self.page.goto(f"{self.address}{path}?{urlencode(query)}" if query else f"{self.address}{path}")
+
+    def open_case(self, image: str) -> None:
+        """Opens a case and waits until it can be drawn on, by a brush that is small beside it."""
+        self.go("/open", image=image)
+        self.is_open(image)
+
+    def is_open(self, image: str) -> None:
+        """Waits until a case can be drawn on."""
+        self.says("case", f" · {image} · ")
+        self.is_done()
+        self.page.evaluate(SET_RADIUS, SMALL_BRUSH_MM)
+
+    def offers(self, name: str, text: str | re.Pattern[str] = "") -> None:
+        """Waits until the bar offers something."""
+        expect(self.page.locator(f"#case-bar [data-offer={name}]")).to_contain_text(text, timeout=PATIENCE_MS)
+
+    def offers_nothing(self) -> None:
+        """Waits until nothing is offered."""
+        expect(self.page.locator("#case-bar [data-offer]")).to_have_count(0, timeout=PATIENCE_MS)
+
+    def take(self, name: str, label: str) -> None:
+        """Presses a button of what the bar offers."""
+        self.page.locator(f"#case-bar [data-offer={name}]").get_by_role("button", name=label, exact=True).click()
 
     def open_as(self, token: str, image: str) -> None:
         """Opens a case as somebody who signs in with a token."""
@@ -142,18 +199,35 @@ class Viewer:
         Returns:
             The place in the patient, RAS in mm.
         """
-        self.page.click("[data-cy=Brush]")
+        place = self._touch("Brush", across, down)
+        return np.asarray(self.page.evaluate(f"place => ({SHOWN})().canvasToWorld(place)", place)) * (-1, -1, 1)
+
+    def erase(self, across: float, down: float) -> None:
+        """Touches the image once with the eraser."""
+        self._touch("Eraser", across, down)
+
+    def _touch(self, tool: str, across: float, down: float) -> list[float]:
+        self.page.click(f"[data-cy={tool}]")
         box = self.page.locator(".cornerstone-canvas").bounding_box()
         assert box is not None
         x, y = across * box["width"], down * box["height"]
-        self.page.evaluate(NOTE_DRAWING)
+        before = self.marks()
         self.page.mouse.move(box["x"] + x, box["y"] + y)
         self.page.mouse.down()
         self.page.mouse.up()
         # OHIF waits whether a second click follows.
-        self.page.evaluate("() => window.drawn")
-        place = self.page.evaluate(f"place => ({SHOWN})().canvasToWorld(place)", [x, y])
-        return np.asarray(place) * (-1, -1, 1)
+        until(lambda: self.marks() != before, PATIENCE_MS / 1000, "the stroke")
+        return [x, y]
+
+    def voxels(self) -> dict[str, list[list[int]]]:
+        """Slice and place of each marked voxel, by structure."""
+        found: dict[str, list[list[int]]] = self.page.evaluate(VOXELS)
+        return found
+
+    def copies(self) -> list[str]:
+        """The images of which the browser keeps drawings that are not saved."""
+        found: list[str] = self.page.evaluate(COPIES)
+        return found
 
     def marks(self) -> dict[str, int]:
         """How many voxels of each structure the viewer shows, in whatever slice."""
@@ -182,8 +256,8 @@ class Viewer:
 
 
 @contextmanager
-def viewer(address: str) -> Iterator[Viewer]:
-    """A page on a server; skips where there is no browser or no viewer."""
+def browsing() -> Iterator[BrowserContext]:
+    """A browser, in which pages can be opened; skips where there is none, or no viewer."""
     chromium = shutil.which("chromium")
     if chromium is None:
         skip_or_fail(NO_BROWSER)
@@ -192,9 +266,16 @@ def viewer(address: str) -> Iterator[Viewer]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM)
         try:
-            yield Viewer(browser.new_page(viewport=WINDOW), address.rstrip("/"))
+            yield browser.new_context(viewport=WINDOW)
         finally:
             browser.close()
+
+
+@contextmanager
+def viewer(address: str) -> Iterator[Viewer]:
+    """A page on a server, in a browser of its own."""
+    with browsing() as browser:
+        yield Viewer(browser.new_page(), address.rstrip("/"))
 
 
 def inside_brush(shape: tuple[int, ...], affine: Array, place_mm: Array, radius_mm: float) -> Array:

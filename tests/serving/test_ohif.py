@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def test_monailabels_viewer_is_fitted_to_its_own_address(here: Here) -> None:
 
 def test_the_settings_say_where_the_studies_are_and_what_the_viewer_can(here: Here, build: Path) -> None:
     assert settings(here, "/ohif/") == {
-        "address": "/ohif/", "dicomweb": "/dicomweb", "signIn": False, "canStore": True, "bar": "/ohif-bar.js",
+        "address": "/ohif/", "dicomweb": "/dicomweb", "signIn": False, "canStore": True, "bar": "/ohif-bar/bar",
     }  # fmt: skip
     monai = settings(here, "/ohif-monai/")
     assert (monai["address"], monai["canStore"], monai["bar"]) == ("/ohif-monai/", False, None)
@@ -143,11 +144,23 @@ def test_the_settings_name_no_other_host() -> None:
     assert "http:" not in script and "https:" not in script
 
 
-def test_the_bar_inside_the_viewer_is_served(here: Here) -> None:
-    reply = here.client.get("/ohif-bar.js")
+def test_the_scripts_of_the_bar_are_served_with_all_that_they_import(here: Here) -> None:
+    known = {path.name: path for path in (STATIC / "bar").iterdir()}
+    imported = {name for path in known.values() for name in re.findall(r"from '\./([^']+)'", path.read_text())}
 
-    assert reply.content == (STATIC / "bar.js").read_bytes()
-    assert (reply.headers["content-type"].partition(";")[0], reply.headers["cache-control"]) == (
-        "text/javascript",
-        ASKED,
-    )
+    assert imported < set(known) and {"bar.js", "bar.css"} == set(known) - imported
+    for name, path in known.items():
+        reply = here.client.get(f"/ohif-bar/{name}")
+        assert reply.content == path.read_bytes()
+        kind = reply.headers["content-type"].partition(";")[0]
+        assert (kind, reply.headers["cache-control"]) == (
+            f"text/{'css' if path.suffix == '.css' else 'javascript'}",
+            ASKED,
+        )
+
+
+@pytest.mark.parametrize("name", ["none.js", "..%2Fohif-config.js", "bar.js%00", "BAR.JS"])
+def test_the_bar_has_no_other_files(here: Here, name: str) -> None:
+    reply = here.client.get(f"/ohif-bar/{name}")
+
+    assert reply.status_code == 404

@@ -25,7 +25,11 @@ router = APIRouter(tags=["Viewer"])
 STATIC = Path(__file__).resolve().parents[1] / "static"
 """Our own scripts for the viewer."""
 
-BAR = "/ohif-bar.js"
+BAR = "/ohif-bar/"
+"""Address of the scripts of our bar inside the viewer."""
+
+SCRIPTS = {path.name: path for path in sorted((STATIC / "bar").iterdir())}
+"""They lie beside each other, since they name each other by their files."""
 
 CONFIG = "app-config.js"
 """What OHIF reads first."""
@@ -89,10 +93,12 @@ def ohif_of_monailabel(path: str, app: App, request: Request) -> Response:
     return _reply(path, app, request, Files(of_monailabel(), OHIF_OF_MONAILABEL))
 
 
-@router.get(BAR, include_in_schema=False)
-def bar() -> Response:
-    """Our bar inside the viewer."""
-    return FileResponse(STATIC / "bar.js", headers={"Cache-Control": ASKED})
+@router.get(f"{BAR}{{name}}", include_in_schema=False)
+def bar(name: str) -> Response:
+    """A script of our bar inside the viewer, or how it looks."""
+    if name not in SCRIPTS:
+        raise NotFound(f"The bar has no file {name[:80]!r}.")
+    return FileResponse(SCRIPTS[name], headers={"Cache-Control": ASKED})
 
 
 def _reply(path: str, app: App, request: Request, files: Files) -> Response:
@@ -103,7 +109,7 @@ def _reply(path: str, app: App, request: Request, files: Files) -> Response:
         "dicomweb": PREFIX,
         "signIn": app.settings.auth != "none",
         "canStore": files.build.can_store,
-        "bar": BAR if files.build.can_store and (STATIC / "bar.js").is_file() else None,
+        "bar": f"{BAR}bar" if files.build.can_store else None,
     }
     content = (STATIC / "ohif-config.js").read_text(encoding="utf-8")
     headers = {"Cache-Control": ASKED}

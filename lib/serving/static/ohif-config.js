@@ -12,30 +12,40 @@
 
   const loadBar = () => {
     if (server.bar) {
-      const script = document.createElement('script');
-      script.src = server.bar;
-      document.head.append(script);
+      const style = Object.assign(document.createElement('link'), { rel: 'stylesheet', href: `${server.bar}.css` });
+      const script = Object.assign(document.createElement('script'), { type: 'module', src: `${server.bar}.js` });
+      document.head.append(style, script);
     }
   };
 
   const signIn = {
     id: '@label-refinery/sign-in',
     preRegistration: async ({ servicesManager }) => {
-      const headers = { Authorization: `Bearer ${window.sessionStorage.getItem(TOKEN)}` };
+      // Read anew each time: somebody may sign in again while the page is open.
+      const headers = () => ({ Authorization: `Bearer ${window.sessionStorage.getItem(TOKEN)}` });
       const { userAuthenticationService } = servicesManager.services;
-      userAuthenticationService.setServiceImplementation({ getAuthorizationHeader: () => headers });
-      const reply = await fetch('/auth/token/valid', { headers });
+      userAuthenticationService.setServiceImplementation({ getAuthorizationHeader: headers });
+      const reply = await fetch('/auth/token/valid', { headers: headers() });
       if (reply.status === 401) {
         window.sessionStorage.removeItem(TOKEN);
-        window.location.replace('/open');
+        // What was open is opened once they have signed in.
+        window.location.replace(`/open?${new URLSearchParams({ address: page.pathname + page.search })}`);
       } else {
         loadBar();
       }
     },
   };
 
-  // OHIF's own segmentation mode, with one image at a time, the one that the address names, and without two tools that
-  // fetch a network from another host.
+  const withTools = (toolbarService, section, tools) => {
+    toolbarService.clearButtonSection(section);
+    toolbarService.updateSection(section, tools);
+  };
+
+  const TOOLS = ['BrushTools', 'Shapes', 'LabelMapEditWithContour'];
+
+  // OHIF's own segmentation mode, with one image at a time, the one that the address names, and without the tools that
+  // fetch something from another host: two a network, Interpolate a program. The one-click tool computes by WebGPU, and
+  // would do nothing, without a word, where the browser has none.
   const segmentation = {
     id: '@ohif/mode-segmentation',
     modeFactory: async ({ loadModules }) => {
@@ -46,10 +56,12 @@
       mode.onModeEnter = managers => {
         enter(managers);
         const { toolbarService } = managers.servicesManager.services;
-        toolbarService.clearButtonSection('LabelMapTools');
-        toolbarService.updateSection('LabelMapTools', [
-          'BrushTools', 'RegionSegmentPlus', 'Shapes', 'LabelMapEditWithContour',
-        ]);
+        withTools(toolbarService, 'LabelMapTools', TOOLS);
+        withTools(toolbarService, 'LabelMapUtilities', ['SegmentBidirectional']);
+        navigator.gpu?.requestAdapter().then(
+          adapter => adapter && withTools(toolbarService, 'LabelMapTools', [...TOOLS, 'RegionSegmentPlus']),
+          () => {}
+        );
       };
       return mode;
     },

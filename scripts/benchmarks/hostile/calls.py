@@ -16,7 +16,7 @@ ROLES = ("nobody", "garbage", "viewer", "annotator", "expert", "admin", "ticket"
 """Who asks; the ticket is an annotator's."""
 
 PUBLIC = re.compile(
-    r"/|/docs|/annotators|/openapi\.json|/favicon\.ico|/ohif(-monai)?(/.*)?|/ohif-bar\.js|/health/\w+|/auth/(token)?|/open"
+    r"/|/docs|/annotators|/openapi\.json|/favicon\.ico|/ohif(-monai|-bar)?(/.*)?|/health/\w+|/auth/(token)?|/open"
 )
 """What nobody has to sign in for."""
 
@@ -56,7 +56,7 @@ HIDDEN = (
     Route("GET", "/queue/", ("role", "offset", "limit")),
     Route("GET", "/ohif/{path}"),
     Route("GET", "/ohif-monai/{path}"),
-    Route("GET", "/ohif-bar.js"),
+    Route("GET", "/ohif-bar/bar.js"),
     Route("GET", "/dicomweb/studies/{study}/series/{series}/instances/{instance}/{more}"),
     Route("GET", "/dicomweb/studies/{study}/series/{series}/instances/{instance}/{more}/{deeper}"),
     Route("GET", "/{nothing}"),
