@@ -35,7 +35,7 @@ def token(
 
 
 @router.post("/ticket")
-def ticket(app: App, request: Request, token: Annotated[str, Form()] = "") -> dict[str, Any]:
+def ticket(app: App, request: Request, token: Annotated[str, Form(description="of the person")] = "") -> dict[str, Any]:
     """What a viewer that is open shows from now on: signs the person of a token in anew, without leaving the page."""
     if app.settings.auth == "none":
         return {"token": None, "ends": None}
