@@ -15,7 +15,7 @@ import numpy as np
 from lib.errors import GridMismatch, InvalidRequest, LabelRefineryError, UnknownStructure, UnreadableImage
 from lib.nrrd import NrrdHeader, read_nrrd_header, read_nrrd_layers
 from lib.opened import OpenFile, Source, opened
-from lib.task import BACKGROUND, MAX_STRUCTURES, Structure, Task, listed
+from lib.task import BACKGROUND, MAX_STRUCTURES, NO_STRUCTURES, Structure, Task, listed, name_key
 from lib.volume import (
     NRRD_SUFFIXES,
     Array,
@@ -168,44 +168,58 @@ def read_mask(source: Source, grid: Grid | None, name: str) -> MaskFile:
         return MaskFile(read_volume(file))
 
 
-def to_task_values(mask: Array, label_info: Sequence[NamedValue], task: Task, remark: Remark = _nobody) -> Array:
+def to_task_values(mask: Array, named: Sequence[NamedValue], task: Task, remark: Remark = _nobody) -> Array:
     """Renumbers a mask so that every voxel holds the task's value of its structure.
 
     Args:
         mask: (I, J, K) of any numeric type with whole numbers, up to ``ROUNDED``.
-        label_info: what the client says about its numbers; a number that is not listed keeps the task's meaning.
+        named: what its numbers mean, all of them but 0; without any they are the task's. Those of ``NO_STRUCTURES`` are
+            left out; if nothing else is named, the other numbers are the task's.
         task: the structures to choose from.
-        remark: is told of voxels that were rounded.
+        remark: is told of voxels that were rounded or left out.
 
     Returns:
         uint8 (I, J, K); the mask itself where nothing is to be changed.
 
     Raises:
-        UnknownStructure: if a name or a number belongs to no structure of the task, or a voxel is no whole number.
+        UnknownStructure: if a number is not named, or a name or number belongs to no structure of the task, or a voxel
+            is no whole number.
     """
-    meaning = _meaning(label_info, task)
-    found = values_of(mask, remark)
-    accepted = {BACKGROUND, *task.values.values()}
-    by_value = {value: meaning.get(int(value), int(value)) for value in found.tolist()}
-    unknown = [int(value) for value, meant in by_value.items() if meant not in accepted]
-    if unknown:
-        told = ", ".join(f"{value:.15g}" for value in unknown[:20])
-        raise UnknownStructure(
-            f"The mask holds the label values [{told}], the task has {listed(task.structures)}. "
-            "Say in params.label_info which structure each value is."
-        )
+    meaning = _meaning(named, task)
+    found = [int(value) for value in values_of(mask, remark)]
+    if unknown := [value for value in found if value not in meaning]:
+        raise UnknownStructure(_not_understood(unknown, named, task))
+    _tell_left_out(mask, named, found, remark)
     if mask.dtype == np.uint8:
-        if all(value == meant for value, meant in by_value.items()):
+        if all(value == meaning[value] for value in found):
             return mask
         table = np.zeros(256, np.uint8)
-        table[list(by_value)] = list(by_value.values())
+        table[found] = [meaning[value] for value in found]
         return table[mask]
     renumbered = np.zeros(mask.shape, np.uint8)
     for pixels, wanted in zip(mask.T, renumbered.T, strict=True):
         whole = _whole(pixels)
-        for value, meant in by_value.items():
-            wanted[whole == value] = meant
+        for value in found:
+            wanted[whole == value] = meaning[value]
     return renumbered
+
+
+def _not_understood(values: Sequence[int], named: Sequence[NamedValue], task: Task) -> str:
+    told = ", ".join(f"{value:.15g}" for value in map(float, values[:20]))
+    said = ", ".join(f"{entry.name}={entry.value}" for entry in named)
+    known = f"which are not among those that are named: {said}" if said else f"the task has {listed(task.structures)}"
+    return (
+        f"The mask holds the label values [{told}], {known}. Say in params.label_info which structure each value is; "
+        "one that is to be left out is called background (scripts.import_labels: --label-map 1=liver,2=background, or "
+        "--leave-out 2)."
+    )
+
+
+def _tell_left_out(mask: Array, named: Sequence[NamedValue], found: Sequence[int], remark: Remark) -> None:
+    for entry in named:
+        if entry.value != BACKGROUND and entry.value in found and name_key(entry.name) in NO_STRUCTURES:
+            voxels = sum(int(np.count_nonzero(_whole(pixels) == entry.value)) for pixels in mask.T)
+            remark(f"{voxels} voxels of the value {entry.value} ({entry.name}) were left out; they are no structure.")
 
 
 def numbered_by_position(mask: Array, task: Task) -> Array:
@@ -260,22 +274,26 @@ def _whole(pixels: Array) -> Array:
 
 
 def _meaning(named: Sequence[NamedValue], task: Task) -> dict[int, int]:
-    """The task's value by the client's number."""
-    known = {entry.value: _task_value(entry.name, task) for entry in named}
-    unknown = [entry.name for entry in named if known[entry.value] is None]
+    """The task's value by the mask's number, for all numbers that it may hold."""
+    said = ", ".join(f"{entry.name}={entry.value}" for entry in named)
+    values = {entry.value: _task_value(entry.name, task) for entry in named}
+    unknown = [entry.name for entry in named if values[entry.value] is None]
     if unknown:
         raise UnknownStructure(
-            f"label_info names {', '.join(f'{entry.name}={entry.value}' for entry in named)}; {unknown} are none of "
-            f"this task's structures {listed(task.structures)}."
+            f"label_info names {said}; {unknown} are none of this task's structures {listed(task.structures)}."
         )
-    return {number: value for number, value in known.items() if value is not None}
+    if values.get(BACKGROUND):
+        raise UnknownStructure(f"label_info names {said}; 0 is the background, and no structure is drawn with it.")
+    if not any(values.values()):
+        values = {value: value for value in task.values.values()} | values
+    return {BACKGROUND: BACKGROUND, **{number: value for number, value in values.items() if value is not None}}
 
 
 def _task_value(name: str, task: Task) -> int | None:
     structure = task.structure(name)
     if structure is not None:
         return structure.value
-    return BACKGROUND if name.strip().casefold() == "background" else None
+    return BACKGROUND if name_key(name) in NO_STRUCTURES else None
 
 
 def mask_on_image(

@@ -16,7 +16,7 @@ import numpy as np
 
 from lib.errors import InvalidRequest, UnknownStructure
 from lib.labels import MASK_SUFFIXES, NamedValue, Remark, mask_on_image, read_mask, values_of
-from lib.task import Structure, Task, listed, name_key
+from lib.task import NO_STRUCTURES, Structure, Task, listed, name_key
 from lib.volume import Array, Grid
 
 PASSED_OVER = "segmentations"
@@ -37,7 +37,9 @@ class Meaning:
 
     @classmethod
     def read(cls, text: str, task: Task) -> Meaning:
-        """Reads ``1=liver,2=spleen,kidney_left=kidney``.
+        """Reads ``1=liver,2=spleen,3=background,kidney_left=kidney``.
+
+        Where values are named, these are all that a file may hold; those called background are left out.
 
         Raises:
             InvalidRequest: if it has another form.
@@ -50,11 +52,15 @@ class Meaning:
             if not (found and equals and name):
                 raise InvalidRequest(f"A label map is 1=liver,kidney_left=kidney, found {entry!r} in {text!r}.")
             structure = task.structure(name)
-            if structure is None:
-                raise UnknownStructure(f"{entry!r}: this task has {listed(task.structures)}.")
-            names[name_key(found)] = structure
+            is_left_out = structure is None and found.isdecimal() and name_key(name) in NO_STRUCTURES
+            if structure is None and not is_left_out:
+                raise UnknownStructure(
+                    f"{entry!r}: this task has {listed(task.structures)}; a value to be left out is background."
+                )
+            if structure is not None:
+                names[name_key(found)] = structure
             if found.isdecimal():
-                values.append(NamedValue(structure.name, int(found)))
+                values.append(NamedValue(structure.name if structure is not None else name, int(found)))
         return cls(tuple(values), names)
 
 
@@ -160,7 +166,7 @@ def place(masks: Masks, folder: Path, grid: Grid, task: Task, meaning: Meaning) 
     notes: list[str] = []
     if masks.whole is not None:
         mask = mask_on_image(folder / masks.whole, grid, meaning.values, task, masks.image_id, notes.append)
-        named = {entry.name for entry in meaning.values} or set(task.values)
+        named = {entry.name for entry in meaning.values if task.structure(entry.name)} or set(task.values)
         return Placed(mask, tuple(name for name in task.values if name in named), tuple(notes))
     mask = np.zeros(grid.shape, np.uint8)
     structures = {structure.value: structure for structure, _ in masks.parts}

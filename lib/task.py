@@ -11,6 +11,9 @@ from lib.errors import InvalidSetting
 BACKGROUND = 0
 """Label value of everything that is no structure."""
 
+NO_STRUCTURES = ("background", "foreground_scribbles", "background_scribbles")
+"""Names that 3D Slicer's modules and label maps give to what is no structure."""
+
 MAX_STRUCTURES = 255
 """Masks are uint8 with 0 for the background."""
 
@@ -96,6 +99,8 @@ class Task:
         values = [structure.value for structure in self.structures]
         if len(set(names)) < len(names) or len(set(values)) < len(values):
             raise InvalidSetting(f"Structures must differ in name and value, found {listed(self.structures)}.")
+        if taken := [structure.name for structure in self.structures if name_key(structure.name) in NO_STRUCTURES]:
+            raise InvalidSetting(f"{taken} is what programs call that which is no structure. Name it otherwise.")
         if not all(names) or any(not 1 <= value <= MAX_STRUCTURES for value in values):
             raise InvalidSetting(
                 f"Each structure needs a name and a value from 1 to {MAX_STRUCTURES}, found {listed(self.structures)}."

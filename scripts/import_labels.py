@@ -45,7 +45,9 @@ def main(argv: list[str] | None = None) -> None:
     options.add_argument(
         "--label-map", default="", metavar="MAP", help="1=liver,2=spleen for values, kidney_left=kidney for names"
     )
-    options.add_argument("--leave-out", default="", metavar="NAMES", help="segments and regions to ignore: BODY,PTV")
+    options.add_argument(
+        "--leave-out", default="", metavar="NAMES", help="segments, regions and values to ignore: BODY,PTV,2,255"
+    )
     options.add_argument("--dry-run", action="store_true", help="only say what would happen")
     chosen = options.parse_args(argv)
 
@@ -63,7 +65,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         annotator = annotator_of(chosen.author, Role(ROLES[chosen.stage]), "scripts.import_labels")
         left_out = [name.strip() for name in chosen.leave_out.split(",") if name.strip()]
-        meaning = Meaning.read(chosen.label_map, task)
+        values = [f"{name}=background" for name in left_out if name.isdecimal()]
+        meaning = Meaning.read(",".join([chosen.label_map, *values]), task)
         source = LabelFolder(chosen.labels.expanduser().absolute(), annotator, meaning, left_out)
         with tqdm(desc="Importing labels", unit=" images", disable=None) as bar:
             outcomes = import_labels(Studies(library.record, library), source, on_bar(bar), is_trial=chosen.dry_run)

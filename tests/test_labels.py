@@ -94,13 +94,45 @@ def test_only_the_second_structure_without_label_info_stays_the_second():
     np.testing.assert_array_equal(to_task_values(SECOND, (), TASK), SECOND)
 
 
-def test_a_number_that_is_not_listed_keeps_the_tasks_meaning():
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_numbers_that_are_named_are_all_that_may_be_there(dtype):
+    """What is not named may be anything: the right kidney of another numbering becomes no posterior half."""
+    with pytest.raises(UnknownStructure, match=r"values \[2\], which are not among those that are named: anterior=1"):
+        to_task_values(BOTH.astype(dtype), named(anterior=1), TASK)
+
+
+@pytest.mark.parametrize("name", ["background", "Background ", "foreground_scribbles", "background_scribbles"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_what_is_called_no_structure_is_left_out_and_said(name, dtype):
+    remarks = []
+
+    found = to_task_values(BOTH.astype(dtype), named(anterior=1, **{name: 2}), TASK, remarks.append)
+
+    np.testing.assert_array_equal(found, FIRST)
+    assert remarks == [f"2 voxels of the value 2 ({name}) were left out; they are no structure."]
+
+
+def test_a_value_that_is_not_there_is_not_said_to_be_left_out():
+    remarks = []
+
+    to_task_values(BOTH, named(anterior=1, posterior=2, background=255), TASK, remarks.append)
+
+    assert remarks == []
+
+
+def test_where_only_what_is_left_out_is_named_the_others_are_the_tasks():
     sent = drawn("""
         . # #
-        . 7 7
+        7 2 2
     """)
 
-    np.testing.assert_array_equal(to_task_values(sent, named(posterior=7), TASK), BOTH)
+    np.testing.assert_array_equal(to_task_values(sent, named(background=7), TASK), BOTH)
+
+
+def test_the_background_is_no_structure():
+    with pytest.raises(UnknownStructure, match="names anterior=0, posterior=2; 0 is the background"):
+        to_task_values(BOTH, named(anterior=0, posterior=2), TASK)
+    np.testing.assert_array_equal(to_task_values(BOTH, named(background=0, anterior=1, posterior=2), TASK), BOTH)
 
 
 def test_two_numbers_may_mean_one_structure():
@@ -338,7 +370,12 @@ CROPPED = drawn("""
 @pytest.mark.parametrize(
     "fields",
     [
-        {"Segment0_Name": "anterior", "Segment0_LabelValue": "1"},
+        {
+            "Segment0_Name": "anterior",
+            "Segment0_LabelValue": "1",
+            "Segment1_Name": "posterior",
+            "Segment1_LabelValue": "2",
+        },
         {"Segmentation_MasterRepresentation": "Binary labelmap"},
     ],
     ids=["with segments", "without any"],

@@ -221,3 +221,30 @@ def test_what_was_rounded_and_what_lies_beside_the_image_is_noted(tmp_path, name
         "The voxels of the mask lie up to 0.004 mm beside those of the image",
         "6 voxels of the mask were up to 0.0004 away from whole numbers",
     ]
+
+
+def test_values_that_are_left_out_are_said_and_the_others_are_the_tasks(tmp_path):
+    write_volume(tmp_path / "ct_017.nii.gz", Volume(np.array([[[1], [2], [255]]], np.uint8), np.eye(4)))
+    meaning = Meaning.read("255=background", TASK)
+
+    placed = place(Masks("ct_017", Path("ct_017.nii.gz")), tmp_path, Grid((1, 3, 1), np.eye(4)), TASK, meaning)
+
+    assert placed.mask.ravel().tolist() == [1, 2, 0]
+    assert placed.notes == ("1 voxels of the value 255 (background) were left out; they are no structure.",)
+    assert placed.looked_at == tuple(TASK.values)
+
+
+def test_a_map_of_some_values_is_all_that_a_file_may_hold(tmp_path):
+    write_volume(tmp_path / "ct_017.nii.gz", Volume(np.array([[[1], [2], [0]]], np.uint8), np.eye(4)))
+    name = next(iter(TASK.values))
+
+    with pytest.raises(UnknownStructure, match=r"label values \[2\], which are not among those that are named"):
+        place(
+            Masks("ct_017", Path("ct_017.nii.gz")), tmp_path, Grid((1, 3, 1), np.eye(4)), TASK,
+            Meaning.read(f"1={name}", TASK),
+        )  # fmt: skip
+
+
+def test_only_a_value_is_left_out_by_the_map():
+    with pytest.raises(UnknownStructure, match=r"'couch=background'.*a value to be left out is background"):
+        Meaning.read("couch=background", TASK)
