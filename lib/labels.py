@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from lib.errors import GridMismatch, InvalidRequest, LabelRefineryError, UnknownStructure, UnreadableImage
 from lib.nrrd import NrrdHeader, read_nrrd_header, read_nrrd_layers
 from lib.opened import OpenFile, Source, opened
+from lib.overlaps import Claims, Remark, nobody
 from lib.task import BACKGROUND, MAX_STRUCTURES, NO_STRUCTURES, Structure, Task, listed, name_key
 from lib.volume import (
     NRRD_SUFFIXES,
@@ -48,6 +49,15 @@ ROUNDED = 1e-3
 NUMBER = re.compile("[0-9]{1,9}")
 """A label value or a layer as 3D Slicer writes it."""
 
+SEGMENT = re.compile("Segment([0-9]{1,6})_")
+"""Begin of the keys that tell of a segment."""
+
+MITK_GROUPS = "org.mitk.multilabel.segmentation.labelgroups"
+"""The header's key by which MITK Workbench tells what its values are called."""
+
+Segment = tuple[str, int, int]
+"""Name, label value and layer."""
+
 CONVERSION, REFERENCE = "Segmentation_ConversionParameters", "Reference image geometry"
 """The header's key and the parameter in it by which 3D Slicer tells on which image it was drawn."""
 
@@ -60,14 +70,6 @@ class NamedValue:
     value: int
 
 
-Remark = Callable[[str], object]
-"""Is told, in a sentence for people, what of a mask was not taken as it came."""
-
-
-def _nobody(remark: str) -> None:
-    """Whom a remark reaches that is not asked for."""
-
-
 @dataclass(frozen=True)
 class MaskFile:
     """A mask as its file holds it.
@@ -77,19 +79,21 @@ class MaskFile:
         named: the segments that a Slicer segmentation names itself.
         may_be_part: it is a Slicer segmentation, which ends where its segments end.
         drawn_on: the grid of the image on which it was drawn, where a Slicer segmentation tells it.
+        remarks: what of it is not as the file holds it.
     """
 
     volume: Volume
     named: tuple[NamedValue, ...] = ()
     may_be_part: bool = False
     drawn_on: Grid | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         """Whether it is how 3D Slicer writes a segmentation without a voxel: one of value 0, which lies anywhere."""
         return self.may_be_part and self.volume.voxels.shape == NO_VOXELS and not self.volume.voxels.any()
 
-    def on(self, grid: Grid, name: str, remark: Remark = _nobody) -> Array:
+    def on(self, grid: Grid, name: str, remark: Remark = nobody) -> Array:
         """The voxels on the grid of the image called ``name``.
 
         ``remark`` is told of a lattice that lies a little beside the image's.
@@ -105,6 +109,8 @@ class MaskFile:
                 f"{_corner(self.drawn_on)} on, this image is {grid} from {_corner(grid)} on. Send it to the image that "
                 "it was drawn on, or draw on this one and export with it as reference volume."
             )
+        for one in self.remarks:
+            remark(one)
         if self.is_empty:
             return np.zeros(grid.shape, self.volume.voxels.dtype)
         placed = onto_grid(self.volume, grid, name, may_be_part=self.may_be_part)
@@ -141,7 +147,7 @@ def _named_value(entry: object) -> NamedValue:
     raise InvalidRequest(f'Each entry of params.label_info must be {{"name": text, "idx": number}}, found {entry!r}.')
 
 
-def read_mask(source: Source, grid: Grid | None, name: str) -> MaskFile:
+def read_mask(source: Source, grid: Grid | None, name: str, task: Task | None = None) -> MaskFile:
     """Reads a mask file; one that does not belong to the image is refused before its voxels are read.
 
     Args:
@@ -149,10 +155,12 @@ def read_mask(source: Source, grid: Grid | None, name: str) -> MaskFile:
             voxel, first image axis fastest.
         grid: the lattice of the image; ``None``: any will do, but then no raw buffer, which carries none.
         name: the image's id, for messages.
+        task: says which of overlapping segments has the voxels; ``None``: any.
 
     Raises:
         UnreadableImage: if the file is damaged or of a kind that is not read here.
         GridMismatch: if it lies on another lattice than the image, or covers only a part and may not.
+        UnacceptableFile: if nothing is left of a segment where others overlap it.
     """
     if suffix_of(source.name) not in MASK_SUFFIXES and not source.name.lower().endswith(".bin"):
         raise UnreadableImage(f"A mask must be one of {', '.join(MASK_SUFFIXES)}; found {source.name!r}.")
@@ -162,13 +170,13 @@ def read_mask(source: Source, grid: Grid | None, name: str) -> MaskFile:
         if file.size == 0:
             raise UnreadableImage(f"The mask {file.name} is empty (0 bytes). Send it again.")
         if suffix_of(file.name) in NRRD_SUFFIXES:
-            return _slicer_segmentation(file, grid, name)
+            return _slicer_segmentation(file, grid, name, task)
         if grid is not None:
             refuse_off_grid(read_grid(file, is_whole=False), grid, name)
         return MaskFile(read_volume(file))
 
 
-def to_task_values(mask: Array, named: Sequence[NamedValue], task: Task, remark: Remark = _nobody) -> Array:
+def to_task_values(mask: Array, named: Sequence[NamedValue], task: Task, remark: Remark = nobody) -> Array:
     """Renumbers a mask so that every voxel holds the task's value of its structure.
 
     Args:
@@ -285,7 +293,7 @@ def _meaning(named: Sequence[NamedValue], task: Task) -> dict[int, int]:
     if values.get(BACKGROUND):
         raise UnknownStructure(f"label_info names {said}; 0 is the background, and no structure is drawn with it.")
     if not any(values.values()):
-        values = {value: value for value in task.values.values()} | values
+        values = {**{value: value for value in task.values.values()}, **values}
     return {BACKGROUND: BACKGROUND, **{number: value for number, value in values.items() if value is not None}}
 
 
@@ -302,7 +310,7 @@ def mask_on_image(
     label_info: Sequence[NamedValue] | None,
     task: Task,
     name: str,
-    remark: Remark = _nobody,
+    remark: Remark = nobody,
 ) -> Array:
     """A client's mask file as the task's mask on the image's grid.
 
@@ -322,7 +330,7 @@ def mask_on_image(
     Raises:
         GridMismatch, UnknownStructure, UnreadableImage: as the steps above.
     """
-    file = read_mask(source, grid, name)
+    file = read_mask(source, grid, name, task)
     placed = file.on(grid, name, remark)
     if label_info is None and not file.named:
         _refuse_two_meanings(placed, task)
@@ -337,7 +345,7 @@ def _refuse_two_meanings(mask: Array, task: Task) -> None:
     """Refuses numbers that mean one thing by the task's label values and another one by ``Task.positions``."""
     names = {value: name for name, value in task.values.items()}
     by_position = {position: name for name, position in task.positions.items()}
-    found = [int(value) for value in values_of(mask, _nobody) if value != BACKGROUND]
+    found = [int(value) for value in values_of(mask, nobody) if value != BACKGROUND]
     if set(found) <= by_position.keys() and any(names.get(value) != by_position[value] for value in found):
         numbers = [{"name": name, "idx": position} for name, position in task.positions.items()]
         raise UnknownStructure(
@@ -375,7 +383,7 @@ def _raw_buffer(file: OpenFile, grid: Grid | None, name: str) -> Volume:
     return Volume(flat.reshape(grid.shape, order="F"), grid.affine)
 
 
-def _slicer_segmentation(file: OpenFile, grid: Grid | None, name: str) -> MaskFile:
+def _slicer_segmentation(file: OpenFile, grid: Grid | None, name: str, task: Task | None) -> MaskFile:
     """A label map, or 3D Slicer's segmentation of one or more layers, with the segments that it names."""
     suffix = suffix_of(file.name)
     try:
@@ -396,29 +404,71 @@ def _slicer_segmentation(file: OpenFile, grid: Grid | None, name: str) -> MaskFi
     if header.layers == 1:
         named = tuple(NamedValue(name, value) for name, value, _ in segments if name)
         return MaskFile(Volume(layers[0], header.affine), named, is_segmentation, drawn_on)
-    # Overlapping segments lie on layers of their own, each numbered from 1: give every segment its own number.
-    merged = np.zeros(header.shape, np.uint8, order="F")
-    for position, (_, value, layer) in enumerate(segments, start=1):
-        merged[layers[layer] == value] = position
-    named = tuple(NamedValue(name, position) for position, (name, _, _) in enumerate(segments, start=1))
-    return MaskFile(Volume(merged, header.affine), named, is_segmentation, drawn_on)
+    remarks: list[str] = []
+    merged, named = _merged(layers, segments, task, remarks.append)
+    return MaskFile(Volume(merged, header.affine), named, is_segmentation, drawn_on, tuple(remarks))
 
 
-def _segments(header: NrrdHeader, name: str) -> list[tuple[str, int, int]]:
+def _merged(
+    layers: Array, segments: Sequence[Segment], task: Task | None, remark: Remark
+) -> tuple[Array, tuple[NamedValue, ...]]:
+    """Segments on layers of their own, each numbered from 1, in one mask, and what its numbers are called.
+
+    The numbers are in the order of the task's label values, so that the larger one has what several claim.
+    """
+
+    def rank(name: str) -> int:
+        return (_task_value(name, task) or BACKGROUND) if task is not None else BACKGROUND
+
+    # Two segments of one structure are one.
+    keys = {(rank(name), "" if rank(name) else name): name for name, _, _ in sorted(segments)}
+    numbers = {key: number for number, key in enumerate(sorted(keys), start=1)}
+    names = {numbers[key]: name for key, name in keys.items()}
+    mask, claims = np.zeros(layers.shape[1:], np.uint8, order="F"), Claims(names)
+    for name, value, layer in segments:
+        claims.put(mask, layers[layer] == value, numbers[rank(name), "" if rank(name) else name])
+    claims.settle(mask, remark)
+    return mask, tuple(NamedValue(name, number) for number, name in names.items())
+
+
+def _segments(header: NrrdHeader, name: str) -> list[Segment]:
     """Name, label value and layer of the segments that a header describes."""
-    numbers = [number for number in range(MAX_STRUCTURES) if f"Segment{number}_LabelValue" in header.pairs]
-    segments = [_segment(header.pairs, number, header.layers, name) for number in numbers]
-    if header.layers > MAX_STRUCTURES:
-        raise UnreadableImage(f"{name} has {header.layers} layers; wanted are at most {MAX_STRUCTURES}.")
+    if MITK_GROUPS in header.pairs:
+        segments = _segments_of_mitk(header.pairs[MITK_GROUPS], name)
+    else:
+        described = {int(found[1]) for key in header.pairs if (found := SEGMENT.match(key))}
+        segments = [_segment(header.pairs, number, header.layers, name) for number in sorted(described)]
+    if max(header.layers, len(segments)) > MAX_STRUCTURES:
+        raise UnreadableImage(
+            f"{name} has {len(segments)} segments in {header.layers} layers; wanted are at most {MAX_STRUCTURES}."
+        )
     if header.layers > 1 and not segments:
         raise UnreadableImage(f"{name} has {header.layers} layers and names no segments. Export it as a label map.")
     return segments
 
 
-def _segment(fields: Mapping[str, str], number: int, layers: int, name: str) -> tuple[str, int, int]:
-    """Name, label value and layer of one segment (3D Slicer, segmentation file format)."""
+def _segments_of_mitk(groups: str, name: str) -> list[Segment]:
+    """What MITK Workbench says of its multilabel segmentation: JSON of groups of labels, one layer a group."""
+    try:
+        return [
+            (str(label["name"]), int(label["value"]), layer)
+            for layer, group in enumerate(json.loads(groups))
+            for label in group["labels"]
+        ]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UnreadableImage(
+            f"{name} is a segmentation of MITK whose labels cannot be read ({type(error).__name__}). Export it as a "
+            "label map."
+        ) from error
+
+
+def _segment(fields: Mapping[str, str], number: int, layers: int, name: str) -> Segment:
+    """One segment as 3D Slicer describes it (segmentation file format)."""
     prefix = f"Segment{number}_"
-    value, layer = fields[f"{prefix}LabelValue"], fields.get(f"{prefix}Layer", "0")
+    # Before 2020 each segment lay in a layer of its own, in which it had the value 1.
+    is_old = f"{prefix}LabelValue" not in fields
+    value = fields.get(f"{prefix}LabelValue", "1")
+    layer = fields.get(f"{prefix}Layer", str(number) if is_old else "0")
     is_number = all(NUMBER.fullmatch(text) for text in (value, layer))
     if not is_number or int(layer) >= layers:
         raise UnreadableImage(

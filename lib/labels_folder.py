@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from lib.errors import InvalidRequest, UnknownStructure
-from lib.labels import MASK_SUFFIXES, NamedValue, Remark, mask_on_image, read_mask, values_of
+from lib.labels import MASK_SUFFIXES, NamedValue, mask_on_image, read_mask, values_of
+from lib.overlaps import Claims, Remark
 from lib.task import NO_STRUCTURES, Structure, Task, listed, name_key
 from lib.volume import Array, Grid
 
@@ -162,22 +163,19 @@ def place(masks: Masks, folder: Path, grid: Grid, task: Task, meaning: Meaning) 
 
     Raises:
         GridMismatch, UnknownStructure, UnreadableImage: as in ``lib/labels.py``.
+        UnacceptableFile: if nothing is left of a structure where others overlap it.
     """
     notes: list[str] = []
     if masks.whole is not None:
         mask = mask_on_image(folder / masks.whole, grid, meaning.values, task, masks.image_id, notes.append)
         named = {entry.name for entry in meaning.values if task.structure(entry.name)} or set(task.values)
         return Placed(mask, tuple(name for name in task.values if name in named), tuple(notes))
-    mask = np.zeros(grid.shape, np.uint8)
-    structures = {structure.value: structure for structure, _ in masks.parts}
-    for structure, path in sorted(masks.parts, key=lambda part: part[0].value):
-        voxels = _one_structure(folder / path, grid, masks.image_id, notes.append)
-        for value in np.unique(mask[voxels]):
-            if value not in (0, structure.value):
-                count = int((mask[voxels] == value).sum())
-                notes.append(f"{count} voxels of {structures[value].name} are {structure.name} too, and became that")
-        mask[voxels] = structure.value
-    return Placed(mask, tuple(structures[value].name for value in sorted(structures)), tuple(notes))
+    mask, claims = np.zeros(grid.shape, np.uint8), Claims.of(task)
+    for structure, path in masks.parts:
+        claims.put(mask, _one_structure(folder / path, grid, masks.image_id, notes.append), structure.value)
+    claims.settle(mask, notes.append)
+    named = {structure.name for structure, _ in masks.parts}
+    return Placed(mask, tuple(name for name in task.values if name in named), tuple(notes))
 
 
 def _one_structure(path: Path, grid: Grid, image_id: str, remark: Remark) -> Array:

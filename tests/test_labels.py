@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from lib.errors import GridMismatch, InvalidRequest, UnknownStructure, UnreadableImage
+from lib.errors import GridMismatch, InvalidRequest, UnacceptableFile, UnknownStructure, UnreadableImage
 from lib.labels import (
     NamedValue,
     mask_on_image,
@@ -359,6 +360,79 @@ def test_segments_in_layers_of_their_own_are_put_together(tmp_path, encoding):
     path = write_segmentation(tmp_path / "m.seg.nrrd", layers, [("posterior", 1, 0), ("anterior", 1, 1)], encoding)
 
     np.testing.assert_array_equal(mask_on_image(path, GRID, (), TASK, "ct_017"), BOTH)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_where_layers_overlap_the_larger_label_value_wins_and_it_is_told(tmp_path, order):
+    segments = [("anterior", 1, 0), ("posterior", 1, 1)]
+    layers = [in_layer(BOTH > 0), in_layer(SECOND)]
+    path = write_segmentation(tmp_path / "m.seg.nrrd", layers[:: 1 - 2 * order], [
+        (name, value, abs(order - layer)) for name, value, layer in segments[:: 1 - 2 * order]
+    ])  # fmt: skip
+    remarks = []
+
+    np.testing.assert_array_equal(mask_on_image(path, GRID, (), TASK, "ct_017", remarks.append), BOTH)
+    assert remarks == ["2 voxels of anterior are posterior too, and became that."]
+
+
+def test_a_layer_of_which_nothing_would_be_left_is_refused(tmp_path):
+    layers = [in_layer(SECOND), in_layer(BOTH > 0)]
+    path = write_segmentation(tmp_path / "m.seg.nrrd", layers, [("anterior", 1, 0), ("posterior", 1, 1)])
+
+    with pytest.raises(UnacceptableFile, match="'anterior' lies wholly within 'posterior'"):
+        mask_on_image(path, GRID, (), TASK, "ct_017")
+
+
+def test_two_layers_of_one_structure_are_one(tmp_path):
+    layers = [in_layer(SECOND), in_layer(BOTH > 0)]
+    path = write_segmentation(tmp_path / "m.seg.nrrd", layers, [("anterior", 1, 0), (" Anterior", 1, 1)])
+
+    np.testing.assert_array_equal(mask_on_image(path, GRID, (), TASK, "ct_017"), (BOTH > 0).astype(np.uint8))
+
+
+def old_segmentation(path, layers, names):
+    """A segmentation as 3D Slicer wrote it before 2020: a layer for each segment, and no label values."""
+    path = write_segmentation(path, layers, [(name, 1, layer) for layer, name in enumerate(names)])
+    lines = path.read_bytes().split(b"\n\n", 1)
+    header = [line for line in lines[0].split(b"\n") if b"LabelValue" not in line and b"_Layer" not in line]
+    path.write_bytes(b"\n\n".join([b"\n".join(header), lines[1]]))
+    return path
+
+
+def test_segments_without_label_values_lie_in_layers_in_their_order(tmp_path):
+    path = old_segmentation(tmp_path / "m.seg.nrrd", [in_layer(SECOND), in_layer(FIRST)], ["posterior", "anterior"])
+
+    np.testing.assert_array_equal(mask_on_image(path, GRID, (), TASK, "ct_017"), BOTH)
+
+
+def test_a_name_of_theirs_that_is_none_of_the_tasks_is_refused(tmp_path):
+    path = old_segmentation(tmp_path / "m.seg.nrrd", [in_layer(SECOND), in_layer(FIRST)], ["spleen", "anterior"])
+
+    with pytest.raises(UnknownStructure, match=r"\['spleen'\] are none of this task's structures"):
+        mask_on_image(path, GRID, (), TASK, "ct_017")
+
+
+def of_mitk(path, groups):
+    """A label map with what MITK Workbench says of it."""
+    image = sitk_of_volume(Volume(BOTH, np.eye(4)))
+    image.SetMetaData("modality", "org.mitk.multilabel.segmentation")
+    image.SetMetaData("org.mitk.multilabel.segmentation.labelgroups", groups)
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def test_labels_of_mitk_are_read_by_their_names(tmp_path):
+    labels = [{"name": "posterior", "value": 1, "color": {}}, {"name": "anterior", "value": 2}]
+    path = of_mitk(tmp_path / "m.nrrd", json.dumps([{"labels": labels}]))
+
+    expected = np.where(BOTH == 1, 2, np.where(BOTH == 2, 1, 0))
+    np.testing.assert_array_equal(mask_on_image(path, GRID, (), TASK, "ct_017"), expected)
+
+
+@pytest.mark.parametrize("groups", ["no JSON", "{}x", '[{"labels": [{"value": 1}]}]', "[1]", "[" * 5000])
+def test_labels_of_mitk_that_cannot_be_read_are_refused(tmp_path, groups):
+    with pytest.raises(UnreadableImage, match="of MITK whose labels cannot be read"):
+        mask_on_image(of_mitk(tmp_path / "m.nrrd", groups), GRID, (), TASK, "ct_017")
 
 
 CROPPED = drawn("""

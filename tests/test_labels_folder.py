@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.errors import GridMismatch, InvalidRequest, UnknownStructure
+from lib.errors import GridMismatch, InvalidRequest, UnacceptableFile, UnknownStructure
 from lib.labels_folder import Masks, Meaning, find_masks, place
 from lib.task import Task, numbered
 from lib.volume import Grid, Volume, write_volume
@@ -173,7 +173,25 @@ def test_where_two_structures_overlap_the_larger_value_wins_and_it_is_told(tmp_p
         . . 2
     """)
     np.testing.assert_array_equal(found.mask, expected)
-    assert found.notes == ("1 voxels of liver are spleen too, and became that",)
+    assert found.notes == ("1 voxels of liver are spleen too, and became that.",)
+
+
+def test_a_structure_of_which_nothing_would_be_left_is_refused(tmp_path):
+    """Whatever the order of the files: a tumour with the smaller value would count as looked for and absent."""
+    within = drawn("""
+        . 1 .
+        . . .
+    """)
+
+    with pytest.raises(UnacceptableFile, match=r"'liver' lies wholly within 'spleen', whose label value is larger"):
+        placed(tmp_path, {"ct_1/liver.nii.gz": within, "ct_1/spleen.nii.gz": UPPER})
+    assert placed(tmp_path, {"ct_1/spleen.nii.gz": within, "ct_1/liver.nii.gz": UPPER}).looked_at == ("liver", "spleen")
+
+
+def test_a_structure_that_is_absent_by_itself_is_looked_for(tmp_path):
+    found = placed(tmp_path, {"ct_1/liver.nii.gz": np.zeros_like(UPPER), "ct_1/spleen.nii.gz": UPPER})
+
+    assert (found.looked_at, found.notes) == (("liver", "spleen"), ())
 
 
 def test_two_files_of_one_structure_are_joined(tmp_path):

@@ -70,10 +70,11 @@ def drawing(path: Path, most_bytes: int, what: str) -> Drawing:
     return Drawing(**texts, program=None if program is None else str(program), references=references, sources=sources)
 
 
-def drawn(path: Path, series: SourceSeries, task: Task) -> tuple[Array, tuple[str, ...]]:
-    """A segmentation or a structure set as ``lib.dicom.drawn.read_drawn`` reads it."""
+def drawn(path: Path, series: SourceSeries, task: Task) -> tuple[Array, tuple[str, ...], tuple[str, ...]]:
+    """A segmentation or a structure set as ``lib.dicom.drawn.read_drawn`` reads it, and its remarks."""
     told, (found,) = decoder().ask("drawn", [path], {"series": series, "task": task}, name="The object")
-    return _of_shape(found, series.grid), tuple(name for name in task.values if name in told["looked_at"])
+    looked_at = tuple(name for name in task.values if name in told["looked_at"])
+    return _of_shape(found, series.grid), looked_at, tuple(map(str, told["remarks"]))
 
 
 def derived_files(path: Path, derived: DerivedSeries, window: tuple[float, float] | None, folder: Path) -> None:

@@ -54,8 +54,9 @@ def _drawing(files: Files, arguments: Arguments) -> Answer:
 
 
 def _drawn(files: Files, arguments: Arguments) -> Answer:
-    mask, looked_at = read_drawn(files[0], arguments["series"], arguments["task"])
-    return {"looked_at": looked_at}, [mask]
+    remarks: list[str] = []
+    mask, looked_at = read_drawn(files[0], arguments["series"], arguments["task"], remark=remarks.append)
+    return {"looked_at": looked_at, "remarks": remarks}, [mask]
 
 
 def _derived_files(files: Files, arguments: Arguments) -> Answer:

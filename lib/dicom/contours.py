@@ -17,6 +17,7 @@ from lib.dicom.source import SourceSeries, dataset_of
 from lib.errors import GridMismatch, LabelRefineryError, UnknownStructure, UnreadableImage
 from lib.geometry import LPS_FROM_RAS
 from lib.opened import Source
+from lib.overlaps import Claims, Remark, nobody
 from lib.task import Structure, Task, listed, name_key
 from lib.volume import Array
 
@@ -26,7 +27,9 @@ PLANE_TOLERANCE_MM = 0.1
 OUTLINE_VOXELS = 1e-3
 """How near to the outline the centre of a voxel lies on it."""
 
-CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+EXCLUSIVE = "CLOSEDPLANAR_XOR"
+
+CLOSED = ("CLOSED_PLANAR", EXCLUSIVE)
 """ContourGeometricType (3006,0042) of contours that enclose something."""
 
 
@@ -37,26 +40,33 @@ class Contour:
     Attributes:
         k: index of the slice.
         corners: (n, 2), indices along I and J.
+        is_exclusive: whether what several of its slice enclose is told by exclusive or (CLOSEDPLANAR_XOR).
     """
 
     k: int
     corners: Array
+    is_exclusive: bool = False
 
 
 def read_contours(
-    source: Dataset | Source | bytes, series: SourceSeries, task: Task, leave_out: Collection[str] = ()
+    source: Dataset | Source | bytes,
+    series: SourceSeries,
+    task: Task,
+    leave_out: Collection[str] = (),
+    remark: Remark = nobody,
 ) -> tuple[Array, tuple[str, ...]]:
     """The contours of a structure set as the task's mask on the image's grid.
 
     A voxel belongs to a structure if its centre lies inside the contours or on one. Contours within contours are holes,
-    and islands in them (exclusive or). What lies beside the image is cut off. Where regions overlap, the one with the
-    higher number wins.
+    and islands in them; contours that overlap otherwise, or come twice, are united. What lies beside the image is cut
+    off. Where regions overlap, the structure with the larger label value has the voxels.
 
     Args:
         source: the object, its file or its bytes.
         series: the image.
         task: the structures to choose from; regions are matched by their names.
         leave_out: names of regions that are no structures of the task, such as the outline of the body.
+        remark: is told how many voxels a structure lost to another one.
 
     Returns:
         uint8 (I, J, K), and the names of the structures that have a region, in the order of the task.
@@ -65,13 +75,14 @@ def read_contours(
         UnknownStructure: if a region is neither a structure of the task nor left out.
         GridMismatch: if the contours lie in another frame of reference or between the slices.
         UnreadableImage: if it is no structure set, or a damaged one.
+        UnacceptableFile: if nothing is left of a region where others overlap it.
     """
     try:
         dataset: Any = dataset_of(source)
         if dataset.get("SOPClassUID") != RTStructureSetStorage:
             found = dataset.get("SOPClassUID")
             raise UnreadableImage(f"A DICOM structure set is wanted, found {getattr(found, 'name', found)}.")
-        return _read(dataset, series, task, {name_key(name) for name in leave_out})
+        return _read(dataset, series, task, {name_key(name) for name in leave_out}, remark)
     except LabelRefineryError:
         raise
     # The reader raises whatever a damaged object makes it stumble over.
@@ -79,7 +90,9 @@ def read_contours(
         raise UnreadableImage(f"The structure set cannot be read: {reason_of(error)}. Export it again.") from error
 
 
-def _read(dataset: Any, series: SourceSeries, task: Task, left_out: set[str]) -> tuple[Array, tuple[str, ...]]:
+def _read(
+    dataset: Any, series: SourceSeries, task: Task, left_out: set[str], remark: Remark
+) -> tuple[Array, tuple[str, ...]]:
     regions = sorted(
         (one for one in dataset.StructureSetROISequence if name_key(str(one.ROIName)) not in left_out),
         key=lambda one: int(one.ROINumber),
@@ -87,12 +100,13 @@ def _read(dataset: Any, series: SourceSeries, task: Task, left_out: set[str]) ->
     structures = _matched([str(one.ROIName) for one in regions], task)
     contours = {int(one.ReferencedROINumber): one.get("ContourSequence") or () for one in dataset.ROIContourSequence}
     _refuse_other_numbers(dataset)
-    mask = np.zeros(series.grid.shape, np.uint8)
+    mask, claims = np.zeros(series.grid.shape, np.uint8), Claims.of(task)
     for region, structure in zip(regions, structures, strict=True):
         what = f"The region {str(region.ROIName)!r}"
         series.refuse_other_frame_of_reference(str(region.get("ReferencedFrameOfReferenceUID") or ""), what)
         items = contours.get(int(region.ROINumber), ())
-        mask[_filled([_contour(item, series, what) for item in items], series.grid.shape)] = structure.value
+        claims.put(mask, _filled([_contour(item, series, what) for item in items], series.grid.shape), structure.value)
+    claims.settle(mask, remark)
     seen = {structure.name for structure in structures}
     return mask, tuple(one.name for one in task.structures if one.name in seen)
 
@@ -144,7 +158,7 @@ def _contour(item: Any, series: SourceSeries, what: str) -> Contour:
         )
     affine = LPS_FROM_RAS @ series.slice_grid(k).affine
     indices = np.linalg.solve(affine[:3, :3], (points_mm - affine[:3, 3]).T).T
-    return Contour(k, indices[:, :2])
+    return Contour(k, indices[:, :2], item.ContourGeometricType == EXCLUSIVE)
 
 
 def _told(point_mm: Array) -> str:
@@ -152,13 +166,36 @@ def _told(point_mm: Array) -> str:
 
 
 def _filled(contours: list[Contour], shape: tuple[int, int, int]) -> Array:
-    """Bool (I, J, K): inside an odd number of the contours of its slice, or on one of them."""
-    inside, outline = np.zeros(shape, bool), np.zeros(shape, bool)
-    for contour in contours:
-        for where, is_inside, is_outline in _rasterised(contour.corners, shape):
-            inside[(*where, contour.k)] ^= is_inside
-            outline[(*where, contour.k)] |= is_outline
-    return inside | outline
+    """Bool (I, J, K): what the contours of each slice enclose, and the voxels on one of them."""
+    filled, outline = np.zeros(shape, bool), np.zeros(shape, bool)
+    for k in sorted({contour.k for contour in contours}):
+        of_slice = [contour for contour in contours if contour.k == k]
+        enclosed = []
+        for contour in of_slice:
+            inside = np.zeros(shape[:2], bool)
+            for where, is_inside, is_outline in _rasterised(contour.corners, shape):
+                inside[where] = is_inside
+                outline[(*where, k)] |= is_outline
+            enclosed.append(inside)
+        is_exclusive = any(contour.is_exclusive for contour in of_slice)
+        filled[:, :, k] = np.logical_xor.reduce(enclosed) if is_exclusive else _enclosed(enclosed)
+    return filled | outline
+
+
+def _enclosed(areas: list[Array]) -> Array:
+    """Bool (I, J): areas within another one are holes in it, and islands in these; all others are united.
+
+    What is given twice, or drawn in two parts that overlap, leaves no hole.
+    """
+    distinct: list[Array] = []
+    for area in sorted(areas, key=np.count_nonzero, reverse=True):
+        if not any(np.array_equal(area, other) for other in distinct):
+            distinct.append(area)
+    filled = np.zeros_like(areas[0])
+    for number, area in enumerate(distinct):
+        around = sum(not (area & ~other).any() for other in distinct[:number])
+        filled = filled & ~area if around % 2 else filled | area
+    return filled
 
 
 def _rasterised(corners: Array, shape: tuple[int, int, int]) -> Iterator[tuple[tuple[slice, slice], Array, Array]]:

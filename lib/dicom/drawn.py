@@ -18,6 +18,7 @@ from lib.dicom.source import SourceSeries, dataset_of
 from lib.errors import UnreadableImage
 from lib.multi_frame import PER_FRAME, SHARED
 from lib.opened import Source
+from lib.overlaps import Remark, nobody
 from lib.task import Task, name_key
 from lib.volume import Array
 
@@ -91,7 +92,11 @@ def _first_text(dataset: Dataset, keyword: str) -> str:
 
 
 def read_drawn(
-    source: Dataset | Source | bytes, series: SourceSeries, task: Task, leave_out: Collection[str] = ()
+    source: Dataset | Source | bytes,
+    series: SourceSeries,
+    task: Task,
+    leave_out: Collection[str] = (),
+    remark: Remark = nobody,
 ) -> tuple[Array, tuple[str, ...]]:
     """A segmentation or a structure set as the task's mask on the image's grid.
 
@@ -100,17 +105,18 @@ def read_drawn(
         series: the image.
         task: the structures to choose from.
         leave_out: names of segments or regions that are no structures of the task.
+        remark: is told how many voxels a structure lost to another one.
 
     Returns:
         uint8 (I, J, K), and the names of the structures that the object speaks about.
 
     Raises:
-        UnknownStructure, GridMismatch, UnreadableImage: as ``read_segmentation`` and ``read_contours``.
+        UnacceptableFile: as ``read_segmentation`` and ``read_contours``; most are of its kinds.
     """
     dataset = dataset_of(source)
     if dataset.get("SOPClassUID") in STRUCTURE_SETS:
-        return read_contours(dataset, series, task, leave_out)
-    return read_segmentation(dataset, series, task, leave_out)
+        return read_contours(dataset, series, task, leave_out, remark)
+    return read_segmentation(dataset, series, task, leave_out, remark)
 
 
 def referenced_images(source: Dataset | Source | bytes) -> dict[str, set[str]]:

@@ -31,6 +31,7 @@ from lib.errors import GridMismatch, LabelRefineryError, UnreadableImage
 from lib.labels import voxels_by_value
 from lib.multi_frame import single_headers
 from lib.opened import Source
+from lib.overlaps import Claims, Remark, nobody
 from lib.series import SliceHeader
 from lib.task import BACKGROUND, Structure, Task, name_key
 from lib.volume import Array
@@ -250,21 +251,26 @@ def uids_of(series_name: str, seed: str) -> tuple[str, str]:
 
 
 def read_segmentation(
-    source: Dataset | Source | bytes, series: SourceSeries, task: Task, leave_out: Collection[str] = ()
+    source: Dataset | Source | bytes,
+    series: SourceSeries,
+    task: Task,
+    leave_out: Collection[str] = (),
+    remark: Remark = nobody,
 ) -> tuple[Array, tuple[str, ...]]:
     """Any DICOM segmentation as the task's mask on the image's whole grid.
 
     Segments are matched to structures by label or code (``lib.dicom.segments.matched``), frames to slices by their
     place, so that neither the order of the frames nor missing ones matter; frames may show a part of the slice, or cut
     the same lattice in another direction. What OHIF leaves out of a frame's place is taken from the slice that the
-    frame names. FRACTIONAL counts from half of the highest value on. Where segments overlap, the one with the higher
-    number wins; two segments of one structure become one.
+    frame names. FRACTIONAL counts from half of the highest value on. Where segments overlap, the structure with the
+    larger label value has the voxels; two segments of one structure become one.
 
     Args:
         source: the object, its file or its bytes.
         series: the image.
         task: the structures to choose from.
         leave_out: labels of segments that are no structures of the task.
+        remark: is told how many voxels a structure lost to another one.
 
     Returns:
         uint8 (I, J, K), and the names of the structures that have a segment, in the order of the task.
@@ -273,11 +279,12 @@ def read_segmentation(
         UnknownStructure: if a segment is neither a structure of the task nor left out.
         GridMismatch: if the object lies in another frame of reference or off the image's lattice.
         UnreadableImage: if it is no segmentation, or a damaged one.
+        UnacceptableFile: if nothing is left of a segment where others overlap it.
     """
     try:
         dataset = dataset_of(source)
         refuse_no_segmentation(dataset)
-        return _read(dataset, series, matched(dataset, task, leave_out), task)
+        return _read(dataset, series, matched(dataset, task, leave_out), task, remark)
     except LabelRefineryError:
         raise
     # The reader raises whatever a damaged object makes it stumble over.
@@ -286,16 +293,17 @@ def read_segmentation(
 
 
 def _read(
-    dataset: Any, series: SourceSeries, structures: Mapping[int, Structure | None], task: Task
+    dataset: Any, series: SourceSeries, structures: Mapping[int, Structure | None], task: Task, remark: Remark
 ) -> tuple[Array, tuple[str, ...]]:
     series.refuse_other_frame_of_reference(str(dataset.get("FrameOfReferenceUID") or ""), "The segmentation")
     # K runs slowest, so that each frame is written in one piece.
-    mask = np.zeros(series.grid.shape, np.uint8, order="F")
+    mask, claims = np.zeros(series.grid.shape, np.uint8, order="F"), Claims.of(task)
     for frame in frames_of(dataset, series):
         view = frame.view_on(mask, series)
         for number, inside in frame.inside.items():
             structure = structures[number]
             if structure:
-                view[inside] = structure.value
+                claims.put(view, inside, structure.value)
+    claims.settle(mask, remark)
     seen = {structure.name for structure in structures.values() if structure}
     return mask, tuple(one.name for one in task.structures if one.name in seen)

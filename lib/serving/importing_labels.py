@@ -27,6 +27,7 @@ from lib.errors import (
 )
 from lib.labels import MASK_SUFFIXES
 from lib.labels_folder import Masks, Meaning, Placed, find_masks, place
+from lib.overlaps import Claims
 from lib.series import NO_PREAMBLE, lacks_preamble, looks_like_dicom
 from lib.serving.annotator import Annotator
 from lib.serving.dicom_files import on_grid
@@ -38,7 +39,7 @@ from lib.store.files import digest_of
 from lib.store.images import Image, ImageKind, ImageState
 from lib.store.record import Record
 from lib.task import Task, name_key
-from lib.volume import Array, Grid, Volume, nifti_bytes
+from lib.volume import Grid, Volume, nifti_bytes
 
 OF_ONE_IMAGE = (UnacceptableFile, InvalidRequest, StageConflict, NotFound, OSError)
 """Errors that say something about a single image or label; others end the import."""
@@ -255,7 +256,8 @@ def _placed(studies: Studies, image: Image, grid: Grid, labels: Labels, source: 
         return place(labels.masks, source.path, grid, task, source.meaning)
     series = studies.files.source(image)
     names = {key: structure.name for key, structure in source.meaning.names.items()}
-    masks: list[Array] = []
+    mask, claims = np.zeros(grid.shape, np.uint8), Claims.of(task)
+    notes: list[str] = []
     seen: set[str] = set()
     programs: list[str | None] = []
     for path in labels.objects:
@@ -263,18 +265,20 @@ def _placed(studies: Studies, image: Image, grid: Grid, labels: Labels, source: 
         programs.append(program_of(dataset))
         rename(dataset, names)
         try:
-            mask, looked_at = read_drawn(dataset, series, task, source.leave_out)
+            drawn, looked_at = read_drawn(dataset, series, task, source.leave_out, notes.append)
         except UnknownStructure as error:
             raise UnknownStructure(f"{error} {_remedy(names_in(dataset), task, source.leave_out)}") from error
-        masks.append(on_grid(mask, series.grid, grid, image.id))
+        drawn = on_grid(drawn, series.grid, grid, image.id)
+        for name in looked_at:
+            claims.put(mask, drawn == task.values[name], task.values[name])
         seen.update(looked_at)
     if not seen:
         raise UnacceptableFile("Nothing in it is a structure of the task but what is left out.")
-    mask, notes = _together(masks)
+    claims.settle(mask, notes.append)
     alone = sorted({program for program in programs if program})
     if alone and None not in programs and stage_of(source.annotator.role) is Stage.EXPERT:
-        notes += (f"drawn by {', '.join(alone)} alone; with --stage draft an expert would look at it first",)
-    return Placed(mask, tuple(one.name for one in task.structures if one.name in seen), notes)
+        notes.append(f"drawn by {', '.join(alone)} alone; with --stage draft an expert would look at it first")
+    return Placed(mask, tuple(one.name for one in task.structures if one.name in seen), tuple(notes))
 
 
 def _remedy(names: Iterable[str], task: Task, leave_out: Collection[str]) -> str:
@@ -286,20 +290,6 @@ def _remedy(names: Iterable[str], task: Task, leave_out: Collection[str]) -> str
         f"Here that is --label-map {shlex.quote(f'{strange}={alike}')} if it is one of these, or --leave-out "
         f"{shlex.quote(strange)}."
     )
-
-
-def _together(masks: Iterable[Array]) -> tuple[Array, tuple[str, ...]]:
-    """Several masks (I, J, K) as one, and a sentence about voxels of which they say different things.
-
-    The larger label value has them, as where files of one structure each overlap.
-    """
-    whole, overlapping = np.zeros(0, np.uint8), 0
-    for mask in masks:
-        whole = whole if whole.size else np.zeros_like(mask)
-        overlapping += int(((whole != 0) & (mask != 0) & (whole != mask)).sum())
-        whole = np.maximum(whole, mask)
-    sentence = f"{overlapping} voxels are claimed by two structures, and became the one with the larger value"
-    return whole, (sentence,) if overlapping else ()
 
 
 def _is_known(record: Record, image_id: str, placed: Placed, grid: Grid, author: str) -> bool:

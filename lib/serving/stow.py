@@ -92,12 +92,14 @@ class Correction:
         listing: how viewers find what it shows.
         mask: on the image's grid; others of the request are checked before it is stored.
         looked_at: names of the structures that have a segment.
+        remarks: what of it was not taken as it came.
     """
 
     received: Received
     listing: Listing
     mask: PackedMask
     looked_at: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -321,11 +323,11 @@ class Storing:
             return known
         image, grid = self.library.readable_with_grid(listing.image)
         source = self.studies.files.source(image)
-        mask, looked_at = foreign.drawn(received.path, source, self.record.task)
+        mask, looked_at, remarks = foreign.drawn(received.path, source, self.record.task)
         if not looked_at:
             raise UnacceptableFile("The object has no segment but the background, so it says nothing.")
         placed = on_grid(mask, source.grid, grid, image.id)
-        return Correction(received, listing, packed(placed, grid, self.record.task, looked_at), looked_at)
+        return Correction(received, listing, packed(placed, grid, self.record.task, looked_at), looked_at, remarks)
 
     def _known(self, received: Received, listing: Listing) -> Stored | None:
         """The object if it is here already, as a person stored it or as we wrote it.
@@ -374,7 +376,8 @@ class Storing:
             saved = save_packed(self.record, correction.mask, _submission(correction, origin), annotator, keep)
         except _AlreadyHere as error:
             return error.stored
-        return Stored(received, listing.study_uid, series_uid, saved.annotation, saved.is_new, saved.note)
+        note = " ".join(filter(None, [*correction.remarks, saved.note]))
+        return Stored(received, listing.study_uid, series_uid, saved.annotation, saved.is_new, note)
 
 
 class _AlreadyHere(Exception):

@@ -136,7 +136,7 @@ def test_what_people_drew_as_dicom(tmp_path, write):
     write(mask, TASK, source, Provenance("Seg", "a", NOON, "theirs")).save_as(object_file, enforce_file_format=True)
 
     about = foreign.drawing(object_file, 1 << 20, "It")
-    found, looked_at = foreign.drawn(object_file, source, TASK)
+    found, looked_at, _ = foreign.drawn(object_file, source, TASK)
 
     assert list(about.references) == [source.name]
     assert set(about.references[source.name]) <= source.instance_uids

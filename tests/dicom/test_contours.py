@@ -10,7 +10,7 @@ from pydicom.uid import RTStructureSetStorage
 
 from lib.dicom.contours import read_contours
 from lib.dicom.source import read_source
-from lib.errors import GridMismatch, UnknownStructure, UnreadableImage
+from lib.errors import GridMismatch, UnacceptableFile, UnknownStructure, UnreadableImage
 from tests.dicom.drawing import TASK, leaning, stack
 from tests.drawn import drawn
 
@@ -149,11 +149,60 @@ def test_each_slice_of_a_tilted_gantry_has_its_contours(tmp_path):
     assert mask.sum(axis=(0, 1)).tolist() == [12] * 4
 
 
-def test_where_regions_overlap_the_higher_number_wins(series):
-    dataset = structure_set(series, spleen=[contour(series, SQUARE)], liver=[contour(series, SQUARE)])
-    dataset.StructureSetROISequence = Sequence(reversed(dataset.StructureSetROISequence))
+@pytest.mark.parametrize("names", [("spleen", "liver"), ("liver", "spleen")])
+def test_where_regions_overlap_the_larger_label_value_wins_and_it_is_told(series, names):
+    shifted = [(i + 1, j) for i, j in SQUARE]
+    regions = {"liver": [contour(series, SQUARE)], "spleen": [contour(series, shifted)]}
+    remarks = []
 
-    assert np.unique(read_contours(dataset, series, TASK)[0]).tolist() == [0, 1]
+    mask, _ = read_contours(
+        structure_set(series, **{name: regions[name] for name in names}), series, TASK, remark=remarks.append
+    )
+
+    assert [int((mask == TASK.values[name]).sum()) for name in ("liver", "spleen")] == [3, 12]
+    assert remarks == ["9 voxels of liver are spleen too, and became that."]
+
+
+def test_a_region_of_which_nothing_would_be_left_is_refused(series):
+    dataset = structure_set(series, liver=[contour(series, SQUARE)], spleen=[contour(series, SQUARE)])
+
+    with pytest.raises(UnacceptableFile, match="'liver' lies wholly within 'spleen'"):
+        read_contours(dataset, series, TASK)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_contour_that_comes_twice_leaves_no_hole(series, turned):
+    twice = SQUARE[::-1] if turned else SQUARE
+
+    once = slice_of(series, contour(series, SQUARE))
+    np.testing.assert_array_equal(slice_of(series, contour(series, SQUARE), contour(series, twice)), once)
+
+
+def test_contours_that_overlap_are_united(series):
+    shifted = [(i + 1, j + 1) for i, j in SQUARE]
+
+    both = slice_of(series, contour(series, SQUARE), contour(series, shifted))
+    one, other = (slice_of(series, contour(series, corners)) for corners in (SQUARE, shifted))
+    np.testing.assert_array_equal(both, one | other)
+
+
+def test_an_island_in_a_hole_is_drawn_whatever_the_order(series):
+    rings = [[(0.6 + n, 0.6 + n), (6.4 - n, 0.6 + n), (6.4 - n, 6.4 - n), (0.6 + n, 6.4 - n)] for n in range(3)]
+    contours = [contour(series, ring) for ring in rings]
+
+    wanted = slice_of(series, *contours)
+    assert wanted.sum() == np.logical_xor.reduce([slice_of(series, one) > 0 for one in contours]).sum()
+    for order in ([2, 0, 1], [1, 2, 0], [2, 1, 0]):
+        np.testing.assert_array_equal(slice_of(series, *(contours[number] for number in order)), wanted)
+
+
+def test_exclusive_contours_that_overlap_cut_each_other(series):
+    shifted = [(i + 1, j) for i, j in SQUARE]
+    kind = "CLOSEDPLANAR_XOR"
+
+    both = slice_of(series, contour(series, SQUARE, kind=kind), contour(series, shifted, kind=kind))
+    one, other = (slice_of(series, contour(series, corners)) > 0 for corners in (SQUARE, shifted))
+    np.testing.assert_array_equal(both > 0, one ^ other)
 
 
 def test_a_region_without_contours_was_looked_at(series):

@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless, generate_uid
 
 from lib.dicom.segmentation import read_segmentation, write_segmentation
 from lib.dicom.source import read_source
-from lib.errors import GridMismatch, UnknownStructure, UnreadableImage
+from lib.errors import GridMismatch, UnacceptableFile, UnknownStructure, UnreadableImage
 from lib.volume import Grid
 from tests.dicom.drawing import DRAFT, SHAPE, TASK, change, leaning, mammogram, ohif, organs, reread, stack, stored
 
@@ -114,17 +114,33 @@ def test_the_order_of_the_frames_does_not_matter(series):
     np.testing.assert_array_equal(read(dataset, series), organs())
 
 
-def test_where_segments_overlap_the_higher_number_wins_whatever_the_order_of_the_frames(series):
+def test_where_segments_overlap_the_larger_label_value_wins_whatever_the_order_of_the_frames(series):
     pixels = np.zeros((4, 5, 7, 2), np.uint8)
     pixels[1, 1:4, 1:4, 0] = 1
     pixels[1, 2:5, 2:5, 1] = 1
     dataset = foreign(series, pixels, ("spleen", "liver"))
 
     expected = np.zeros(SHAPE, np.uint8)
-    expected[1:4, 1:4, 1] = 3
     expected[2:5, 2:5, 1] = 1
+    expected[1:4, 1:4, 1] = 3
     np.testing.assert_array_equal(read(dataset, series), expected)
     np.testing.assert_array_equal(read(shuffled(dataset), series), expected)
+    swapped = foreign(series, pixels[..., ::-1].copy(), ("liver", "spleen"))
+    np.testing.assert_array_equal(read(swapped, series), expected)
+
+
+def test_what_a_segment_loses_is_told_and_one_of_which_nothing_is_left_is_refused(series):
+    pixels = np.zeros((4, 5, 7, 2), np.uint8)
+    pixels[1, 1:4, 1:4, 0] = 1
+    pixels[1, 2:5, 2:5, 1] = 1
+    remarks = []
+
+    read_segmentation(foreign(series, pixels, ("spleen", "liver")), series, TASK, remark=remarks.append)
+    assert remarks == ["4 voxels of liver are spleen too, and became that."]
+
+    pixels[1, 1:5, 1:5, 0] = 1
+    with pytest.raises(UnacceptableFile, match="'liver' lies wholly within 'spleen', whose label value is larger"):
+        read(foreign(series, pixels, ("spleen", "liver")), series)
 
 
 def test_two_segments_of_one_structure_become_one(series):

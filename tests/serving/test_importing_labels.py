@@ -240,7 +240,7 @@ def test_several_objects_of_one_image_become_one_version(here, folder):
     assert annotation.looked_at == STRUCTURES
 
 
-def test_where_two_objects_disagree_the_larger_value_wins_and_the_report_says_so(here, folder):
+def test_where_one_object_would_leave_nothing_of_another_both_are_refused(here, folder):
     uid = put_series(here)
     series = source_of(here, uid)
     placed(folder, "1.dcm", segments(series, looked_at=("Anterior",)))
@@ -248,11 +248,8 @@ def test_where_two_objects_disagree_the_larger_value_wins_and_the_report_says_so
 
     ((_, fate, note),) = imported_here(here, folder)
 
-    assert (fate, note) == (
-        Fate.IMPORTED,
-        "19 voxels are claimed by two structures, and became the one with the larger value",
-    )
-    assert here.app.record.annotations.history(uid)[0].voxels == {"Anterior": 0, "Posterior": 19}
+    assert (fate, note.partition(", whose")[0]) == (Fate.REFUSED, "'Anterior' lies wholly within 'Posterior'")
+    assert here.app.record.annotations.history(uid) == []
 
 
 @pytest.mark.parametrize(
