@@ -1,8 +1,9 @@
 """Reads every DICOM series of a folder and compares voxels and place with what two others make of the same files.
 
 SimpleITK (GDCM) sorts and places them by itself; beside it each pixel is placed as PS3.3 says, of what pydicom decodes.
-NIfTI and NRRD files are read as the series derived from them; with --drawn there are scans of pixels that are all
-different, tilted, mirrored and enhanced. Ends with 1 on a difference.
+NIfTI and NRRD files are read as the series derived from them, and as the file that clients are sent, by SimpleITK (ITK)
+and, if it is NIfTI, by nibabel; with --drawn there are scans of pixels that are all different, tilted, mirrored and
+enhanced. Ends with 1 on a difference.
 
 Where SimpleITK is known to be wrong the reason stands in the last column and counts as no difference: it knows neither
 sheared lattices (a tilted gantry), nor fractions behind a first slice without any, nor enhanced images whose frames
@@ -65,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from tqdm import tqdm
 
-    from scripts.benchmarks.images_in import all_images, dicom_series, draw_scans
+    from scripts.benchmarks.images_in import all_images, dicom_series, draw_scans, volume_files
 
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as drawn:
         if chosen.drawn:
@@ -73,6 +74,10 @@ def main(argv: list[str] | None = None) -> None:
             draw_scans(chosen.dataset)
         found = tqdm(all_images(chosen.dataset, Path(folder)), desc="images", unit="")
         rows = [_row(name, paths) for name, paths in found]
+        files = tqdm(volume_files(chosen.dataset), desc="files as sent", unit="")
+        rows += [
+            row for path in files for row in _sent_rows(path.relative_to(chosen.dataset).as_posix(), path, Path(folder))
+        ]
         others = dicom_series(chosen.dataset)[1]
     print("| series | shape | equal voxels | apart, mm | by hand | note |\n|---|---|---|---|---|---|")
     for row in rows:
@@ -166,6 +171,39 @@ def _told(one: Any, frame: int) -> dict[str, Any]:
             for item in element.value if element.VR == "SQ" else ():
                 found |= {keyword: item[keyword].value for keyword in PLACED if keyword in item}
     return found
+
+
+def _sent_rows(name: str, path: Path, folder: Path) -> list[Row]:
+    """What clients are sent of a file, by each reader."""
+    import nibabel as nib
+    import numpy as np
+    import SimpleITK as sitk
+
+    from lib.errors import UnreadableImage
+    from lib.volume import Volume, has_one_meaning, read_volume, sent_suffix, suffix_of, write_sent
+
+    try:
+        volume = read_volume(path)
+        if not has_one_meaning(path) or sent_suffix(volume.grid, suffix_of(path.name)) != suffix_of(path.name):
+            path = folder / f"sent{sent_suffix(volume.grid, suffix_of(path.name))}"
+            with path.open("wb") as file:
+                write_sent(file, volume, suffix_of(path.name))
+    except UnreadableImage as error:
+        return [Row(f"{name} as sent", note=str(error))]
+    found = {"SimpleITK": _volume(sitk.ReadImage(str(path)))}
+    if path.suffix != ".nrrd":
+        image: Any = nib.load(path)
+        found["nibabel"] = Volume(np.asarray(image.dataobj), image.affine)
+    return [_compared(f"{name} as sent, {reader}", volume, other) for reader, other in found.items()]
+
+
+def _compared(name: str, volume: Any, other: Any) -> Row:
+    import numpy as np
+
+    from lib.geometry import farthest_mm
+
+    equal = bool(np.array_equal(np.squeeze(volume.voxels), np.squeeze(other.voxels)))
+    return Row(name, str(volume.grid), equal, farthest_mm(volume.affine, other.affine, volume.grid.shape))
 
 
 def _by_simpleitk(paths: list[Path]) -> Any:
