@@ -27,7 +27,7 @@ from lib.store.files import made_anew
 from lib.store.images import ImageKind
 from lib.store.models import Model, Models
 from lib.store.record import Record
-from lib.volume import Volume, read_grid, read_volume, write_volume
+from lib.volume import Volume, read_grid, read_volume, sent_suffix, write_volume
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,13 @@ class MaskTask(InferTask):
         made = self._made(asked)
         with deleted_if_it_fails(made.path):
             # The header of a mask of ours tells; its voxels need not be unpacked for that.
-            voxel_ml = read_grid(made.path, is_whole=False).voxel_mm3 / 1000
+            grid = read_grid(made.path, is_whole=False)
+            voxel_ml = grid.voxel_mm3 / 1000
             if made.stages:
                 made.path.write_bytes(made.stages)
-            path = self._converted(made.path, asked)
+            # With oblique axes it comes as NRRD, as its name says: no program on ITK would open it as NIfTI.
+            suffix = asked.result_suffix if made.stages else sent_suffix(grid, asked.result_suffix)
+            path = self._converted(made.path, suffix, compressed=asked.compressed)
         params = {
             "label_names": self._record.task.positions,
             "latencies": _latencies(made.seconds),
@@ -158,18 +161,18 @@ class MaskTask(InferTask):
         open(handle).close()
         return Path(name)
 
-    def _converted(self, path: Path, asked: InferRequest) -> Path:
-        """The mask in the format asked for, its structures numbered as MONAI Label's clients number them."""
+    def _converted(self, path: Path, suffix: str, *, compressed: bool) -> Path:
+        """The mask in a format, its structures numbered as MONAI Label's clients number them."""
         task = self._record.task
-        if asked.result_suffix == ".nii.gz":
+        if suffix == ".nii.gz":
             if task.positions != task.values:
                 path.write_bytes(renumbered(path, task))
             return path
         volume = read_volume(path)
-        converted = self._temporary_file(asked.result_suffix)
+        converted = self._temporary_file(suffix)
         with deleted_if_it_fails(converted):
             voxels = numbered_by_position(volume.voxels, task)
-            write_volume(converted, Volume(voxels, volume.affine), compressed=asked.compressed)
+            write_volume(converted, Volume(voxels, volume.affine), compressed=compressed)
         path.unlink()
         return converted
 

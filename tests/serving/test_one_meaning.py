@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,26 @@ def test_a_stored_mask_of_an_oblique_image_never_lies_elsewhere_for_itk(told: An
     else:
         found = volume_of_sitk(sitk.ReadImage(str(tmp_path / "label.nii.gz")))
         np.testing.assert_allclose(found.affine, grid.affine, atol=0.02)
+
+
+@pytest.mark.parametrize("kind", ["gantry", "rounded_cosines", "plain", "mirrored"])
+@pytest.mark.parametrize("asked", [".nii.gz", ".nrrd"])
+def test_a_draft_of_any_image_is_opened_by_itk_on_the_image_that_was_sent(
+    told: Any, weights: bytes, kind: str, asked: str, tmp_path: Path
+) -> None:
+    here, meant = told(kind)
+    here.put_weights(weights)
+    image_id = next(iter(meant))
+
+    params = json.dumps({"result_extension": asked})
+    reply = here.client.post(
+        "/infer/segmentation", params={"image": image_id, "output": "image"}, data={"params": params}
+    )
+
+    assert reply.status_code == 200, reply.text
+    suffix = ".nrrd" if kind in NRRD else asked
+    assert suffix_of(reply.headers["content-disposition"].strip(chr(34))) == suffix
+    (tmp_path / f"draft{suffix}").write_bytes(reply.content)
+    draft = volume_of_sitk(sitk.ReadImage(str(tmp_path / f"draft{suffix}")))
+    image = volume_of_sitk(sitk.ReadImage(str(sent(here, image_id, tmp_path))))
+    np.testing.assert_allclose(draft.affine, image.affine, atol=0.02)
