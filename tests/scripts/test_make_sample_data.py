@@ -134,7 +134,9 @@ def test_the_segmentation_samples_are_still_drawn_as_they_were_first(tmp_path):
     main(["--out", str(tmp_path), "--app", "segmentation", "--cases", "3", "--seed", "2040"])
 
     for name in ("segmentation/abdomen_01.nii.gz", "segmentation-truth/abdomen_01.nii.gz"):
-        assert digest(tmp_path / name) == digest(SAMPLE_DATA / name)
+        drawn, committed = read_volume(tmp_path / name), read_volume(SAMPLE_DATA / name)
+        np.testing.assert_array_equal(drawn.voxels, committed.voxels)
+        np.testing.assert_array_equal(drawn.affine, committed.affine)
     assert digest(SAMPLE_DATA / "segmentation/abdomen_01.nii.gz")[0].startswith("13f6426764288f7c")
     assert digest(SAMPLE_DATA / "segmentation/abdomen_14")[0].startswith("7d4a881ba2a35aba")
 
