@@ -2,19 +2,24 @@
 
 Three layouts are understood, also mixed: ``IMAGE.nii.gz`` with all structures in one file, ``IMAGE/STRUCTURE.nii.gz``
 and ``STRUCTURE/IMAGE.nii.gz`` with one file for each structure. A folder ``segmentations`` between image and structure
-(TotalSegmentator's data set, whose image lies beside it as ``CASE/ct.nii.gz``) is passed over.
+(TotalSegmentator's data set, whose image lies beside it as ``CASE/ct.nii.gz``) is passed over. Fixed words in which the
+name of a mask differs from that of its image are known to ``lib.label_names``.
+
+Masks may lie among the images. There a file is a mask only if its name says so: an image is never its own mask.
 """
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from lib.errors import InvalidRequest, UnknownStructure
+from lib.errors import InvalidRequest, UnknownImage, UnknownStructure
+from lib.label_names import MASK_FOLDERS, ImageNames, Match, is_named_as_mask, word_behind
 from lib.labels import MASK_SUFFIXES, NamedValue, mask_on_image, read_mask, values_of
 from lib.overlaps import Claims, Remark
 from lib.task import NO_STRUCTURES, Structure, Task, listed, name_key
@@ -73,11 +78,13 @@ class Masks:
         image_id: the image.
         whole: a file of all structures, if that is how it lies there.
         parts: else each file of one structure with that structure.
+        notes: sentences for people on how the files were found.
     """
 
     image_id: str
     whole: Path | None = None
     parts: tuple[tuple[Structure, Path], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
@@ -113,7 +120,14 @@ class Placed:
     notes: tuple[str, ...] = ()
 
 
-def find_masks(paths: Iterable[Path], names: Mapping[str, str], task: Task, meaning: Meaning) -> Finding:
+def find_masks(
+    paths: Iterable[Path],
+    names: Mapping[str, str],
+    task: Task,
+    meaning: Meaning,
+    leave_out: Collection[str] = (),
+    own: Mapping[Path, str] | None = None,
+) -> Finding:
     """Sorts mask files by image.
 
     Args:
@@ -121,30 +135,152 @@ def find_masks(paths: Iterable[Path], names: Mapping[str, str], task: Task, mean
         names: image id by each name that an image goes by: its id, and the folder of a DICOM series.
         task: the structures.
         meaning: what other names stand for.
+        leave_out: names of files of one structure that are passed over.
+        own: image id by path, of files that are listed as images themselves.
     """
-    folders = _only_image_below(names)
-    wholes: dict[str, Path] = {}
-    parts: dict[str, list[tuple[Structure, Path]]] = {}
-    left: list[tuple[Path, str]] = []
+    search = _Search(names, task, meaning, leave_out, own or {})
     for path in sorted(paths):
-        suffix = next((s for s in MASK_SUFFIXES if path.name.lower().endswith(s)), None)
-        if suffix is None:
-            continue
-        stem = unicodedata.normalize("NFC", path.as_posix()[: -len(suffix)])
-        if stem in names and names[stem] not in wholes:
-            wholes[names[stem]] = path
-            continue
-        found = _part(stem, names, folders, task, meaning)
-        if isinstance(found, str):
-            left.append((path, f"it shows image {names[stem]!r} a second time" if stem in names else found))
+        # macOS leaves files such as ._IMAGE.nii.gz beside those that it copies.
+        if _suffix(path) and not path.name.startswith("."):
+            search.add(path)
+    return search.finding()
+
+
+class _Search:
+    """Masks that are found so far."""
+
+    def __init__(
+        self,
+        names: Mapping[str, str],
+        task: Task,
+        meaning: Meaning,
+        leave_out: Collection[str],
+        own: Mapping[Path, str],
+    ) -> None:
+        self._task, self._meaning, self._own = task, meaning, own
+        self._left_out = {name_key(name) for name in leave_out}
+        masks = {image_id for path, image_id in own.items() if self._is_named_as_mask(path)}
+        self._exact = {name: image_id for name, image_id in names.items() if image_id not in masks}
+        self._alike, self._folders = ImageNames(self._exact), _only_image_below(self._exact)
+        self._wholes: dict[str, Path] = {}
+        self._parts: dict[str, list[tuple[Structure, Path]]] = {}
+        self._notes: dict[str, dict[str, None]] = {}
+        self._left: list[tuple[Path, str]] = []
+
+    def add(self, path: Path) -> None:
+        """Sorts in one file."""
+        if path in self._own and not self._is_named_as_mask(path):
+            return
+        stem = _stem(path)
+        try:
+            found, reason = self._exactly(stem) or self._nearly(stem), ""
+        except UnknownImage as error:
+            found, reason = None, str(error)
+        if found is None:
+            is_left_out = any(name_key(part) in self._left_out for part in PurePosixPath(stem).parts)
+            if not is_left_out and (reason or path not in self._own):
+                self._left.append((path, reason or self._reason(stem)))
+            return
+        match, structure = found
+        if structure is not None:
+            self._parts.setdefault(match.image_id, []).append((structure, path))
+        elif match.image_id in self._wholes:
+            self._left.append((path, f"it shows image {match.image_id!r} a second time"))
+            return
         else:
-            image_id, structure = found
-            parts.setdefault(image_id, []).append((structure, path))
-    masks = [Masks(image_id, whole) for image_id, whole in wholes.items()]
-    masks += [Masks(image_id, None, tuple(files)) for image_id, files in parts.items() if image_id not in wholes]
-    doubled = [path for image_id, files in parts.items() if image_id in wholes for _, path in files]
-    left += [(path, "its image also has a file of all structures, which is taken") for path in doubled]
-    return Finding(sorted(masks, key=lambda each: each.image_id), left)
+            self._wholes[match.image_id] = path
+        self._notes.setdefault(match.image_id, {}).update(dict.fromkeys(self._told(match, path)))
+
+    def finding(self) -> Finding:
+        """What was sorted in."""
+        wholes, parts = self._wholes, self._parts
+        masks = [Masks(image_id, whole, (), self._noted(image_id)) for image_id, whole in wholes.items()]
+        masks += [
+            Masks(image_id, None, tuple(files), self._noted(image_id))
+            for image_id, files in parts.items()
+            if image_id not in wholes
+        ]
+        doubled = [path for image_id, files in parts.items() if image_id in wholes for _, path in files]
+        self._left += [(path, "its image also has a file of all structures, which is taken") for path in doubled]
+        return Finding(sorted(masks, key=lambda each: each.image_id), self._left)
+
+    def _noted(self, image_id: str) -> tuple[str, ...]:
+        return tuple(self._notes.get(image_id, ()))
+
+    def _structure(self, name: str) -> Structure | None:
+        return self._meaning.names.get(name_key(name)) or self._task.structure(name)
+
+    def _is_named_as_mask(self, path: Path) -> bool:
+        """Whether the name of a file that is listed as an image says that it is a mask."""
+        stem = _stem(path)
+        first, *others = PurePosixPath(stem).parts
+        is_structure = bool(others) and any(self._structure(name) for name in (first, others[-1]))
+        return is_structure or is_named_as_mask(stem)
+
+    def _exactly(self, stem: str) -> tuple[Match, Structure | None] | None:
+        """What a path means where images are called as it says."""
+        if stem in self._exact:
+            return Match(self._exact[stem]), None
+        return self._part(stem, lambda name: Match(self._exact[name]) if name in self._exact else None)
+
+    def _nearly(self, stem: str) -> tuple[Match, Structure | None] | None:
+        """What a path means where fixed words are left out of names.
+
+        Raises:
+            UnknownImage: if it may mean several images.
+        """
+        match = self._alike.find(stem)
+        return (match, None) if match is not None else self._part(stem, self._alike.find)
+
+    def _part(self, stem: str, find: Callable[[str], Match | None]) -> tuple[Match, Structure] | None:
+        """Image and structure of a path that names both."""
+        parts = [part for part in PurePosixPath(stem).parts if part != PASSED_OVER]
+        if len(parts) < 2:
+            return None
+        outer, inner = "/".join(parts[:-1]), "/".join(parts[1:])
+        if structure := self._structure(parts[-1]):
+            below = Match(self._folders[outer]) if outer in self._folders else None
+            if match := find(outer) or below:
+                return match, structure
+        if (structure := self._structure(parts[0])) and (match := find(inner)):
+            return match, structure
+        return None
+
+    def _reason(self, stem: str) -> str:
+        """Why a path means nothing."""
+        parts = [part for part in PurePosixPath(stem).parts if part != PASSED_OVER]
+        if len(parts) < 2:
+            return f"no image is called {stem!r}"
+        outer, inner = "/".join(parts[:-1]), "/".join(parts[1:])
+        if outer in self._exact or outer in self._folders:
+            return self._no_structure(parts[-1])
+        if inner in self._exact:
+            return self._no_structure(parts[0])
+        return f"no image is called {outer!r} or {inner!r}"
+
+    def _no_structure(self, name: str) -> str:
+        return (
+            f"{name!r} is none of the structures {listed(self._task.structures)}; --label-map {name}=NAME says which "
+            f"one it is, --leave-out {name} that it is none"
+        )
+
+    def _told(self, match: Match, path: Path) -> Iterator[str]:
+        """Sentences on how a file was found."""
+        if match.left_out:
+            words = " and ".join(map(repr, match.left_out))
+            yield f"found by its name without {words}"
+        if path in self._own:
+            folder = next((part for part in path.parts[:-1] if part.casefold() in MASK_FOLDERS), "")
+            pattern = folder or (f"*{word_behind(_stem(path))}{_suffix(path)}")
+            yield f"the file of the mask is listed as an image too; --conf ignore {shlex.quote(pattern)} keeps it out"
+
+
+def _suffix(path: Path) -> str:
+    return next((suffix for suffix in MASK_SUFFIXES if path.name.lower().endswith(suffix)), "")
+
+
+def _stem(path: Path) -> str:
+    return unicodedata.normalize("NFC", path.as_posix()[: len(path.as_posix()) - len(_suffix(path))])
 
 
 def place(masks: Masks, folder: Path, grid: Grid, task: Task, meaning: Meaning) -> Placed:
@@ -165,7 +301,7 @@ def place(masks: Masks, folder: Path, grid: Grid, task: Task, meaning: Meaning) 
         GridMismatch, UnknownStructure, UnreadableImage: as in ``lib/labels.py``.
         UnacceptableFile: if nothing is left of a structure where others overlap it.
     """
-    notes: list[str] = []
+    notes = list(masks.notes)
     if masks.whole is not None:
         mask = mask_on_image(folder / masks.whole, grid, meaning.values, task, masks.image_id, notes.append)
         named = {entry.name for entry in meaning.values if task.structure(entry.name)} or set(task.values)

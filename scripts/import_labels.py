@@ -11,8 +11,12 @@ Mask files (NIfTI, NRRD) are told by the names below --labels, also mixed:
   STRUCTURE/IMAGE.nii.gz      the same the other way round
 
 IMAGE is the image's id: its path below the studies without the suffix; for DICOM the SeriesInstanceUID or the folder
-of the series. A structure without a file, segment or region counts as not looked at. Where two structures claim a
-voxel, the larger label value has it. The server may run meanwhile. Doing it twice adds nothing.
+of the series. Fixed words may make the difference, which the report then tells: case_0000 and case, case_ct and
+case_seg, volume-1 and segmentation-1, CASE/imaging and CASE/segmentation, imagesTr/case and labelsTr/case. Masks may
+lie among the images (--labels as --studies): there only a name with such a word, or of a structure, is that of a mask.
+
+A structure without a file, segment or region counts as not looked at. Where two structures claim a voxel, the larger
+label value has it. The server may run meanwhile. Doing it twice adds nothing.
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
         "--label-map", default="", metavar="MAP", help="1=liver,2=spleen for values, kidney_left=kidney for names"
     )
     options.add_argument(
-        "--leave-out", default="", metavar="NAMES", help="segments, regions and values to ignore: BODY,PTV,2,255"
+        "--leave-out", default="", metavar="NAMES", help="segments, regions, files and values to ignore: BODY,PTV,2,255"
     )
     options.add_argument("--dry-run", action="store_true", help="only say what would happen")
     chosen = options.parse_args(argv)

@@ -266,3 +266,86 @@ def test_a_map_of_some_values_is_all_that_a_file_may_hold(tmp_path):
 def test_only_a_value_is_left_out_by_the_map():
     with pytest.raises(UnknownStructure, match=r"'couch=background'.*a value to be left out is background"):
         Meaning.read("couch=background", TASK)
+
+
+# --- names that are not alike, and masks among the images -------------------------------------------------------------
+
+
+def sorted_in(images, files, label_map="", leave_out=()):
+    """What is found in a folder of all these files, where the images are listed."""
+    own = {path: path.as_posix().removesuffix(".nii.gz") for path in map(Path, images)}
+    names = {image_id: image_id for image_id in own.values()}
+    return find_masks(
+        [Path(name) for name in (*images, *files)], names, TASK, Meaning.read(label_map, TASK), leave_out, own
+    )
+
+
+def test_a_mask_found_by_a_name_without_fixed_words_says_so():
+    names = {"liver_001_0000": "liver_001_0000"}
+
+    (masks,) = find_masks([Path("liver_001.nii.gz")], names, TASK, Meaning()).masks
+
+    assert masks == Masks("liver_001_0000", Path("liver_001.nii.gz"), (), ("found by its name without '_0000'",))
+
+
+@pytest.mark.parametrize("name", ["case_seg/liver.nii.gz", "liver/case_label.nii.gz"])
+def test_words_are_left_out_of_the_names_of_folders_too(name):
+    found = find_masks([Path(name)], {"case_ct": "case_ct"}, TASK, Meaning())
+
+    assert [(each.image_id, each.parts) for each in found.masks] == [("case_ct", ((LIVER, Path(name)),))]
+
+
+def test_what_may_mean_several_images_is_left_with_their_names():
+    names = {name: name for name in ("case_0000", "case_0001")}
+
+    ((path, reason),) = find_masks([Path("case.nii.gz")], names, TASK, Meaning()).left
+
+    assert (path.name, "any of the images 'case_0000', 'case_0001'" in reason) == ("case.nii.gz", True)
+
+
+@pytest.mark.parametrize(
+    ("image", "masks"),
+    [
+        ("s0/ct.nii.gz", ["s0/segmentations/liver.nii.gz", "s0/segmentations/spleen.nii.gz"]),
+        ("s0/ct.nii.gz", ["s0/liver.nii.gz"]),
+        ("case_00000/imaging.nii.gz", ["case_00000/segmentation.nii.gz"]),
+        ("B1/B1_flair.nii.gz", ["B1/B1_seg.nii.gz"]),
+        ("imagesTr/liver_001_0000.nii.gz", ["labelsTr/liver_001.nii.gz"]),
+        ("volume-1.nii.gz", ["segmentation-1.nii.gz"]),
+        ("set/case_img.nii.gz", ["set/case_label.nii.gz"]),
+        ("ct/case.nii.gz", ["liver/ct/case.nii.gz"]),
+    ],
+)
+@pytest.mark.parametrize("are_listed", [False, True], ids=["ignored", "listed as images"])
+def test_among_the_images_the_masks_are_found_and_no_image_is_one(image, masks, are_listed):
+    found = sorted_in([image, *masks], []) if are_listed else sorted_in([image], masks)
+
+    (only,) = found.masks
+    assert (only.image_id, [path.as_posix() for path in only.paths]) == (image.removesuffix(".nii.gz"), masks)
+    assert found.left == []
+    assert any("is listed as an image too; --conf ignore" in note for note in only.notes) is are_listed
+
+
+@pytest.mark.parametrize("images", [["ct_1.nii.gz", "ct_2.nii.gz"], ["a/b.nii.gz", "a/b_seg_of_nothing.nii.gz"]])
+def test_images_among_themselves_hold_no_mask(images):
+    assert sorted_in(images, []) == find_masks([], {}, TASK, Meaning())
+
+
+def test_one_of_several_channels_is_not_guessed():
+    images = [f"B1/B1_{word}.nii.gz" for word in ("t1", "t1ce", "t2", "flair")]
+
+    found = sorted_in(images, ["B1/B1_seg.nii.gz"])
+
+    assert (found.masks, [path.name for path, _ in found.left]) == ([], ["B1_seg.nii.gz"])
+
+
+def test_files_of_other_structures_can_be_left_out():
+    files = ["s0/segmentations/liver.nii.gz", "s0/segmentations/aorta.nii.gz", "s0/segmentations/heart.nii.gz"]
+
+    found = sorted_in(["s0/ct.nii.gz"], files, leave_out=["Aorta"])
+
+    assert [(path.name, "--label-map heart=NAME" in reason) for path, reason in found.left] == [("heart.nii.gz", True)]
+
+
+def test_what_macos_leaves_beside_a_file_is_no_mask():
+    assert found("._ct_1.nii.gz", "ct_1/._liver.nii.gz") == found()

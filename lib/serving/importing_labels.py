@@ -31,6 +31,7 @@ from lib.overlaps import Claims
 from lib.series import NO_PREAMBLE, lacks_preamble, looks_like_dicom
 from lib.serving.annotator import Annotator
 from lib.serving.dicom_files import on_grid
+from lib.serving.folder import STUDIES
 from lib.serving.requests import Submission
 from lib.serving.saving import covered_voxels, save_mask
 from lib.serving.studies import Studies
@@ -155,11 +156,12 @@ def _found(
     """The labels by image, in the order of their ids, and the files that belong to none with the reason."""
     paths = [path.relative_to(source.path) for path in sorted(source.path.rglob("*")) if path.is_file()]
     names = _names(images)
-    finding = find_masks(paths, names, studies.record.task, source.meaning)
+    own = _own(paths, images.values(), studies, source.path)
+    finding = find_masks(paths, names, studies.record.task, source.meaning, source.leave_out, own)
     by_image: dict[str, list[Path]] = {}
     left = list(finding.left)
     for path in paths:
-        if path.name.lower().endswith(MASK_SUFFIXES):
+        if path.name.lower().endswith(MASK_SUFFIXES) or path.name.startswith("."):
             continue
         try:
             if (image_id := _image_of(source.path, path, studies, names)) is not None:
@@ -172,6 +174,16 @@ def _found(
     found = [Labels(each.image_id, each, ()) for each in finding.masks]
     found += [Labels(image_id, None, tuple(objects)) for image_id, objects in by_image.items()]
     return sorted(found, key=lambda each: each.image_id), left
+
+
+def _own(paths: Iterable[Path], images: Iterable[Image], studies: Studies, folder: Path) -> dict[Path, str]:
+    """Image by path below the folder of labels, of files there that are images themselves."""
+    here, there = folder.resolve(), studies.library.folders[STUDIES].resolve()
+    if not (here.is_relative_to(there) or there.is_relative_to(here)):
+        return {}
+    files = (image for image in images if image.kind is ImageKind.FILE)
+    listed = {place.resolve(): image.id for image in files for place in studies.library.places(image)}
+    return {path: listed[place] for path in paths if (place := (folder / path).resolve()) in listed}
 
 
 def _names(images: Mapping[str, Image]) -> dict[str, str]:

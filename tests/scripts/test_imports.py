@@ -5,16 +5,18 @@ from __future__ import annotations
 import fcntl
 import json
 
+import numpy as np
 import pytest
 
 from lib.errors import SetupError
 from lib.serving.opening import open_app, task_class
 from lib.store import layout
 from lib.store.record import open_existing
+from lib.volume import Volume, nifti_bytes
 from scripts import import_labels, import_weights
 from scripts._record import ROOT
 from tests.networks.bundles import config, put_bundle
-from tests.serving.places import mask_bytes, put_images
+from tests.serving.places import drawn, mask_bytes, put_images
 
 NAMES = ("background", "Posterior", "Anterior")
 
@@ -130,3 +132,41 @@ def test_a_folder_without_an_app_is_refused(tmp_path, source, message):
 
     with pytest.raises(SetupError, match=message):
         open_app(tmp_path, str(tmp_path), {"data": str(tmp_path / "data"), "labels": "a"})
+
+
+TREES = {
+    "TotalSegmentator": (
+        "s0000/ct",
+        {"s0000/segmentations/Anterior": 1, "s0000/segmentations/Posterior": 2},
+        "segmentations",
+    ),
+    "KiTS": ("case_00000/imaging", {"case_00000/segmentation": None}, "segmentation.nii.gz"),
+    "BraTS": ("B1/B1_flair", {"B1/B1_seg": None}, "*_seg.nii.gz"),
+    "nnU-Net": ("imagesTr/la_001_0000", {"labelsTr/la_001": None}, "labelsTr"),
+    "LiTS": ("volume-1", {"segmentation-1": None}, "segmentation-*"),
+}
+"""Image, its masks with the value that each shows, and a pattern that keeps them from being listed, by data set."""
+
+
+@pytest.mark.parametrize("is_ignored", [True, False], ids=["ignored", "listed"])
+@pytest.mark.parametrize("tree", TREES)
+def test_masks_that_lie_among_the_images_are_imported_and_no_image_is(tmp_path, capsys, tree, is_ignored):
+    image, masks, pattern = TREES[tree]
+    volume, mask = drawn(0)
+    for name, voxels in {
+        image: volume.voxels,
+        **{name: mask if value is None else mask == value for name, value in masks.items()},
+    }.items():
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / f"{name}.nii.gz").write_bytes(nifti_bytes(Volume(voxels.astype(np.int16), volume.affine)))
+    options = ["--studies", str(tmp_path / "set"), "--labels", str(tmp_path / "set"), "--data", str(tmp_path / "data"),
+               "--author", "dr.kim", "--conf", "labels", "Anterior,Posterior"]  # fmt: skip
+
+    import_labels.main([*options, *(["--conf", "ignore", pattern] if is_ignored else [])])
+
+    said = told(capsys)
+    assert said[:1] + said[-3:-1] == ["1 imported", "0 skipped", "0 refused"]
+    assert ("is listed as an image too" in " ".join(said)) is not is_ignored
+    record = open_existing(tmp_path / "data")
+    (annotation,) = record.annotations.history(image)
+    assert annotation.voxels == {"Anterior": int((mask == 1).sum()), "Posterior": int((mask == 2).sum())}
