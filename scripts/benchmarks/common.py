@@ -141,15 +141,19 @@ class Served:
 
 @contextmanager
 def served(
-    studies: Path, data: Path, conf: Mapping[str, str], app: str = "segmentation", *, tree: Path = ROOT
+    studies: Path,
+    data: Path,
+    conf: Mapping[str, str],
+    app: str = "segmentation",
+    *,
+    tree: Path = ROOT,
+    port: int | None = None,
 ) -> Iterator[Served]:
-    """Starts a server with an app on a free port, waits for its first answer, and ends it afterwards.
+    """Starts a server with an app, waits for its first answer, and ends it afterwards.
 
-    Its code is that of ``tree``, which may be another checkout than this one.
+    Its code is that of ``tree``, which may be another checkout than this one; without ``port`` it takes a free one.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = port or free_port()
     command = [sys.executable, "-m", "lib.serving", "--app", f"apps/{app}", "--studies", str(studies)]
     command += ["--data", str(data), "--port", str(port)]
     for key, value in conf.items():
@@ -172,6 +176,14 @@ def served(
         client.close()
         process.terminate()
         process.wait()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def _answers(client: httpx.Client) -> bool:

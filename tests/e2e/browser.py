@@ -89,6 +89,14 @@ COPIES = """() => new Promise((resolve, reject) => {
 })"""
 """The images of which this browser keeps drawings that are not saved."""
 
+NOTE_DRAWING = """() => {
+    const { segmentationService } = window.services;
+    window.drawn = false;
+    const event = segmentationService.EVENTS.SEGMENTATION_DATA_MODIFIED;
+    segmentationService.subscribe(event, () => { window.drawn = true; });
+}"""
+"""Lets the next change of a mask be waited for."""
+
 SET_RADIUS = """mm => window.commandsManager.runCommand(
     'setBrushSize', { value: mm, toolNames: ['CircularBrush', 'CircularEraser'] }
 )"""
@@ -193,30 +201,37 @@ class Viewer:
         """Makes a structure the one that the brush draws."""
         self.page.locator("[data-cy=data-row]", has_text=structure).click()
 
-    def brush(self, across: float, down: float) -> Array:
+    def brush(self, across: float, down: float, *, is_new: bool = True) -> Array:
         """Touches the image once with the brush; where, as shares of the viewport's width and height.
+
+        Args:
+            across, down: where.
+            is_new: whether the stroke marks anything that was not marked alike before.
 
         Returns:
             The place in the patient, RAS in mm.
         """
-        place = self._touch("Brush", across, down)
+        place = self._touch("Brush", across, down, is_new=is_new)
         return np.asarray(self.page.evaluate(f"place => ({SHOWN})().canvasToWorld(place)", place)) * (-1, -1, 1)
 
     def erase(self, across: float, down: float) -> None:
         """Touches the image once with the eraser."""
-        self._touch("Eraser", across, down)
+        self._touch("Eraser", across, down, is_new=True)
 
-    def _touch(self, tool: str, across: float, down: float) -> list[float]:
+    def _touch(self, tool: str, across: float, down: float, *, is_new: bool) -> list[float]:
         self.page.click(f"[data-cy={tool}]")
         box = self.page.locator(".cornerstone-canvas").bounding_box()
         assert box is not None
         x, y = across * box["width"], down * box["height"]
         before = self.marks()
+        self.page.evaluate(NOTE_DRAWING)
         self.page.mouse.move(box["x"] + x, box["y"] + y)
         self.page.mouse.down()
         self.page.mouse.up()
         # OHIF waits whether a second click follows.
-        until(lambda: self.marks() != before, PATIENCE_MS / 1000, "the stroke")
+        self.page.wait_for_function("() => window.drawn", timeout=PATIENCE_MS)
+        if is_new:
+            until(lambda: self.marks() != before, PATIENCE_MS / 1000, "the stroke")
         return [x, y]
 
     def voxels(self) -> dict[str, list[list[int]]]:

@@ -150,7 +150,8 @@ def test_the_bar_refines_a_juniors_mask_and_trains(people: People) -> None:
         screen.is_done()
         expect(accept).to_be_disabled()
         expect(accept).to_have_attribute("title", "Annotations are accepted by experts")
-        screen.brush(0.5, 0.5)
+        # The brush is as large as the image, and may find all of it marked already.
+        screen.brush(0.5, 0.5, is_new=False)
         screen.press("save")
         screen.says("message", re.compile(r"Saved as version 3\. It is being refined \(job \S+\)\."))
         screen.says("job", re.compile(r"refined: version 4\..* Press Refine to open it\."))
@@ -238,8 +239,12 @@ def test_an_expert_looks_at_the_mask_before_refinement_and_loses_nothing_by_it(p
         changed = stored != earlier
         assert len(np.unique(np.nonzero(changed)[2])) == 1, "slice that the brush touched"
         assert set(np.unique(stored[changed])) == {1}
+        # The mask that was drawn on is not taken for what it was made from.
         screen.press("before")
-        screen.says("message", f"Version {refined} is what is open and was drawn on; open the case anew first.")
+        screen.says("message", f"Version {refined} is shown, REFINED: what version {refined + 1} was made from.")
+        assert screen.marks() == refined_marks
+        screen.press("before")
+        screen.is_done()
         assert screen.marks() == drawn_marks
         # The form to sign in comes with status 401.
         assert [problem for problem in screen.problems if "401" not in problem] == []

@@ -434,7 +434,7 @@ async function begin() {
   // Who draws on has not said yet that it may be lost.
   drawing.begin(() => ['warned', 'leaving'].forEach(asked => delete bar.dataset[asked]));
   leaving.begin();
-  presence.begin();
+  presence.begin(hear);
   worked.begin();
   keepSlice();
   for (const event of ['pointerdown', 'keydown']) {

@@ -44,7 +44,7 @@ export function masks() {
 
 // Versions that are in view beside it.
 export const beside = () =>
-  masksInView().filter(id => id !== hidden && !masks().includes(id)).map(id => origins.get(id)?.version).filter(Boolean);
+  masksInView().filter(id => id !== hidden && !masks().includes(id)).map(versionOf).filter(Boolean);
 
 export function noteOrigin(segmentationId, { seriesUid, version }, content = taken(segmentationId)) {
   origins.set(segmentationId, { version, content });
@@ -60,12 +60,13 @@ export const isKnown = segmentationId => origins.has(segmentationId);
 
 export const contentOf = seriesUid => contents.get(seriesUid);
 
-// The version whose series OHIF opened; 0: none that is known.
-const versionOpened = segmentationId =>
+// The version that a mask was made from; 0: from nothing. What OHIF opened is known by its series.
+const versionOf = segmentationId =>
+  origins.get(segmentationId)?.version ??
   state.versions.find(one => one.series_uid === seriesOf(segmentationId))?.version ?? 0;
 
 // The newest version that the masks in view were made from; 0: from nothing.
-export const parent = () => Math.max(0, ...masks().map(id => origins.get(id)?.version ?? versionOpened(id)));
+export const parent = () => Math.max(0, ...masks().map(versionOf));
 
 // What the server tells of it; `undefined` if there is none, or its mask is no longer kept.
 export const shown = () => state.versions.find(one => one.version === parent());
@@ -98,7 +99,7 @@ export async function others() {
 export function changed() {
   // OHIF opens masks, too.
   for (const id of masks().filter(one => !isKnown(one) && seriesOf(one))) {
-    noteOrigin(id, { seriesUid: seriesOf(id), version: versionOpened(id) });
+    noteOrigin(id, { seriesUid: seriesOf(id) });
   }
   timer ??= setTimeout(keep, KEEP_MS);
 }

@@ -50,4 +50,8 @@ export function leave() {
   say('others', '');
 }
 
-export const begin = () => window.addEventListener('pagehide', leave);
+export function begin(found) {
+  window.addEventListener('pagehide', leave);
+  // Who comes back to a window wants to know what has happened meanwhile.
+  window.addEventListener('focus', () => tell(found));
+}

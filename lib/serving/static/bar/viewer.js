@@ -11,11 +11,15 @@ export const activeViewport = () => window.services.viewportGridService.getActiv
 export const openMask = () => window.services.segmentationService.getActiveSegmentation(activeViewport());
 const viewportOf = id => window.services.cornerstoneViewportService.getCornerstoneViewport(id);
 
-// The ids of the masks that are in the active viewport.
+// The ids of the masks in the active viewport that belong to the image there; of one before it some may be left.
 export function masksInView() {
   const { segmentationService } = window.services;
   const found = segmentationService.getSegmentationRepresentations(activeViewport());
-  return [...new Set(found.filter(one => one.type === LABELMAP).map(one => one.segmentationId))];
+  const images = new Set(shownImage()?.imageIds);
+  return [...new Set(found.filter(one => one.type === LABELMAP).map(one => one.segmentationId))].filter(id => {
+    const [first] = segmentationService.getSegmentation(id)?.representationData.Labelmap?.imageIds ?? [];
+    return images.has(window.cornerstone.cache.getImage(first)?.referencedImageId);
+  });
 }
 
 // Whether somebody draws contours in the active viewport; what the server has is shown beside a mask of the same.
@@ -58,7 +62,14 @@ export async function displaySetOf(studyUid, { series_uid: seriesUid, descriptio
   if (!displaySet) {
     throw new Error(`OHIF does not show version ${version}, ${description}.`);
   }
-  displaySet.SeriesDescription = `${description} (v${version})`;
+  const named = `${description} (v${version})`;
+  if (displaySet.SeriesDescription !== named) {
+    displaySet.SeriesDescription = named;
+    // The list of series at the left is drawn anew.
+    displaySetService._broadcastEvent(
+      displaySetService.EVENTS.DISPLAY_SETS_CHANGED, displaySetService.getActiveDisplaySets()
+    );
+  }
   return displaySet;
 }
 
