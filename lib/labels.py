@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lib.errors import GridMismatch, InvalidRequest, LabelRefineryError, UnknownStructure, UnreadableImage
-from lib.nrrd import NrrdHeader, read_nrrd_header, read_nrrd_layers
+from lib.label_table import NamedValue, Segment, nifti_table, nrrd_segments
+from lib.nrrd import read_nrrd_header, read_nrrd_layers
 from lib.opened import OpenFile, Source, opened
 from lib.overlaps import Claims, Remark, nobody
 from lib.task import BACKGROUND, MAX_STRUCTURES, NO_STRUCTURES, Structure, Task, listed, name_key
@@ -46,28 +46,66 @@ MOST_VALUES = 1 << 16
 ROUNDED = 1e-3
 """How far a voxel of a mask may be from a whole number: a program's arithmetic leaves less, a picture more."""
 
-NUMBER = re.compile("[0-9]{1,9}")
-"""A label value or a layer as 3D Slicer writes it."""
-
-SEGMENT = re.compile("Segment([0-9]{1,6})_")
-"""Begin of the keys that tell of a segment."""
-
-MITK_GROUPS = "org.mitk.multilabel.segmentation.labelgroups"
-"""The header's key by which MITK Workbench tells what its values are called."""
-
-Segment = tuple[str, int, int]
-"""Name, label value and layer."""
-
 CONVERSION, REFERENCE = "Segmentation_ConversionParameters", "Reference image geometry"
 """The header's key and the parameter in it by which 3D Slicer tells on which image it was drawn."""
 
 
 @dataclass(frozen=True)
-class NamedValue:
-    """What a client says about one number in its mask: which structure it means."""
+class Said:
+    """What is said of the numbers and names in a mask file, by whoever brings it.
 
-    name: str
-    value: int
+    Attributes:
+        task: the structures to choose from.
+        label_info: what the numbers mean; ``None``: nothing is said.
+        names: what names in the file are to be read as, by ``name_key``.
+    """
+
+    task: Task
+    label_info: Sequence[NamedValue] | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def known(self, in_file: Sequence[NamedValue]) -> tuple[NamedValue, ...]:
+        """What the numbers mean by what the file says itself and by what is said of it.
+
+        Names of the file win where the task has them: they belong to the voxels, while 3D Slicer counts positions.
+
+        Args:
+            in_file: numbers that the file names.
+
+        Raises:
+            UnknownStructure: if the file calls one number by two names.
+        """
+        meant: dict[int, NamedValue] = {}
+        for entry in in_file:
+            entry = NamedValue(self.names.get(name_key(entry.name), entry.name), entry.value)
+            other = meant.setdefault(entry.value, entry)
+            if name_key(other.name) != name_key(entry.name):
+                raise UnknownStructure(
+                    f"The mask calls the value {entry.value} {other.name!r} and {entry.name!r}. Give each segment a "
+                    "value of its own and export it again."
+                )
+        values = {number: _task_value(entry.name, self.task) for number, entry in meant.items()}
+        by_file = {number: entry for number, entry in meant.items() if values[number] is not None}
+        # Whom the file names itself is not what stands at the same position in the client's list.
+        taken = {values[number] for number in by_file}
+        others = [entry for entry in self.label_info or () if _task_value(entry.name, self.task) not in taken]
+        return tuple({**meant, **{entry.value: entry for entry in others}, **by_file}.values())
+
+    def refuse_contradiction(self, table: Sequence[NamedValue]) -> None:
+        """Refuses a table of names in a file that calls a number otherwise than ``label_info`` does.
+
+        Raises:
+            UnknownStructure: with both names.
+        """
+        by_client = {entry.value: entry.name for entry in self.label_info or ()}
+        for entry in table:
+            name, other = self.names.get(name_key(entry.name), entry.name), by_client.get(entry.value)
+            structures = {_task_value(each, self.task) for each in (name, other) if each is not None}
+            if None not in structures and len(structures) > 1:
+                raise UnknownStructure(
+                    f"The value {entry.value} is said to be {other!r}, but the table of names in the file calls it "
+                    f"{entry.name!r}. Say the same, or save the file without its table."
+                )
 
 
 @dataclass(frozen=True)
@@ -76,7 +114,8 @@ class MaskFile:
 
     Attributes:
         volume: on its own grid.
-        named: the segments that a Slicer segmentation names itself.
+        named: the segments that a segmentation names itself.
+        table: numbers that the header of a NIfTI file names, whether it uses them or not.
         may_be_part: it is a Slicer segmentation, which ends where its segments end.
         drawn_on: the grid of the image on which it was drawn, where a Slicer segmentation tells it.
         remarks: what of it is not as the file holds it.
@@ -86,6 +125,7 @@ class MaskFile:
     named: tuple[NamedValue, ...] = ()
     may_be_part: bool = False
     drawn_on: Grid | None = None
+    table: tuple[NamedValue, ...] = ()
     remarks: tuple[str, ...] = ()
 
     @property
@@ -147,7 +187,7 @@ def _named_value(entry: object) -> NamedValue:
     raise InvalidRequest(f'Each entry of params.label_info must be {{"name": text, "idx": number}}, found {entry!r}.')
 
 
-def read_mask(source: Source, grid: Grid | None, name: str, task: Task | None = None) -> MaskFile:
+def read_mask(source: Source, grid: Grid | None, name: str, said: Said | None = None) -> MaskFile:
     """Reads a mask file; one that does not belong to the image is refused before its voxels are read.
 
     Args:
@@ -155,11 +195,12 @@ def read_mask(source: Source, grid: Grid | None, name: str, task: Task | None = 
             voxel, first image axis fastest.
         grid: the lattice of the image; ``None``: any will do, but then no raw buffer, which carries none.
         name: the image's id, for messages.
-        task: says which of overlapping segments has the voxels; ``None``: any.
+        said: what is said of its segments, and so which of those that overlap has the voxels; ``None``: nothing.
 
     Raises:
         UnreadableImage: if the file is damaged or of a kind that is not read here.
         GridMismatch: if it lies on another lattice than the image, or covers only a part and may not.
+        UnknownStructure: if voxels belong to no segment, or a number has two names.
         UnacceptableFile: if nothing is left of a segment where others overlap it.
     """
     if suffix_of(source.name) not in MASK_SUFFIXES and not source.name.lower().endswith(".bin"):
@@ -170,10 +211,10 @@ def read_mask(source: Source, grid: Grid | None, name: str, task: Task | None = 
         if file.size == 0:
             raise UnreadableImage(f"The mask {file.name} is empty (0 bytes). Send it again.")
         if suffix_of(file.name) in NRRD_SUFFIXES:
-            return _slicer_segmentation(file, grid, name, task)
+            return _segmentation(file, grid, name, said)
         if grid is not None:
             refuse_off_grid(read_grid(file, is_whole=False), grid, name)
-        return MaskFile(read_volume(file))
+        return MaskFile(read_volume(file), table=nifti_table(file, suffix_of(file.name)))
 
 
 def to_task_values(mask: Array, named: Sequence[NamedValue], task: Task, remark: Remark = nobody) -> Array:
@@ -197,7 +238,7 @@ def to_task_values(mask: Array, named: Sequence[NamedValue], task: Task, remark:
     found = [int(value) for value in values_of(mask, remark)]
     if unknown := [value for value in found if value not in meaning]:
         raise UnknownStructure(_not_understood(unknown, named, task))
-    _tell_left_out(mask, named, found, remark)
+    _tell_left_out(mask, [entry for entry in named if not meaning[entry.value]], found, remark)
     if mask.dtype == np.uint8:
         if all(value == meaning[value] for value in found):
             return mask
@@ -213,19 +254,19 @@ def to_task_values(mask: Array, named: Sequence[NamedValue], task: Task, remark:
 
 
 def _not_understood(values: Sequence[int], named: Sequence[NamedValue], task: Task) -> str:
-    told = ", ".join(f"{value:.15g}" for value in map(float, values[:20]))
+    told = [f"{value:.15g}" for value in map(float, values[:MAX_STRUCTURES])]
     said = ", ".join(f"{entry.name}={entry.value}" for entry in named)
     known = f"which are not among those that are named: {said}" if said else f"the task has {listed(task.structures)}"
     return (
-        f"The mask holds the label values [{told}], {known}. Say in params.label_info which structure each value is; "
-        "one that is to be left out is called background (scripts.import_labels: --label-map 1=liver,2=background, or "
-        "--leave-out 2)."
+        f"The mask holds the label values [{', '.join(told)}], {known}. Say in params.label_info which structure each "
+        f"value is; one that is to be left out is called background. For scripts.import_labels that is --label-map "
+        f"{told[0]}=NAME, or --leave-out {','.join(told)}."
     )
 
 
 def _tell_left_out(mask: Array, named: Sequence[NamedValue], found: Sequence[int], remark: Remark) -> None:
     for entry in named:
-        if entry.value != BACKGROUND and entry.value in found and name_key(entry.name) in NO_STRUCTURES:
+        if entry.value != BACKGROUND and entry.value in found:
             voxels = sum(int(np.count_nonzero(_whole(pixels) == entry.value)) for pixels in mask.T)
             remark(f"{voxels} voxels of the value {entry.value} ({entry.name}) were left out; they are no structure.")
 
@@ -288,7 +329,9 @@ def _meaning(named: Sequence[NamedValue], task: Task) -> dict[int, int]:
     unknown = [entry.name for entry in named if values[entry.value] is None]
     if unknown:
         raise UnknownStructure(
-            f"label_info names {said}; {unknown} are none of this task's structures {listed(task.structures)}."
+            f"The mask or label_info names {said}; {unknown} are none of this task's structures "
+            f"{listed(task.structures)}. Give them the name of one, or leave them out: background as name, or for "
+            f"scripts.import_labels --leave-out {','.join(unknown)}."
         )
     if values.get(BACKGROUND):
         raise UnknownStructure(f"label_info names {said}; 0 is the background, and no structure is drawn with it.")
@@ -311,18 +354,19 @@ def mask_on_image(
     task: Task,
     name: str,
     remark: Remark = nobody,
+    names: Mapping[str, str] | None = None,
 ) -> Array:
     """A client's mask file as the task's mask on the image's grid.
 
     Args:
         source: the file as it came.
         grid: the lattice of the image.
-        label_info: what the client says about its numbers. Names that the file itself gives its segments win, where
-            the task has them: they belong to the voxels, while 3D Slicer's ``label_info`` counts positions. ``None``: a
-            client says nothing, and may have its numbers from the task or from a mask that it was sent.
+        label_info: what the client says about its numbers, see ``Said``. ``None``: a client says nothing, and may have
+            its numbers from the task or from a mask that it was sent.
         task: the structures to choose from.
         name: the image's id, for messages.
         remark: is told what of the mask was not taken as it came.
+        names: what names in the file are to be read as, by ``name_key``.
 
     Returns:
         uint8 (I, J, K) on ``grid``.
@@ -330,15 +374,23 @@ def mask_on_image(
     Raises:
         GridMismatch, UnknownStructure, UnreadableImage: as the steps above.
     """
-    file = read_mask(source, grid, name, task)
+    said = Said(task, label_info, names or {})
+    file = read_mask(source, grid, name, said)
     placed = file.on(grid, name, remark)
-    if label_info is None and not file.named:
+    named = file.named or said.known(_used(file.table, placed, said))
+    if label_info is None and not named:
         _refuse_two_meanings(placed, task)
-    if not label_info:
-        return to_task_values(placed, file.named, task, remark)
-    in_file = [entry for entry in file.named if task.structure(entry.name) is not None]
-    by_value = {entry.value: entry for entry in (*label_info, *in_file)}
-    return to_task_values(placed, tuple(by_value.values()), task, remark)
+    return to_task_values(placed, named, task, remark)
+
+
+def _used(table: Sequence[NamedValue], mask: Array, said: Said) -> list[NamedValue]:
+    """The entries of a file's own table of names that its voxels use: others may name a hundred organs."""
+    if not table:
+        return []
+    found = {int(value) for value in values_of(mask, nobody)}
+    used = [entry for entry in table if entry.value in found]
+    said.refuse_contradiction(used)
+    return used
 
 
 def _refuse_two_meanings(mask: Array, task: Task) -> None:
@@ -383,12 +435,12 @@ def _raw_buffer(file: OpenFile, grid: Grid | None, name: str) -> Volume:
     return Volume(flat.reshape(grid.shape, order="F"), grid.affine)
 
 
-def _slicer_segmentation(file: OpenFile, grid: Grid | None, name: str, task: Task | None) -> MaskFile:
-    """A label map, or 3D Slicer's segmentation of one or more layers, with the segments that it names."""
+def _segmentation(file: OpenFile, grid: Grid | None, name: str, said: Said | None) -> MaskFile:
+    """A label map, or a segmentation of 3D Slicer or MITK of one or more layers, with the segments that it names."""
     suffix = suffix_of(file.name)
     try:
         header = read_nrrd_header(file, suffix)
-        segments = _segments(header, file.name)
+        segments = nrrd_segments(header, file.name)
         # The header tells, not the file's name: an empty segmentation has no segments, but speaks of itself.
         is_segmentation = any(key.startswith(("Segment0_", "Segmentation_")) for key in header.pairs)
         # A single voxel may be how an empty segmentation is written: its value will tell.
@@ -402,80 +454,54 @@ def _slicer_segmentation(file: OpenFile, grid: Grid | None, name: str, task: Tas
         raise UnreadableImage(f"The mask {file.name} cannot be read as NRRD: {error}. Export it again.") from error
     drawn_on = _reference(header.pairs.get(CONVERSION, ""))
     if header.layers == 1:
-        named = tuple(NamedValue(name, value) for name, value, _ in segments if name)
+        named = tuple(NamedValue(segment.name, segment.value) for segment in segments if segment.name)
+        if said is not None and named:
+            named = said.known(named)
         return MaskFile(Volume(layers[0], header.affine), named, is_segmentation, drawn_on)
     remarks: list[str] = []
-    merged, named = _merged(layers, segments, task, remarks.append)
-    return MaskFile(Volume(merged, header.affine), named, is_segmentation, drawn_on, tuple(remarks))
+    merged, named = _merged(layers, segments, said, remarks.append)
+    return MaskFile(Volume(merged, header.affine), named, is_segmentation, drawn_on, remarks=tuple(remarks))
 
 
 def _merged(
-    layers: Array, segments: Sequence[Segment], task: Task | None, remark: Remark
+    layers: Array, segments: Sequence[Segment], said: Said | None, remark: Remark
 ) -> tuple[Array, tuple[NamedValue, ...]]:
     """Segments on layers of their own, each numbered from 1, in one mask, and what its numbers are called.
 
     The numbers are in the order of the task's label values, so that the larger one has what several claim.
     """
-
-    def rank(name: str) -> int:
-        return (_task_value(name, task) or BACKGROUND) if task is not None else BACKGROUND
-
+    _refuse_voxels_of_none(layers, segments)
+    positions = [NamedValue(segment.name, position) for position, segment in enumerate(segments, start=1)]
+    called = {entry.value: entry.name for entry in (said.known(positions) if said is not None else positions)}
+    ranks = {name: (_task_value(name, said.task) or BACKGROUND) if said is not None else BACKGROUND
+             for name in called.values()}  # fmt: skip
     # Two segments of one structure are one.
-    keys = {(rank(name), "" if rank(name) else name): name for name, _, _ in sorted(segments)}
-    numbers = {key: number for number, key in enumerate(sorted(keys), start=1)}
-    names = {numbers[key]: name for key, name in keys.items()}
+    keys = {position: (ranks[called[position]], "" if ranks[called[position]] else called[position])
+            for position in range(1, len(segments) + 1)}  # fmt: skip
+    numbers = {key: number for number, key in enumerate(sorted({*keys.values()}), start=1)}
+    names = {numbers[key]: called[position] for position, key in keys.items()}
     mask, claims = np.zeros(layers.shape[1:], np.uint8, order="F"), Claims(names)
-    for name, value, layer in segments:
-        claims.put(mask, layers[layer] == value, numbers[rank(name), "" if rank(name) else name])
+    is_none = {position: not ranks[name] and name_key(name) in NO_STRUCTURES for position, name in called.items()}
+    for position, segment in enumerate(segments, start=1):
+        if not is_none[position]:
+            claims.put(mask, layers[segment.layer] == segment.value, numbers[keys[position]])
     claims.settle(mask, remark)
+    # What is no structure takes nothing from any, and may be covered.
+    for position, segment in enumerate(segments, start=1):
+        if is_none[position]:
+            mask[(layers[segment.layer] == segment.value) & (mask == BACKGROUND)] = numbers[keys[position]]
     return mask, tuple(NamedValue(name, number) for number, name in names.items())
 
 
-def _segments(header: NrrdHeader, name: str) -> list[Segment]:
-    """Name, label value and layer of the segments that a header describes."""
-    if MITK_GROUPS in header.pairs:
-        segments = _segments_of_mitk(header.pairs[MITK_GROUPS], name)
-    else:
-        described = {int(found[1]) for key in header.pairs if (found := SEGMENT.match(key))}
-        segments = [_segment(header.pairs, number, header.layers, name) for number in sorted(described)]
-    if max(header.layers, len(segments)) > MAX_STRUCTURES:
-        raise UnreadableImage(
-            f"{name} has {len(segments)} segments in {header.layers} layers; wanted are at most {MAX_STRUCTURES}."
-        )
-    if header.layers > 1 and not segments:
-        raise UnreadableImage(f"{name} has {header.layers} layers and names no segments. Export it as a label map.")
-    return segments
-
-
-def _segments_of_mitk(groups: str, name: str) -> list[Segment]:
-    """What MITK Workbench says of its multilabel segmentation: JSON of groups of labels, one layer a group."""
-    try:
-        return [
-            (str(label["name"]), int(label["value"]), layer)
-            for layer, group in enumerate(json.loads(groups))
-            for label in group["labels"]
-        ]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UnreadableImage(
-            f"{name} is a segmentation of MITK whose labels cannot be read ({type(error).__name__}). Export it as a "
-            "label map."
-        ) from error
-
-
-def _segment(fields: Mapping[str, str], number: int, layers: int, name: str) -> Segment:
-    """One segment as 3D Slicer describes it (segmentation file format)."""
-    prefix = f"Segment{number}_"
-    # Before 2020 each segment lay in a layer of its own, in which it had the value 1.
-    is_old = f"{prefix}LabelValue" not in fields
-    value = fields.get(f"{prefix}LabelValue", "1")
-    layer = fields.get(f"{prefix}Layer", str(number) if is_old else "0")
-    is_number = all(NUMBER.fullmatch(text) for text in (value, layer))
-    if not is_number or int(layer) >= layers:
-        raise UnreadableImage(
-            f"{name}: segment {number} has the label value {value[:20]!r} in layer {layer[:20]!r} of {layers}. Export "
-            "it again."
-        )
-    return fields.get(f"{prefix}Name", ""), int(value), int(layer)
+def _refuse_voxels_of_none(layers: Array, segments: Sequence[Segment]) -> None:
+    """Refuses layers with values that no segment has."""
+    for number, layer in enumerate(layers):
+        told = {BACKGROUND, *(segment.value for segment in segments if segment.layer == number)}
+        if strange := [int(value) for value in values_of(layer, nobody) if int(value) not in told]:
+            raise UnknownStructure(
+                f"Layer {number} of the mask holds the values {strange[:20]}, which belong to none of its segments. "
+                "Export it again with all of them."
+            )
 
 
 def _reference(parameters: str) -> Grid | None:

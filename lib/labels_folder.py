@@ -20,7 +20,8 @@ import numpy as np
 
 from lib.errors import InvalidRequest, UnknownImage, UnknownStructure
 from lib.label_names import MASK_FOLDERS, ImageNames, Match, is_named_as_mask, word_behind
-from lib.labels import MASK_SUFFIXES, NamedValue, mask_on_image, read_mask, values_of
+from lib.label_table import NamedValue
+from lib.labels import MASK_SUFFIXES, mask_on_image, read_mask, values_of, voxels_per_structure
 from lib.overlaps import Claims, Remark
 from lib.task import NO_STRUCTURES, Structure, Task, listed, name_key
 from lib.volume import Array, Grid
@@ -283,7 +284,9 @@ def _stem(path: Path) -> str:
     return unicodedata.normalize("NFC", path.as_posix()[: len(path.as_posix()) - len(_suffix(path))])
 
 
-def place(masks: Masks, folder: Path, grid: Grid, task: Task, meaning: Meaning) -> Placed:
+def place(
+    masks: Masks, folder: Path, grid: Grid, task: Task, meaning: Meaning, leave_out: Collection[str] = ()
+) -> Placed:
     """Reads the files of one image and puts them on its grid.
 
     A file of all structures speaks about all of the task's; if its numbers are mapped, about those only. Files of one
@@ -296,6 +299,7 @@ def place(masks: Masks, folder: Path, grid: Grid, task: Task, meaning: Meaning) 
         grid: lattice of the image.
         task: the structures.
         meaning: what other numbers stand for.
+        leave_out: names of segments in a file that are no structures of the task.
 
     Raises:
         GridMismatch, UnknownStructure, UnreadableImage: as in ``lib/labels.py``.
@@ -303,8 +307,12 @@ def place(masks: Masks, folder: Path, grid: Grid, task: Task, meaning: Meaning) 
     """
     notes = list(masks.notes)
     if masks.whole is not None:
-        mask = mask_on_image(folder / masks.whole, grid, meaning.values, task, masks.image_id, notes.append)
+        names = {key: structure.name for key, structure in meaning.names.items()}
+        names |= {name_key(name): NO_STRUCTURES[0] for name in leave_out}
+        mask = mask_on_image(folder / masks.whole, grid, meaning.values, task, masks.image_id, notes.append, names)
         named = {entry.name for entry in meaning.values if task.structure(entry.name)} or set(task.values)
+        # Names in the file itself may tell of more than are mapped.
+        named |= {name for name, voxels in voxels_per_structure(mask, task.structures).items() if voxels}
         return Placed(mask, tuple(name for name in task.values if name in named), tuple(notes))
     mask, claims = np.zeros(grid.shape, np.uint8), Claims.of(task)
     for structure, path in masks.parts:

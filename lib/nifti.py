@@ -1,6 +1,6 @@
 """NIfTI files: their header as nibabel understands it, and their voxels read only as far as it claims.
 
-Only single files of NIfTI-1 and NIfTI-2 are read. Extensions are passed over: they may hold anything, DICOM too.
+Only single files of NIfTI-1 and NIfTI-2 are read. What extensions hold is not understood here: it may be anything.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ LARGEST_COSINE = 1e-4
 
 MOST_BYTES_BEFORE = 64 << 20
 """Room for header and extensions: what lies before the voxels must be unpacked to reach them."""
+
+
+MOST_EXTENSION_BYTES = 1 << 20
+"""Of extensions that are read: a table of a hundred names takes less than 20 KiB."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,18 @@ def read_nifti_header(file: OpenFile, suffix: str) -> NiftiHeader:
     """
     with _content(file, suffix) as reader:
         return _header(reader, file.name)
+
+
+def read_nifti_extensions(file: OpenFile, suffix: str) -> bytes:
+    """The bytes between the header and the voxels, ``MOST_EXTENSION_BYTES`` at most.
+
+    Raises:
+        UnreadableImage: as ``read_nifti_header``.
+    """
+    with _content(file, suffix) as reader:
+        header = _header(reader, file.name)
+    with _content(file, suffix) as reader:
+        return reader.read(min(header.begin, MOST_EXTENSION_BYTES))[min(HEADERS) :]
 
 
 def read_nifti_voxels(file: OpenFile, suffix: str) -> tuple[NiftiHeader, NDArray[Any]]:

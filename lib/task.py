@@ -99,8 +99,6 @@ class Task:
         values = [structure.value for structure in self.structures]
         if len(set(names)) < len(names) or len(set(values)) < len(values):
             raise InvalidSetting(f"Structures must differ in name and value, found {listed(self.structures)}.")
-        if taken := [structure.name for structure in self.structures if name_key(structure.name) in NO_STRUCTURES]:
-            raise InvalidSetting(f"{taken} is what programs call that which is no structure. Name it otherwise.")
         if not all(names) or any(not 1 <= value <= MAX_STRUCTURES for value in values):
             raise InvalidSetting(
                 f"Each structure needs a name and a value from 1 to {MAX_STRUCTURES}, found {listed(self.structures)}."

@@ -12,8 +12,8 @@ import pytest
 import SimpleITK as sitk
 
 from lib.errors import GridMismatch, InvalidRequest, UnacceptableFile, UnknownStructure, UnreadableImage
+from lib.label_table import NamedValue
 from lib.labels import (
-    NamedValue,
     mask_on_image,
     read_label_info,
     read_mask,
@@ -867,7 +867,7 @@ def test_a_mask_that_claims_more_than_the_image_is_refused_by_its_header_alone(n
 
 
 def test_layers_of_the_images_size_are_taken(tmp_path):
-    layers = [in_layer(SECOND)] * 100
+    layers = [np.zeros_like(SECOND)] * 99 + [in_layer(SECOND)]
     path = write_segmentation(tmp_path / "m.seg.nrrd", layers, [("posterior", 1, 99)])
 
     np.testing.assert_array_equal(mask_on_image(path, GRID, (), TASK, "ct_017"), SECOND)
@@ -904,3 +904,158 @@ def test_a_number_of_a_segment_is_one_of_few_digits(tmp_path, field, number):
 
     with pytest.raises(UnreadableImage, match=r"m\.seg\.nrrd: segment 0 has the label value '.{1,30}' in layer"):
         mask_on_image(path, GRID, (), TASK, "ct_017")
+
+
+# --- names in a file and names that are told --------------------------------------------------------------------------
+
+
+THREE = drawn("""
+    . # 2
+    . 3 3
+""")
+
+
+@pytest.mark.parametrize("name", ["background", "foreground_scribbles", "background_scribbles"])
+@pytest.mark.parametrize("label_info", [None, (), "both"])
+def test_a_segment_that_is_no_structure_is_left_out_and_said_whatever_label_info_lists(tmp_path, name, label_info):
+    told = named(anterior=1, posterior=2) if label_info == "both" else label_info
+    path = write_segmentation(tmp_path / "m.seg.nrrd", [THREE], [("anterior", 1, 0), ("posterior", 2, 0), (name, 3, 0)])
+    remarks = []
+
+    found = mask_on_image(path, GRID, told, TASK, "ct_017", remarks.append)
+
+    assert found.ravel().tolist() == [0, 1, 2, 0, 0, 0]
+    assert remarks == [f"2 voxels of the value 3 ({name}) were left out; they are no structure."]
+
+
+def test_no_structure_on_a_layer_of_its_own_takes_no_voxel_from_any_and_may_be_covered(tmp_path):
+    layers = [in_layer(FIRST), in_layer(FIRST), in_layer(SECOND)]
+    path = write_segmentation(
+        tmp_path / "m.seg.nrrd", layers, [("foreground_scribbles", 1, 0), ("anterior", 1, 1), ("background", 1, 2)]
+    )
+    remarks = []
+
+    np.testing.assert_array_equal(mask_on_image(path, GRID, (), TASK, "ct_017", remarks.append), FIRST)
+    assert remarks == ["2 voxels of the value 1 (background) were left out; they are no structure."]
+
+
+@pytest.mark.parametrize(
+    ("segments", "label_info"),
+    [
+        ([("new", 1, 0), ("anterior", 2, 0)], {"anterior": 1}),
+        ([("new", 1, 0), ("anterior", 2, 0)], {"anterior": 1, "posterior": 2}),
+        ([("Segment_1", 1, 0), ("Posterior", 2, 0)], {"posterior": 1}),
+    ],
+)
+def test_what_a_file_names_itself_is_not_given_to_another_segment_by_its_position(tmp_path, segments, label_info):
+    path = write_segmentation(tmp_path / "m.seg.nrrd", [BOTH], segments)
+
+    with pytest.raises(UnknownStructure, match=rf"\['{segments[0][0]}'\] are none of this task's structures"):
+        mask_on_image(path, GRID, named(**label_info), TASK, "ct_017")
+
+
+def test_segments_of_layers_that_only_label_info_names_are_counted_by_position(tmp_path):
+    layers = [in_layer(FIRST), in_layer(SECOND)]
+    path = write_segmentation(tmp_path / "m.seg.nrrd", layers, [("Segment_2", 1, 0), ("Segment_1", 1, 1)])
+
+    found = mask_on_image(path, GRID, named(posterior=1, anterior=2), TASK, "ct_017")
+
+    assert found.ravel().tolist() == [0, 2, 2, 0, 1, 1]
+
+
+def test_one_value_with_two_names_is_refused(tmp_path):
+    path = write_segmentation(tmp_path / "m.seg.nrrd", [FIRST], [("anterior", 1, 0), ("posterior", 1, 0)])
+
+    with pytest.raises(UnknownStructure, match="calls the value 1 'anterior' and 'posterior'"):
+        mask_on_image(path, GRID, (), TASK, "ct_017")
+
+
+def test_voxels_of_a_layer_that_belong_to_no_segment_are_refused(tmp_path):
+    path = write_segmentation(
+        tmp_path / "m.seg.nrrd", [BOTH, in_layer(SECOND)], [("anterior", 1, 0), ("posterior", 1, 1)]
+    )
+
+    with pytest.raises(UnknownStructure, match=r"Layer 0 of the mask holds the values \[2\], which belong to none"):
+        mask_on_image(path, GRID, (), TASK, "ct_017")
+
+
+def test_every_value_that_is_not_named_is_told_with_the_option_that_leaves_all_of_them_out():
+    mask = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+
+    with pytest.raises(UnknownStructure, match=rf"--leave-out {','.join(map(str, range(3, 60)))}\."):
+        to_task_values(mask, named(anterior=1, posterior=2), TASK)
+
+
+# --- names in the header of a NIfTI file, and of MITK -----------------------------------------------------------------
+
+
+def write_table(path, mask, names, name_of=lambda name: f"<![CDATA[{name}]]>"):
+    """A NIfTI file with the table of names that Connectome Workbench reads, as TotalSegmentator writes it."""
+    image = nib.Nifti1Image(mask, GRID.affine)
+    labels = "".join(
+        f'<Label Key="{value}" Red="1" Green="0" Blue="0" Alpha="1">{name_of(name)}</Label>' for value, name in names
+    )
+    text = (
+        '<?xml version="1.0" encoding="UTF-8"?> <CaretExtension>  <VolumeInformation Index="0">   '
+        f"<LabelTable>{labels}</LabelTable>  <VolumeType><![CDATA[Label]]></VolumeType></VolumeInformation>"
+        "</CaretExtension>"
+    )
+    image.header.extensions.append(nib.nifti1.Nifti1Extension(0, text.encode()))
+    nib.save(image, path)
+    return path
+
+
+SWAPPED = [(1, "posterior"), (2, "Anterior"), (3, "aorta")]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("name_of", [lambda name: f"<![CDATA[{name}]]>", lambda name: f" {name}\n"])
+@pytest.mark.parametrize("label_info", [None, (), named(posterior=1, anterior=2)])
+def test_a_table_of_names_in_a_nifti_header_decides(tmp_path, suffix, name_of, label_info):
+    path = write_table(tmp_path / f"m{suffix}", BOTH, SWAPPED, name_of)
+
+    assert mask_on_image(path, GRID, label_info, TASK, "ct_017").ravel().tolist() == [0, 2, 2, 0, 1, 1]
+
+
+def test_names_of_a_table_are_refused_where_voxels_have_them_only(tmp_path):
+    path = write_table(tmp_path / "m.nii", THREE, SWAPPED)
+
+    with pytest.raises(UnknownStructure, match=r"aorta=3; \['aorta'\] are none .* --leave-out aorta"):
+        mask_on_image(path, GRID, (), TASK, "ct_017")
+    found = mask_on_image(path, GRID, (), TASK, "ct_017", names={"aorta": "background"})
+    assert found.ravel().tolist() == [0, 2, 1, 0, 0, 0]
+
+
+def test_a_table_that_contradicts_what_is_told_is_refused_with_both(tmp_path):
+    path = write_table(tmp_path / "m.nii", BOTH, SWAPPED)
+
+    with pytest.raises(
+        UnknownStructure, match=r"value 1 is said to be 'anterior', but the table .* calls it 'posterior'"
+    ):
+        mask_on_image(path, GRID, named(anterior=1, posterior=2), TASK, "ct_017")
+
+
+@pytest.mark.parametrize("text", [b"", b"<LabelTable>", b"<LabelTable><Label Key='1'>x</Label>", b"\x00\xff" * 500])
+def test_other_extensions_of_a_nifti_header_mean_nothing(tmp_path, text):
+    image = nib.Nifti1Image(BOTH, GRID.affine)
+    image.header.extensions.append(nib.nifti1.Nifti1Extension(6, text))
+    nib.save(image, tmp_path / "m.nii")
+
+    np.testing.assert_array_equal(mask_on_image(tmp_path / "m.nii", GRID, (), TASK, "ct_017"), BOTH)
+
+
+def old_mitk(layer, number, name, value):
+    """A label as MITK Workbench described it before 2023."""
+    xml = (
+        f'<?xml version=\\"1.0\\"?> <Label> <property key="name" type="StringProperty"> <string value="{name}"/> '
+        f'</property> <property key="value" type="UIntProperty"> <unsigned value="{value}"/> </property> </Label>'
+    )
+    return f"org.mitk.label_{layer:03d}_{number:05d}:={xml}"
+
+
+def test_labels_of_an_older_mitk_are_read_by_their_names(tmp_path):
+    path = write_segmentation(tmp_path / "m.nrrd", [BOTH], [])
+    lines = [old_mitk(0, 0, "Exterior", 0), old_mitk(0, 1, "Posterior", 1), old_mitk(0, 2, "anterior", 2)]
+    path.write_bytes(path.read_bytes().replace(b"\n\n", ("\n" + "\n".join(lines) + "\n\n").encode(), 1))
+
+    assert mask_on_image(path, GRID, (), TASK, "ct_017").ravel().tolist() == [0, 2, 2, 0, 1, 1]

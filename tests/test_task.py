@@ -105,9 +105,3 @@ def test_a_known_structure_keeps_the_spelling_under_which_annotations_were_store
     kept = with_kept_values(task(("LIVER", 1)), task(("Liver", 1)).structures)
 
     assert listed(kept.structures) == "Liver=1"
-
-
-@pytest.mark.parametrize("name", ["background", " Background", "foreground_scribbles"])
-def test_no_structure_is_called_as_what_is_none(name):
-    with pytest.raises(InvalidSetting, match="is what programs call that which is no structure"):
-        Task("organs", "", numbered(["liver", name]))

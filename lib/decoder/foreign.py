@@ -12,7 +12,7 @@ from lib.dicom.derived import DerivedSeries
 from lib.dicom.drawn import Drawing
 from lib.dicom.source import SourceSeries
 from lib.errors import UnreadableImage
-from lib.labels import NamedValue
+from lib.label_table import NamedValue
 from lib.task import Task
 from lib.volume import Array, Grid, Volume
 

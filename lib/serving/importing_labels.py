@@ -265,7 +265,7 @@ def _outcome(studies: Studies, image: Image, labels: Labels, source: LabelFolder
 def _placed(studies: Studies, image: Image, grid: Grid, labels: Labels, source: LabelFolder) -> Placed:
     task = studies.record.task
     if labels.masks is not None:
-        return place(labels.masks, source.path, grid, task, source.meaning)
+        return place(labels.masks, source.path, grid, task, source.meaning, source.leave_out)
     series = studies.files.source(image)
     names = {key: structure.name for key, structure in source.meaning.names.items()}
     mask, claims = np.zeros(grid.shape, np.uint8), Claims.of(task)

@@ -30,7 +30,8 @@ import numpy as np
 from lib.decoder import foreign
 from lib.decoder.client import Decoder, decoder, use
 from lib.errors import ComputationInterrupted, LabelRefineryError, UnreadableImage, UnreadableMask
-from lib.labels import NamedValue, voxels_per_structure
+from lib.label_table import NamedValue
+from lib.labels import voxels_per_structure
 from lib.serving.log import write_log
 from lib.serving.restarts import Restarts
 from lib.serving.settings import Settings

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from lib.errors import InvalidRequest
-from lib.labels import NamedValue, read_label_info
+from lib.label_table import NamedValue
+from lib.labels import read_label_info
 from lib.store.notes import levels
 from lib.task import Task
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import insert, select, update
 
-from lib.errors import SetupError, TaskMismatch
+from lib.errors import InvalidSetting, SetupError, TaskMismatch
 from lib.store import schema
 from lib.store.database import Database
-from lib.task import Structure, Task, listed, name_key, with_kept_values
+from lib.task import NO_STRUCTURES, Structure, Task, listed, name_key, with_kept_values
 
 
 def open_task(database: Database, task: Task) -> Task:
@@ -20,11 +20,13 @@ def open_task(database: Database, task: Task) -> Task:
 
     Raises:
         TaskMismatch: if a known structure has another value now, or a known value another structure.
+        InvalidSetting: if a new structure has a name that stands for none.
     """
     with database.transaction() as connection:
         row = connection.execute(select(schema.task).where(schema.task.c.name == task.name)).one_or_none()
         recorded = [_structure(entry) for entry in row.structures] if row is not None else []
         _refuse_other_values(task, recorded)
+        _refuse_no_structures(task, recorded)
         opened = with_kept_values(task, recorded)
         structures = [_entry(structure) for structure in opened.structures]
         if row is None:
@@ -62,6 +64,19 @@ def _refuse_other_values(task: Task, recorded: list[Structure]) -> None:
                     f"The record of {task.name} was made with {listed(recorded)}; this start asks for "
                     f"{listed(task.structures)}. Keep the values, or start with another --data folder."
                 )
+
+
+def _refuse_no_structures(task: Task, recorded: list[Structure]) -> None:
+    """Refuses new structures by names that stand for none; a record that began with such a name keeps it."""
+    known = {name_key(structure.name) for structure in recorded}
+    taken = [
+        one.name for one in task.structures if name_key(one.name) in NO_STRUCTURES and name_key(one.name) not in known
+    ]
+    if taken:
+        raise InvalidSetting(
+            f"{', '.join(taken)} is what programs call that which is no structure: it has the value 0 in every mask. "
+            "Leave it out of the labels, or call the structure otherwise."
+        )
 
 
 def _structure(entry: dict[str, Any]) -> Structure:

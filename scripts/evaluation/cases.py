@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from lib.errors import UnknownStructure
-from lib.labels import NamedValue, read_mask
+from lib.label_table import NamedValue
+from lib.labels import read_mask
 from lib.metrics.cohort import StructureScore, case_scores
 from lib.metrics.detection import LesionRule
 from lib.series import read_headers, read_series, series_grid

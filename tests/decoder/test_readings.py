@@ -16,7 +16,7 @@ from lib.dicom.segmentation import write_segmentation
 from lib.dicom.source import read_source
 from lib.dicom.structure_set import write_structure_set
 from lib.errors import GridMismatch, TooLarge, UnknownStructure, UnreadableImage
-from lib.labels import NamedValue
+from lib.label_table import NamedValue
 from lib.phantoms.dicom_series import write_dicom_series
 from lib.series import read_series
 from lib.task import Task, numbered

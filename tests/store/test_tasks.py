@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import update
 
-from lib.errors import SetupError, TaskMismatch
+from lib.errors import InvalidSetting, SetupError, TaskMismatch
+from lib.store import schema
 from lib.store.record import open_existing, open_record
 from lib.store.tasks import recorded_task
 from lib.task import Structure, Task, listed
@@ -95,3 +97,26 @@ def test_the_data_folder_is_for_its_owner_alone(tmp_path):
     open_record(task(anterior=1), tmp_path / "data")
 
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["background", " Background", "foreground_scribbles"])
+def test_no_new_structure_is_called_as_what_is_none(start, name):
+    with pytest.raises(InvalidSetting, match=r"is what programs call that which is no structure"):
+        start(**{"liver": 1, name: 2})
+    start(liver=1)
+    with pytest.raises(InvalidSetting, match=r"is what programs call that which is no structure"):
+        start(**{"liver": 1, name: 2})
+
+
+def test_a_record_that_began_with_a_structure_called_background_opens_with_it(tmp_path):
+    record = open_record(task(one=1, liver=2), tmp_path / "data")
+    entries = [{"name": name, "value": value, "colour": list(GREY), "code": ""} for name, value in BEFORE.items()]
+    with record.database.transaction() as connection:
+        connection.execute(update(schema.task).values(structures=entries))
+    record.close()
+
+    assert open_record(task(**BEFORE), tmp_path / "data").task.values == BEFORE
+    assert open_existing(tmp_path / "data").task.values == BEFORE
+
+
+BEFORE = {"background": 1, "liver": 2}
