@@ -240,13 +240,18 @@ def region_on_image(region: Tensor, frame: Frame) -> Array:
     return np.ascontiguousarray(_turned_back(whole, frame.grid))
 
 
-def plan_for(task: Task, grids: Sequence[Grid]) -> NetworkPlan:
+def plan_for(
+    task: Task, grids: Sequence[Grid], patch_voxels: int | None = None, image_voxels: int = MAX_VOXELS
+) -> NetworkPlan:
     """The plan of a task's first network, from the lattices of the images it will learn from.
 
     Args:
         task: its spacing counts along right, anterior, superior. If it has none, it is the median of the images',
-            made coarser where the median image would have more voxels than a CPU handles in good time.
+            made coarser where the median image would have more voxels than ``image_voxels``. Images of one slice have
+            a limit of their own, ``Size.pixels``.
         grids: at least one.
+        patch_voxels: of a training patch at most; ``None``: as the task or its network says.
+        image_voxels: of the median image at most, if the task has no spacing of its own.
 
     Raises:
         UnacceptableFile: if the task names encoder weights that cannot be read.
@@ -257,7 +262,8 @@ def plan_for(task: Task, grids: Sequence[Grid]) -> NetworkPlan:
     extent_mm = np.median(extents_mm, axis=0)
     is_flat = np.median(shapes, axis=0) == 1
     new = SIZES.get(task.network, Size(CHANNELS, PATCH_VOXELS, FEATURES))
-    at_most = new.pixels if is_flat.any() else MAX_VOXELS
+    largest = task.patch_voxels or new.patch_voxels
+    at_most = new.pixels if is_flat.any() else image_voxels
     spacing_mm = task.spacing_mm or _affordable(_median_of(spacings), extent_mm, is_flat, at_most)
     size = np.where(is_flat, 1, np.maximum(np.rint(extent_mm / spacing_mm), 1)).astype(int)
     strides = _strides(size, spacing_mm, len(new.channels) - 1)
@@ -268,7 +274,7 @@ def plan_for(task: Task, grids: Sequence[Grid]) -> NetworkPlan:
         structures=task.values,
         spacing_mm=spacing_mm,
         window_hu=task.window_hu,
-        patch=_patch(size, np.asarray(spacing_mm), multiple, task.patch_voxels or new.patch_voxels),
+        patch=_patch(size, np.asarray(spacing_mm), multiple, min(largest, patch_voxels or largest)),
         channels=new.channels,
         strides=strides,
         kernel=(i, j, k),

@@ -11,7 +11,7 @@ from typing import Any
 
 from lib.drafts import RULES, looked_for
 from lib.errors import NoAnnotationsYet
-from lib.networks.checkpoint import Checkpoint
+from lib.networks.checkpoint import Checkpoint, NetworkPlan
 from lib.serving.inference import device
 from lib.serving.library import Library
 from lib.split import Split
@@ -109,6 +109,7 @@ def _train(record: Record, library: Library, job: Job, reporter: Reporter) -> No
         reporting(reporter),
         lambda: stopped(reporter),
     )
+    reporter.line(_described(checkpoint.plan))
     cases = [case_of(record, library, annotation) for annotation in measured]
     reporter.line(f"Measuring on {len(cases)} validation cases.")
     scores = validate(checkpoint, cases, device(), reporter.check)
@@ -164,6 +165,12 @@ def _rival(
 def checkpoint_of(record: Record, model: Model) -> Checkpoint:
     """Plan and weights of a version."""
     return Checkpoint.from_bytes(record.weights.get(model.weights))
+
+
+def _described(plan: NetworkPlan) -> str:
+    """How the network sees images, for people: what is thinner than a voxel or two it cannot find."""
+    edges, voxels = (" x ".join(f"{value:g}" for value in found) for found in (plan.spacing_mm, plan.patch))
+    return f"The network sees voxels of {edges} mm, {voxels} of them at once."
 
 
 def _options(job: Job) -> FinetuneOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,13 +13,15 @@ from torch import Tensor, nn
 
 from lib.losses import LOSSES, Loss
 from lib.networks.checkpoint import Checkpoint, NetworkPlan
-from lib.networks.precision import Precision, computing_in
+from lib.networks.precision import Precision, computing_in, layout_of
 from lib.networks.segmenter import carried_over, seeded_network
-from lib.preprocessing import plan_for
+from lib.preprocessing import MAX_VOXELS, plan_for
 from lib.task import Task
 from lib.training.budget import Budget, learning_rate_at
 from lib.training.cases import TrainingCase, body_grids, prepared_cases
+from lib.training.pace import affordable, pace
 from lib.training.patches import Batch, Patches, independent_seeds
+from lib.volume import Grid
 
 REPORT_EVERY_SECONDS = 1.0
 
@@ -119,11 +122,32 @@ def finetune(
 
     check()
     plan = (
-        plan_for(task, body_grids(cases, task, PLANNED_FROM))
+        first_plan(task, body_grids(cases, task, PLANNED_FROM), options)
         if start is None
         else replace(start.plan, structures=task.values, ignored=())
     )
     return _Finetuning(cases, start, plan, options, check, LOSSES[task.loss]()).train(report)
+
+
+def first_plan(task: Task, grids: Sequence[Grid], options: FinetuneOptions) -> NetworkPlan:
+    """The plan of a first network: as fine as can be learned in the time on this machine.
+
+    An image that one patch shows as it is stays so: what is coarser is learned no better there. So does a task that
+    says how large its patches are: its structures are too small for a coarse image.
+
+    Args:
+        task: a spacing of its own stays.
+        grids: lattices of what is left of the images without surrounding air, along right, anterior, superior.
+        options: how long, and on what.
+    """
+    largest = plan_for(task, grids)
+    extent_mm = np.median([np.multiply(grid.shape, grid.spacing_mm) for grid in grids], axis=0)
+    is_one_patch = bool((np.rint(extent_mm / largest.spacing_mm) <= largest.patch).all())
+    if is_one_patch or task.patch_voxels or 1 in largest.patch or math.isinf(options.seconds):
+        return largest
+    speed = pace(largest, options.batch_size, torch.device(options.device), options.precision)
+    limits = affordable(speed, options.seconds, options.batch_size, math.prod(largest.patch))
+    return plan_for(task, grids, limits.patch_voxels, min(limits.image_voxels, MAX_VOXELS))
 
 
 class Run(ABC):
@@ -158,7 +182,8 @@ class Run(ABC):
         self._patches = Patches(self._cases, plan, options.batch_size, of_patches)
         self._device = torch.device(options.device)
         network = seeded_network(plan, of_weights) if start is None else carried_over(start, plan, of_weights)
-        self._network = network.to(self._device).train()
+        self._layout = layout_of(network)
+        self._network = network.to(self._device).to(memory_format=self._layout).train()
         self._peak = options.learning_rate if start is None else options.finetune_learning_rate
         self._optimizer = torch.optim.AdamW(network.parameters(), lr=self._peak, betas=BETAS, weight_decay=1e-4)
         self._steps = 0
@@ -180,7 +205,10 @@ class Run(ABC):
                 reported = budget.spent
                 report(self._progress(budget))
         report(self._progress(budget))
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in self._network.state_dict().items()}
+        weights = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in self._network.state_dict().items()
+        }
         return Checkpoint(self._plan, weights)
 
     @property
@@ -195,7 +223,7 @@ class Run(ABC):
     def _logits(self, seen: Tensor) -> Tensor:
         """Float32 (B, C, I, J, K), computed as the options say."""
         with computing_in(self._options.precision, self._device):
-            logits: Tensor = self._network(seen)
+            logits: Tensor = self._network(seen.to(memory_format=self._layout))
         return logits.float()
 
     def _step(self, loss: Tensor) -> None:
