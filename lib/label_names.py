@@ -2,27 +2,29 @@
 
 ``case_0000`` and ``case`` (nnU-Net), ``case_ct`` and ``case_seg``, ``volume-1`` and ``segmentation-1`` (LiTS),
 ``img0001`` and ``label0001`` (BTCV), ``CASE/imaging`` and ``CASE/segmentation`` (KiTS), ``imagesTr/case`` and
-``labelsTr/case``. A name that could mean several images means none.
+``labelsTr/case``, ``sub/anat/sub_T1w`` and ``derivatives/labels/sub/anat/sub_T1w_seg-manual`` (BIDS). A name that
+could mean several images means none.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lib.errors import UnknownImage
 
 IMAGE_FOLDERS = frozenset("imagestr imagests imagesval images image imgs img volumes scans".split())
 MASK_FOLDERS = frozenset(
-    "labelstr labelsts labelsval labels label masks mask segmentations segmentation segs seg annotations gt".split()
+    "labelstr labelsts labelsval labels label masks mask segmentations segmentation segs seg annotations gt "
+    "derivatives".split()
 )
 """Folders of nothing but images and nothing but masks, which are no part of a case's name."""
 
 IMAGE_WORDS = (
     "000[0-9]|ct|mr|mri|pet|us|img|image|imaging|volume|vol|scan|orig|t1|t1w|t1n|t1c|t1ce|t1gd|t2|t2w|t2f|flair|dwi|adc"
 )
-MASK_WORDS = "seg|segs|segmentation|segmentations|label|labels|labelmap|mask|masks|gt|roi|annotation|manual"
+MASK_WORDS = "seg|dseg|segs|segmentation|segmentations|label|labels|labelmap|mask|masks|gt|roi|annotation|manual"
 """What stands in front of or behind the name of a case, or takes its place in a folder of its own."""
 
 
@@ -42,14 +44,15 @@ class Form:
 class _Words:
     """The words of images, or those of masks."""
 
-    def __init__(self, words: str, folders: frozenset[str]) -> None:
+    def __init__(self, words: str, folders: frozenset[str], most: int) -> None:
+        """Of these words so many may be left out of one name, and any of these folders."""
         forms = (
             f"(?P<rest>.+)(?P<word>[-_.](?:{words}))",
             f"(?P<word>(?:{words})(?:[-_.](?=.)|(?=[0-9])))(?P<rest>.+)",
             f"(?P<word>{words})(?P<rest>)",
         )
         self._behind, *_ = self._forms = [re.compile(form, re.IGNORECASE) for form in forms]
-        self._folders = folders
+        self._folders, self._most = folders, most
 
     def behind(self, last: str) -> str:
         """The word at the end of a name with the sign in front of it; empty if there is none."""
@@ -57,19 +60,24 @@ class _Words:
         return match["word"] if match else ""
 
     def forms(self, stem: str) -> list[Form]:
-        """A name without folders of this kind, then also without a word of it, behind or in front."""
+        """A name without folders of this kind, then also without words of it, behind or in front; fewer ones first."""
         *folders, last = stem.split("/")
         kept = [folder for folder in folders if folder.casefold() not in self._folders]
         dropped = tuple(f"{folder}/" for folder in folders if folder.casefold() in self._folders)
-        found = [Form("/".join((*kept, last)), dropped)]
-        for match in filter(None, (form.fullmatch(last) for form in self._forms)):
-            if base := "/".join((*kept, match["rest"]) if match["rest"] else kept):
-                found.append(Form(base, (*dropped, match["word"])))
-        return found
+        found = names = [Form(last, dropped)]
+        for _ in range(self._most):
+            names = [shorter for name in names for shorter in self._shorter(name)]
+            found = found + names
+        paths = [Form("/".join((*kept, one.base) if one.base else kept), one.left_out) for one in found]
+        return [one for one in paths if one.base]
+
+    def _shorter(self, name: Form) -> Iterator[Form]:
+        for match in filter(None, (form.fullmatch(name.base) for form in self._forms)):
+            yield Form(match["rest"], (*name.left_out, match["word"]))
 
 
-OF_IMAGES = _Words(IMAGE_WORDS, IMAGE_FOLDERS)
-OF_MASKS = _Words(MASK_WORDS, MASK_FOLDERS)
+OF_IMAGES = _Words(IMAGE_WORDS, IMAGE_FOLDERS, most=1)
+OF_MASKS = _Words(MASK_WORDS, MASK_FOLDERS, most=2)
 
 
 def is_named_as_mask(stem: str) -> bool:

@@ -164,6 +164,7 @@ class _Search:
         self._exact = {name: image_id for name, image_id in names.items() if image_id not in masks}
         self._alike, self._folders = ImageNames(self._exact), _only_image_below(self._exact)
         self._wholes: dict[str, Path] = {}
+        self._alike_wholes: dict[str, list[tuple[Path, Match]]] = {}
         self._parts: dict[str, list[tuple[Structure, Path]]] = {}
         self._notes: dict[str, dict[str, None]] = {}
         self._left: list[tuple[Path, str]] = []
@@ -178,22 +179,35 @@ class _Search:
         except UnknownImage as error:
             found, reason = None, str(error)
         if found is None:
-            is_left_out = any(name_key(part) in self._left_out for part in PurePosixPath(stem).parts)
-            if not is_left_out and (reason or path not in self._own):
+            if not any(name_key(part) in self._left_out for part in PurePosixPath(stem).parts):
                 self._left.append((path, reason or self._reason(stem)))
             return
         match, structure = found
         if structure is not None:
             self._parts.setdefault(match.image_id, []).append((structure, path))
-        elif match.image_id in self._wholes:
+            self._notes.setdefault(match.image_id, {}).update(dict.fromkeys(self._told(match, path)))
+        elif match.left_out:
+            self._alike_wholes.setdefault(match.image_id, []).append((path, match))
+        else:
+            self._take_whole(path, match)
+
+    def _take_whole(self, path: Path, match: Match) -> None:
+        if match.image_id in self._wholes:
             self._left.append((path, f"it shows image {match.image_id!r} a second time"))
             return
-        else:
-            self._wholes[match.image_id] = path
+        self._wholes[match.image_id] = path
         self._notes.setdefault(match.image_id, {}).update(dict.fromkeys(self._told(match, path)))
 
     def finding(self) -> Finding:
         """What was sorted in."""
+        for image_id, alike in self._alike_wholes.items():
+            if image_id in self._wholes or len(alike) == 1:
+                for path, match in alike:
+                    self._take_whole(path, match)
+            else:
+                several = ", ".join(path.name for path, _ in alike)
+                reason = f"several files may be the mask of {image_id!r} by their names: {several}; keep one of them"
+                self._left += [(path, reason) for path, _ in alike]
         wholes, parts = self._wholes, self._parts
         masks = [Masks(image_id, whole, (), self._noted(image_id)) for image_id, whole in wholes.items()]
         masks += [

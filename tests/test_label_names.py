@@ -29,6 +29,11 @@ def found(stem, *images):
         ("s0000/ct", "s0000", ("ct",)),
         ("BraTS/B1_t1ce", "BraTS/B1_seg", ("_t1ce", "_seg")),
         ("img_0000", "label_0000", ("img_", "label_")),
+        (
+            "sub/anat/sub_T1w",
+            "derivatives/labels/sub/anat/sub_T1w_seg-manual",
+            ("derivatives/", "labels/", "-manual", "_seg"),
+        ),
         ("p.1/scan_mr", "p.1/scan.mask", ("_mr", ".mask")),
     ],
 )

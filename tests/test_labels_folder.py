@@ -331,6 +331,30 @@ def test_images_among_themselves_hold_no_mask(images):
     assert sorted_in(images, []) == find_masks([], {}, TASK, Meaning())
 
 
+def test_one_of_several_masks_is_not_guessed():
+    found = sorted_in(["t2.nii.gz"], ["t2_seg.nii.gz", "t2_seg-manual.nii.gz"])
+
+    assert found.masks == []
+    assert {reason for _, reason in found.left} == {
+        "several files may be the mask of 't2' by their names: t2_seg-manual.nii.gz, t2_seg.nii.gz; keep one of them"
+    }
+
+
+def test_a_mask_that_is_called_as_its_image_is_taken_before_others():
+    names = {"t2": "t2"}
+
+    found = find_masks([Path("t2_seg.nii.gz"), Path("t2.nii.gz")], names, TASK, Meaning())
+
+    assert [each.whole for each in found.masks] == [Path("t2.nii.gz")]
+    assert found.left == [(Path("t2_seg.nii.gz"), "it shows image 't2' a second time")]
+
+
+def test_a_mask_of_no_image_that_lies_among_the_images_is_told():
+    found = sorted_in(["a/ct_1.nii.gz", "b/ct_2_seg.nii.gz"], [])
+
+    assert [path.name for path, _ in found.left] == ["ct_2_seg.nii.gz"]
+
+
 def test_one_of_several_channels_is_not_guessed():
     images = [f"B1/B1_{word}.nii.gz" for word in ("t1", "t1ce", "t2", "flair")]
 
