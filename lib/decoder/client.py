@@ -41,7 +41,8 @@ HOME = Path(__file__).parents[2]
 REFUSALS = {
     kind.__name__: kind
     for kind in (
-        errors.UnreadableImage, errors.GridMismatch, errors.UnknownStructure, errors.InvalidRequest, errors.TooLarge,
+        errors.UnreadableImage, errors.GridMismatch, errors.UnknownStructure, errors.UnacceptableFile,
+        errors.InvalidRequest, errors.TooLarge,
     )
 }  # fmt: skip
 """Errors that a reading may end in; a message of the decoder makes no others."""

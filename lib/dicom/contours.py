@@ -14,7 +14,7 @@ from pydicom.uid import RTStructureSetStorage
 from lib.dataset import reason_of
 from lib.dicom.provenance import LONGEST_TEXT
 from lib.dicom.source import SourceSeries, dataset_of
-from lib.errors import GridMismatch, LabelRefineryError, UnknownStructure, UnreadableImage
+from lib.errors import GridMismatch, LabelRefineryError, UnacceptableFile, UnknownStructure, UnreadableImage
 from lib.geometry import LPS_FROM_RAS
 from lib.opened import Source
 from lib.overlaps import Claims, Remark, nobody
@@ -75,7 +75,7 @@ def read_contours(
         UnknownStructure: if a region is neither a structure of the task nor left out.
         GridMismatch: if the contours lie in another frame of reference or between the slices.
         UnreadableImage: if it is no structure set, or a damaged one.
-        UnacceptableFile: if nothing is left of a region where others overlap it.
+        UnacceptableFile: if nothing is left of a region where others overlap it, or it encloses no voxel's centre.
     """
     try:
         dataset: Any = dataset_of(source)
@@ -104,8 +104,11 @@ def _read(
     for region, structure in zip(regions, structures, strict=True):
         what = f"The region {str(region.ROIName)!r}"
         series.refuse_other_frame_of_reference(str(region.get("ReferencedFrameOfReferenceUID") or ""), what)
-        items = contours.get(int(region.ROINumber), ())
-        claims.put(mask, _filled([_contour(item, series, what) for item in items], series.grid.shape), structure.value)
+        drawn = [_contour(item, series, what) for item in contours.get(int(region.ROINumber), ())]
+        filled = _filled(drawn, series.grid.shape)
+        if drawn and not filled.any():
+            _tell_or_refuse_nothing(drawn, series, what, remark)
+        claims.put(mask, filled, structure.value)
     claims.settle(mask, remark)
     seen = {structure.name for structure in structures}
     return mask, tuple(one.name for one in task.structures if one.name in seen)
@@ -165,37 +168,94 @@ def _told(point_mm: Array) -> str:
     return f"({', '.join(f'{value:.1f}' for value in point_mm)})"
 
 
+def _tell_or_refuse_nothing(contours: list[Contour], series: SourceSeries, what: str, remark: Remark) -> None:
+    """Of a region that has contours, but no voxel: beside the image it is absent, within it would get lost."""
+    edge = np.array(series.grid.shape[:2]) - 0.5
+    if any((one.corners.min(axis=0) < edge).all() and (one.corners.max(axis=0) > -0.5).all() for one in contours):
+        raise UnacceptableFile(
+            f"{what} has {len(contours)} contours, but none encloses the centre of a voxel, so it would count as "
+            "looked for and absent. Draw it larger, or leave the region out."
+        )
+    remark(f"{what} lies wholly beside the image, and counts as looked for and absent.")
+
+
+Window = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class _Area:
+    """The voxels of a slice that a contour encloses.
+
+    Attributes:
+        window: the smallest one that holds them.
+        inside: bool, of the shape of the window.
+    """
+
+    window: Window
+    inside: Array
+
+    @classmethod
+    def of(cls, window: Window, inside: Array) -> _Area | None:
+        """Cut to its window; ``None`` if nothing is inside."""
+        if not inside.any():
+            return None
+        cut: list[slice] = []
+        for axis in (0, 1):
+            first, last = np.flatnonzero(inside.any(axis=1 - axis))[[0, -1]].tolist()
+            cut.append(slice(first, last + 1))
+        rows, columns = (slice(w.start + c.start, w.start + c.stop) for w, c in zip(window, cut, strict=True))
+        return cls((rows, columns), inside[tuple(cut)])
+
+    def lies_in(self, other: _Area) -> bool:
+        """Whether another one has all its voxels."""
+        pairs = list(zip(self.window, other.window, strict=True))
+        if any(mine.start < theirs.start or mine.stop > theirs.stop for mine, theirs in pairs):
+            return False
+        part = other.inside[tuple(slice(m.start - t.start, m.stop - t.start) for m, t in pairs)]
+        return not (self.inside & ~part).any()
+
+
 def _filled(contours: list[Contour], shape: tuple[int, int, int]) -> Array:
     """Bool (I, J, K): what the contours of each slice enclose, and the voxels on one of them."""
     filled, outline = np.zeros(shape, bool), np.zeros(shape, bool)
-    for k in sorted({contour.k for contour in contours}):
-        of_slice = [contour for contour in contours if contour.k == k]
-        enclosed = []
+    by_slice: dict[int, list[Contour]] = {}
+    for contour in contours:
+        by_slice.setdefault(contour.k, []).append(contour)
+    for k, of_slice in by_slice.items():
+        areas = []
         for contour in of_slice:
-            inside = np.zeros(shape[:2], bool)
             for where, is_inside, is_outline in _rasterised(contour.corners, shape):
-                inside[where] = is_inside
+                areas.append(_Area.of(where, is_inside))
                 outline[(*where, k)] |= is_outline
-            enclosed.append(inside)
-        is_exclusive = any(contour.is_exclusive for contour in of_slice)
-        filled[:, :, k] = np.logical_xor.reduce(enclosed) if is_exclusive else _enclosed(enclosed)
+        found = [area for area in areas if area is not None]
+        if any(contour.is_exclusive for contour in of_slice):
+            for area in found:
+                filled[(*area.window, k)] ^= area.inside
+        else:
+            _draw_enclosed(found, filled[:, :, k])
     return filled | outline
 
 
-def _enclosed(areas: list[Array]) -> Array:
-    """Bool (I, J): areas within another one are holes in it, and islands in these; all others are united.
+def _draw_enclosed(areas: list[_Area], plane: Array) -> None:
+    """Draws what contours enclose: areas within another one are holes in it, and islands in these; others are united.
 
-    What is given twice, or drawn in two parts that overlap, leaves no hole.
+    What is given twice, or drawn in two parts that overlap, leaves no hole. Slices may have hundreds of contours, most
+    of them apart, so they are compared by their windows first.
+
+    Args:
+        areas: of one slice.
+        plane: bool (I, J), is drawn into.
     """
-    distinct: list[Array] = []
-    for area in sorted(areas, key=np.count_nonzero, reverse=True):
-        if not any(np.array_equal(area, other) for other in distinct):
-            distinct.append(area)
-    filled = np.zeros_like(areas[0])
-    for number, area in enumerate(distinct):
-        around = sum(not (area & ~other).any() for other in distinct[:number])
-        filled = filled & ~area if around % 2 else filled | area
-    return filled
+    distinct: list[_Area] = []
+    for area in sorted(areas, key=lambda one: int(np.count_nonzero(one.inside)), reverse=True):
+        around = [other for other in distinct if area.lies_in(other)]
+        if any(other.lies_in(area) for other in around):
+            continue
+        distinct.append(area)
+        if len(around) % 2:
+            plane[area.window] &= ~area.inside
+        else:
+            plane[area.window] |= area.inside
 
 
 def _rasterised(corners: Array, shape: tuple[int, int, int]) -> Iterator[tuple[tuple[slice, slice], Array, Array]]:

@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import RTStructureSetStorage
 
+from lib.dicom import contours as module
 from lib.dicom.contours import read_contours
 from lib.dicom.source import read_source
 from lib.errors import GridMismatch, UnacceptableFile, UnknownStructure, UnreadableImage
@@ -126,14 +127,36 @@ def test_what_lies_beside_the_image_is_cut_off(series):
     assert np.argwhere(found)[:, :2].tolist() == [[5, 0], [5, 1], [6, 0], [6, 1]]
 
 
-def test_a_contour_wholly_beside_the_image_is_nothing(series):
-    assert not slice_of(series, contour(series, [(9, 9), (9, 12), (12, 9)])).any()
+def test_a_region_wholly_beside_the_image_is_absent_and_said_to_be(series):
+    dataset = structure_set(series, liver=[contour(series, [(9, 9), (9, 12), (12, 9)])])
+    remarks = []
+
+    mask, looked_at = read_contours(dataset, series, TASK, (), remarks.append)
+
+    assert (mask.any(), looked_at) == (False, ("liver",))
+    assert remarks == ["The region 'liver' lies wholly beside the image, and counts as looked for and absent."]
+
+
+@pytest.mark.parametrize(
+    "corners", [[(2.3, 2.3)], [(2.2, 2.2), (2.8, 2.2), (2.5, 2.8)], [(0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9)]]
+)
+def test_a_region_within_the_image_that_would_get_lost_between_voxels_is_refused(series, corners):
+    dataset = structure_set(series, liver=[contour(series, corners)])
+
+    with pytest.raises(UnacceptableFile, match="'liver' has 1 contours, but none encloses the centre of a voxel"):
+        read_contours(dataset, series, TASK)
+
+
+def test_a_contour_between_voxels_beside_others_of_its_region_changes_nothing(series):
+    alone = slice_of(series, contour(series, SQUARE))
+
+    np.testing.assert_array_equal(slice_of(series, contour(series, SQUARE), contour(series, [(0.3, 0.3)])), alone)
 
 
 @pytest.mark.parametrize(
     ("corners", "voxels"),
     [([(2, 2)], [[2, 2]]), ([(2, 2), (3, 2)], [[2, 2], [3, 2]]),
-     ([(2, 1), (2, 2), (2, 3), (2, 2)], [[2, 1], [2, 2], [2, 3]]), ([(2.3, 2.3)], [])],
+     ([(2, 1), (2, 2), (2, 3), (2, 2)], [[2, 1], [2, 2], [2, 3]])],
 )  # fmt: skip
 def test_a_contour_without_area_is_the_voxels_on_it(series, corners, voxels):
     assert np.argwhere(slice_of(series, contour(series, corners)))[:, :2].tolist() == voxels
@@ -309,3 +332,18 @@ def test_another_object_and_a_damaged_one_are_refused(series):
         read_contours(damaged, series, TASK)
     with pytest.raises(UnreadableImage, match="cannot be read"):
         read_contours(b"no DICOM", series, TASK)
+
+
+def test_of_hundreds_of_contours_on_a_slice_each_is_kept_in_its_own_window(monkeypatch):
+    """Planning systems write vessels and bones so: 900 islands with holes, compared as whole slices, take long."""
+    areas = []
+    drawing = module._draw_enclosed
+    monkeypatch.setattr(module, "_draw_enclosed", lambda found, plane: (areas.extend(found), drawing(found, plane)))
+    square = np.array([(0, 0), (6, 0), (6, 6), (0, 6)]) - 0.5
+    places = [(8 * i + 1, 8 * j + 1) for i in range(30) for j in range(30)]
+    outlines = [corners + place for place in places for corners in (square, square / 3 + 2)]
+
+    filled = module._filled([module.Contour(0, corners) for corners in outlines], (250, 250, 1))
+
+    assert filled.sum() == 900 * (36 - 4)
+    assert sum(area.inside.size for area in areas) == 900 * (36 + 4)

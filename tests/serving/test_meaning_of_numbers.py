@@ -101,19 +101,48 @@ def test_a_mask_that_is_to_be_refined_is_read_by_the_same_rule(
     assert "label values [1, 2], which are not among those that are named" in reply.json()["detail"]
 
 
-def test_voxels_that_a_structure_loses_to_another_are_told_in_the_reply_of_stow(here: Here) -> None:
-    uid = put_series(here)
+def overlapping(here: Here, uid: str, names: tuple[str, str], rows: tuple[slice, slice]) -> bytes:
+    """A DICOM segmentation of two segments on the second slice."""
     source = source_of(here, uid)
     images = [read_dataset(one.path, with_pixels=False) for one in source.slices]
     frames = np.zeros((*source.grid.shape[::-1], 2), np.uint8)
-    frames[1, 2:6, 2:8, 0], frames[1, 4:8, 2:8, 1] = 1, 1
+    for segment, part in enumerate(rows):
+        frames[1, part, 2:8, segment] = 1
     about = [
         hd.seg.SegmentDescription(number, name, codes.SCT.Tissue, codes.SCT.Tissue, "MANUAL")
-        for number, name in enumerate((SECOND, FIRST), start=1)
+        for number, name in enumerate(names, start=1)
     ]
-    made = hd.seg.Segmentation(images, frames, "BINARY", about, hd.UID(), 1, hd.UID(), 1, "m", "m", "1", "1")
+    return bytes_of(hd.seg.Segmentation(images, frames, "BINARY", about, hd.UID(), 1, hd.UID(), 1, "m", "m", "1", "1"))
 
-    told = store(here, bytes_of(made))
+
+@pytest.mark.parametrize("names", [(FIRST, SECOND), (SECOND, FIRST)])
+def test_voxels_that_a_structure_loses_to_another_are_told_in_the_reply_of_stow(
+    here: Here, names: tuple[str, str]
+) -> None:
+    uid = put_series(here)
+
+    told = store(here, overlapping(here, uid, names, (slice(2, 6), slice(4, 8))))
 
     comment = told.json()["00081199"]["Value"][0]["00000902"]["Value"][0]
-    assert comment.startswith(f"12 voxels of {FIRST} are {SECOND} too, and became that.")
+    assert comment == f"12 voxels of {FIRST} are {SECOND} too, and became that."
+    assert here.app.record.annotations.history(uid)[0].voxels == {FIRST: 12, SECOND: 24}
+
+
+@pytest.mark.parametrize("names", [(FIRST, SECOND), (SECOND, FIRST)])
+def test_a_structure_of_which_nothing_would_be_left_is_refused_in_the_reply_of_stow(
+    here: Here, names: tuple[str, str]
+) -> None:
+    uid = put_series(here)
+    rows = (slice(4, 6), slice(2, 8)) if names[0] == FIRST else (slice(2, 8), slice(4, 6))
+    content = overlapping(here, uid, names, rows)
+
+    reply = here.client.post(
+        "/dicomweb/studies",
+        content=b"--xx\r\nContent-Type: application/dicom\r\n\r\n" + content + b"\r\n--xx--\r\n",
+        headers={"Content-Type": 'multipart/related; type="application/dicom"; boundary="xx"'},
+    )
+
+    comment = reply.json()["00081198"]["Value"][0]["00000902"]["Value"][0]
+    assert reply.status_code == 422
+    assert comment.startswith(f"{FIRST!r} lies wholly within {SECOND!r}, whose label value is larger")
+    assert here.app.record.annotations.history(uid) == []
