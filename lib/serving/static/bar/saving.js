@@ -6,7 +6,7 @@ import { lookAt } from './past.js';
 import { ask, Refusal, store } from './server.js';
 import { isExpert, state } from './state.js';
 import { displaySetOf, hasContours, LABELMAP, openMask } from './viewer.js';
-import { isEmpty, isSame, joined, paint, segmentsOf } from './voxels.js';
+import { isEmpty, isSame, joined, NOTHING, paint, segmentsOf } from './voxels.js';
 import * as worked from './worked.js';
 
 const LONGEST_TEXT = 64;
@@ -17,6 +17,9 @@ const KEPT = 'Your drawing is still here: press Save again. What is stored alrea
 
 // The object that was sent last, and what it holds: if its reply is lost, the very same is sent again.
 let sent = null;
+
+// What was sent and may be stored: the mask, what it held, and its series.
+let unclear = null;
 
 // Whether a Save would store that none of the structures is there.
 export const isNothingMarked = () => {
@@ -33,6 +36,7 @@ export async function save(actions, isAnyway = false) {
   if (isNothingMarked()) {
     return actions.noFinding(isAnyway);
   }
+  await learnWhatBecame(actions);
   const parent = drawing.parent();
   const { mask, count } = join(ids);
   // What is drawn from here on is not in the object, and stays unsaved.
@@ -47,7 +51,11 @@ export async function save(actions, isAnyway = false) {
     if (error.meanwhile) {
       return offerMeanwhile(error, 'Save as mine anyway', () => save(actions, true), actions);
     }
-    throw error.isUnclear ? new Refusal(`${error.message} ${KEPT}`, error.status) : error;
+    if (error.isUnclear) {
+      unclear = { segmentationId: mask.segmentationId, content, seriesUid: dataset.SeriesInstanceUID };
+      throw new Refusal(`${error.message} ${KEPT}`, error.status);
+    }
+    throw error;
   }
   sent = null;
   withdraw('meanwhile');
@@ -56,6 +64,24 @@ export async function save(actions, isAnyway = false) {
   drawing.changed();
   worked.restart();
   return saved(told, { parent, version, seriesUid: dataset.SeriesInstanceUID, mask, count }, actions);
+}
+
+// Whether what was sent last is stored, though no reply came: what was drawn since is then made from that.
+async function learnWhatBecame(actions) {
+  if (!unclear) {
+    return;
+  }
+  try {
+    await actions.reload();
+  } catch (error) {
+    throw error.isUnclear ? new Refusal(`${error.message} ${KEPT}`, error.status) : error;
+  }
+  const { segmentationId, content, seriesUid } = unclear;
+  const stored = state.versions.find(one => one.series_uid === seriesUid);
+  if (stored && drawing.isKnown(segmentationId) && !isSame(drawing.drawn().get(segmentationId) ?? NOTHING, content)) {
+    drawing.noteOrigin(segmentationId, { seriesUid, version: stored.version }, content);
+  }
+  unclear = null;
 }
 
 // What became of an object that is stored.
