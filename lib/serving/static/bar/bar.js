@@ -210,10 +210,13 @@ async function offerCopies() {
 // A drawing comes back as it was, on the version that it was drawn on.
 async function reopen(copy) {
   const { segmentationService } = window.services;
-  // The mask that it was drawn on may no longer be kept; what it was made from is true all the same.
-  const told = state.versions.find(one => one.version === copy.version);
+  // What was sent before the page was gone may be stored: then it was drawn on that.
+  const told =
+    state.versions.find(one => copy.sentAs && one.series_uid === copy.sentAs) ??
+    state.versions.find(one => one.version === copy.version);
   const segmentationId = await open(told ?? null);
   if (!told) {
+    // The mask that it was drawn on may no longer be kept; what it was made from is true all the same.
     drawing.noteOrigin(segmentationId, { version: copy.version });
   }
   const [first = NOTHING, ...more] = copy.masks;

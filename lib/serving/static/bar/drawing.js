@@ -18,6 +18,9 @@ const contents = new Map();
 // to replace.
 let copy = { id: newId(), isKept: false, instead: null, on: null };
 
+// The series as which it was sent, as long as nobody knows whether that is stored.
+let sentAs = null;
+
 let timer = null;
 let hidden = null;
 
@@ -81,6 +84,7 @@ export const isChanged = () =>
 export function restart() {
   keep();
   origins.clear();
+  sentAs = null;
   copy = { id: newId(), isKept: false, instead: null, on: null };
 }
 
@@ -102,6 +106,12 @@ export function changed() {
     noteOrigin(id, { seriesUid: seriesOf(id) });
   }
   timer ??= setTimeout(keep, KEEP_MS);
+}
+
+// It is being sent as a series, and may be stored though the page is gone by then; `null`: what became of it is known.
+export function noteSent(seriesUid) {
+  sentAs = seriesUid;
+  keep();
 }
 
 // What is drawn is stored, though no mask in view says so.
@@ -126,7 +136,7 @@ export function keep() {
   copy.on ??= ids[0];
   if (isChanged()) {
     const { image } = state.entry;
-    const kept = { id: copy.id, person: state.person.username, image, kept: Date.now(), version: parent() };
+    const kept = { id: copy.id, person: state.person.username, image, kept: Date.now(), version: parent(), sentAs };
     const { instead } = copy;
     Object.assign(copy, { isKept: true, instead: null });
     tried(copies.keep({ ...kept, masks: [...drawn().values()].filter(mask => !isEmpty(mask)) }, instead));

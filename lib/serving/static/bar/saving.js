@@ -45,23 +45,26 @@ export async function save(actions, isAnyway = false) {
   sent = { content, dataset };
   const query = { parent, seconds: worked.seconds(), ...(isAnyway ? { anyway: true } : {}) };
   let told;
+  drawing.noteSent(dataset.SeriesInstanceUID);
   try {
     told = await store(dataset, query);
   } catch (error) {
     if (error.meanwhile) {
+      drawing.noteSent(null);
       return offerMeanwhile(error, 'Save as mine anyway', () => save(actions, true), actions);
     }
     if (error.isUnclear) {
       unclear = { segmentationId: mask.segmentationId, content, seriesUid: dataset.SeriesInstanceUID };
       throw new Refusal(`${error.message} ${KEPT}`, error.status);
     }
+    drawing.noteSent(null);
     throw error;
   }
   sent = null;
   withdraw('meanwhile');
   const version = Number(told(VERSION)) || undefined;
   drawing.noteOrigin(mask.segmentationId, { seriesUid: dataset.SeriesInstanceUID, version }, content);
-  drawing.changed();
+  drawing.noteSent(null);
   worked.restart();
   return saved(told, { parent, version, seriesUid: dataset.SeriesInstanceUID, mask, count }, actions);
 }
