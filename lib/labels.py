@@ -378,8 +378,9 @@ def mask_on_image(
     file = read_mask(source, grid, name, said)
     placed = file.on(grid, name, remark)
     named = file.named or said.known(_used(file.table, placed, said))
-    if label_info is None and not named:
-        _refuse_two_meanings(placed, task)
+    names_a_structure = any(task.structure(entry.name) for entry in named)
+    if not names_a_structure and (label_info is None or named):
+        _refuse_two_meanings(placed, task, [entry.value for entry in named])
     return to_task_values(placed, named, task, remark)
 
 
@@ -393,11 +394,14 @@ def _used(table: Sequence[NamedValue], mask: Array, said: Said) -> list[NamedVal
     return used
 
 
-def _refuse_two_meanings(mask: Array, task: Task) -> None:
-    """Refuses numbers that mean one thing by the task's label values and another one by ``Task.positions``."""
+def _refuse_two_meanings(mask: Array, task: Task, left_out: Sequence[int]) -> None:
+    """Refuses numbers that mean one thing by the task's label values and another one by ``Task.positions``.
+
+    Also where a client names nothing but what is left out.
+    """
     names = {value: name for name, value in task.values.items()}
     by_position = {position: name for name, position in task.positions.items()}
-    found = [int(value) for value in values_of(mask, nobody) if value != BACKGROUND]
+    found = [int(value) for value in values_of(mask, nobody) if value not in (BACKGROUND, *left_out)]
     if set(found) <= by_position.keys() and any(names.get(value) != by_position[value] for value in found):
         numbers = [{"name": name, "idx": position} for name, position in task.positions.items()]
         raise UnknownStructure(

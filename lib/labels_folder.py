@@ -46,7 +46,8 @@ class Meaning:
     def read(cls, text: str, task: Task) -> Meaning:
         """Reads ``1=liver,2=spleen,3=background,kidney_left=kidney``.
 
-        Where values are named, these are all that a file may hold; those called background are left out.
+        Where values are named, these are all that a file may hold; those called background are left out. If nothing
+        else is named, the others are the task's.
 
         Raises:
             InvalidRequest: if it has another form.
@@ -68,6 +69,9 @@ class Meaning:
                 names[name_key(found)] = structure
             if found.isdecimal():
                 values.append(NamedValue(structure.name if structure is not None else name, int(found)))
+        if values and not any(task.structure(entry.name) for entry in values):
+            left_out = {entry.value for entry in values}
+            values += [NamedValue(name, value) for name, value in task.values.items() if value not in left_out]
         return cls(tuple(values), names)
 
 

@@ -213,7 +213,7 @@ def _positive(key: str, value: Any) -> float:
 
 def _version(key: str, value: Any) -> int:
     """A number of a version; 0 for none."""
-    if not _is_number(value) or not 0 <= value < 1e9:
+    if not _is_number(value) or not 0 <= value < 1e9 or value != int(value):
         raise InvalidRequest(f"{key} must be the number of a version, or 0 for none, found {value!r}.")
     return int(value)
 

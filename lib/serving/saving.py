@@ -182,7 +182,7 @@ def note_on(record: Record, annotation: Annotation) -> str:
         return ""
     return (
         f"Version {now_current.version} by the {now_current.role} {now_current.author} stays the current one; yours is "
-        f"kept as version {annotation.version}, where an expert can look at it."
+        f"kept as version {annotation.version}, which can be looked at and restored."
     )
 
 

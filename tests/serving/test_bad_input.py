@@ -250,6 +250,7 @@ def test_a_file_that_is_no_mask_is_refused(here: Here, name: str, content: bytes
         ('{"structures": ["liver"]}', "['liver']"),
         ('{"parent": "first"}', "parent must be the number of a version, or 0 for none, found 'first'"),
         ('{"parent": -1}', "found -1"),
+        ('{"parent": 1.5, "anyway": true}', "found 1.5"),
         ('{"anyway": 1}', "anyway must be true or false, found 1"),
         ('{"parent": 99}', "99"),
         ('{"seconds": -1}', "seconds must be a number from 0 on, found -1"),

@@ -299,3 +299,22 @@ def test_a_task_numbered_from_one_sends_the_stored_file_itself(here: Here) -> No
     sent = here.client.get("/datastore/label", params={"label": "case_00", "tag": "final"}).content
 
     assert sent == here.app.record.mask_file(annotation).read_bytes()
+
+
+@pytest.mark.parametrize("said", [[], [{"name": "background", "idx": 0}], [{"name": "background", "idx": 7}]])
+def test_who_names_only_what_is_no_structure_has_said_as_little(
+    open_numbered: Callable[..., Here], said: list[dict[str, Any]]
+) -> None:
+    here = open_numbered({"liver": 2, "spleen": 3})
+    mask = np.zeros(grey(1).shape, np.uint8)
+    mask[2], mask[4] = 2, 7 if said and said[0]["idx"] else 0
+
+    reply = here.client.put(
+        "/datastore/label",
+        params={"image": "c0"},
+        files={"label": ("m.nii.gz", nifti_bytes(Volume(mask, AFFINE)))},
+        data={"params": json.dumps({"label_info": said})},
+    )
+
+    assert reply.status_code == 422
+    assert "masks are sent to clients with the structures numbered from 1 on" in reply.json()["detail"]
