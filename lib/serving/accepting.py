@@ -64,8 +64,9 @@ def restore(record: Record, submission: Submission, version: int, annotator: Ann
     with record.database.transaction():
         history = record.annotations.history(image_id)
         wanted, now_current = _in_force(history, version), current(history)
-        if now_current is not None and _is_said(now_current, wanted, annotator):
-            return Saved(now_current, is_new=False, note="")
+        own = [one for one in in_force(history) if one.author == annotator.name]
+        if own and _is_said(own[-1], wanted, annotator) and (own[-1] == now_current or own[-1].stage is Stage.DRAFT):
+            return Saved(own[-1], is_new=False, note=note_on(record, own[-1]))
         if submission.parent is not None and not submission.anyway:
             refuse_what_is_behind(history, submission.parent, wanted.mask)
         return _said_again(record, wanted, submission, annotator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import tempfile
 import zipfile
 from collections import Counter
@@ -23,6 +24,7 @@ from lib.errors import (
     UnknownAnnotation,
     UnreadableImage,
 )
+from lib.opened import opened
 from lib.serving.annotator import Annotator, annotator_of
 from lib.serving.file_names import file_name
 from lib.serving.intake import Intake
@@ -260,11 +262,13 @@ class RecordDatastore(Datastore):
                 annotation = self.record.annotations.tagged(image_id, TAG_FINAL)
                 try:
                     mask, source = self.record.mask_file(annotation), self.library.image_file(image)
-                except (NotFound, DamagedFile, UnreadableImage, StudiesAway) as error:
+                    # Opened within its folder: whatever is put at its path meanwhile is not sent.
+                    with opened(source) as whole:
+                        _put(archive, f"image/{image_id}{suffix_of(source.name)}", whole.file)
+                except (NotFound, DamagedFile, UnreadableImage, StudiesAway, FileNotFoundError) as error:
                     LOG.warning("%s is left out of the data set: %s", image_id, error)
                     left_out[image_id] = str(error)
                     continue
-                archive.write(source, f"image/{image_id}{suffix_of(source.name)}")
                 archive.write(mask, f"label/{image_id}{LABEL_SUFFIX}")
                 told = image_info(image, self.file_name(image))
                 listing[image_id] = {"image": told, "label": annotation_info(annotation)}
@@ -362,6 +366,11 @@ class RecordDatastore(Datastore):
             "quarantined": quarantined,
             "no_image": no_image,
         }
+
+
+def _put(archive: zipfile.ZipFile, name: str, file: IO[bytes]) -> None:
+    with archive.open(name, "w", force_zip64=True) as entry:
+        shutil.copyfileobj(file, entry)
 
 
 def image_info(image: Image, name: str) -> dict[str, Any]:

@@ -35,6 +35,9 @@ LOG = logging.getLogger(__name__)
 FORM_BYTES = 2**20
 """Room for the other fields beside a file of the largest size, and for a request without a file."""
 
+STRANGER_BYTES = 2**17
+"""Room for a token, which is all that somebody has to say who did not sign in."""
+
 SIGNING_IN = 8
 """Requests whose tokens are looked at at once: an issuer that does not answer must not take all threads."""
 
@@ -102,6 +105,8 @@ class Gate:
         headers = Headers(scope=scope)
         counted = _counted(scope, send)
         limit = self._limit if headers.get("content-type", "").startswith("multipart/") else FORM_BYTES
+        if not self._access.is_open and needed_role(scope["method"], scope["path"]) is None:
+            limit = STRANGER_BYTES
         try:
             person = await self._admitted(scope, headers)
             _refuse_larger(headers, limit)

@@ -52,8 +52,8 @@ PLACES = {
 THREADS = 64
 """Of the common pool: more than there are places, since replies are read from the disk by them too."""
 
-WITHOUT_PLACE = re.compile(r"/health/.*|/.*/events")
-"""What needs next to nothing, or waits for events without a thread."""
+WITHOUT_PLACE = re.compile(r"/health/.*|/jobs/[^/]+/events")
+"""What needs next to nothing, or waits for events without a thread; only where it reads."""
 
 FILES = re.compile(r"/dicomweb/.*|/datastore/(image|label|dataset)|/annotations/.*")
 """What may have to be made of an image first, or reads much."""
@@ -61,7 +61,7 @@ FILES = re.compile(r"/dicomweb/.*|/datastore/(image|label|dataset)|/annotations/
 
 def kind_of(method: str, path: str) -> Kind | None:
     """The kind of a request; ``None`` if it needs no place."""
-    if WITHOUT_PLACE.fullmatch(path):
+    if method not in CHANGE and WITHOUT_PLACE.fullmatch(path):
         return None
     if method in CHANGE:
         return Kind.DRAFTING if path.startswith("/infer/") else Kind.CHANGING

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.serving.conftest import Here
 from tests.serving.drawn_series import put_series, source_of
+from tests.serving.places import mask_bytes, put_label
 
 SECRET = b"secret " * 1000
 
@@ -51,6 +56,30 @@ def test_an_image_whose_folder_was_exchanged_for_a_link_is_not_sent(here: Here) 
 
     assert reply.status_code == 422
     assert "leads out of its folder" in reply.json()["detail"]
+
+
+def test_a_file_that_is_exchanged_while_the_data_set_is_written_is_left_out(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for image in ("case_00", "case_01"):
+        put_label(here.client, image, mask_bytes(0))
+    find = here.app.library.image_file
+
+    def exchanged_after_it_was_found(image: Any) -> Path:
+        path = find(image)
+        if image.id == "case_00":
+            _exchanged(here, here.studies / "case_00.nii.gz")
+        return path
+
+    monkeypatch.setattr(here.app.library, "image_file", exchanged_after_it_was_found)
+
+    reply = here.client.get("/datastore/dataset")
+
+    with zipfile.ZipFile(io.BytesIO(reply.content)) as archive:
+        images = [name for name in archive.namelist() if name.startswith("image/")]
+        assert images == ["image/case_01.nii.gz"]
+        assert not any(SECRET in archive.read(name) for name in archive.namelist())
+        assert "leads out of its folder" in json.loads(archive.read("metadata.json"))["left_out"]["case_00"]
 
 
 def test_a_checksum_tells_nothing_of_a_file_that_a_link_leads_to(here: Here) -> None:

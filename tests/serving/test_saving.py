@@ -252,6 +252,20 @@ def test_restoring_twice_restores_once(drafted: Here) -> None:
     assert [restored(drafted, version=1, parent=2).json()["version"] for _ in range(2)] == [3, 3]
 
 
+def test_a_junior_who_restores_again_and_again_makes_one_version(here: Here) -> None:
+    saved(here, 1, "kim")
+    saved(here, 2, "kim", parent=1)
+    here.app.settings = replace(here.app.settings, role=Role.ANNOTATOR)
+
+    assert [restored(here, client="lee", version=1).json()["version"] for _ in range(3)] == [3, 3, 3]
+
+
+def test_nobody_has_a_version_open_that_is_not_there(drafted: Here) -> None:
+    query = {"image": "case_00", "version": 9, "tab": "a"}
+
+    assert drafted.client.post("/cases/open", params=query).status_code == 404
+
+
 def test_nothing_is_restored_over_what_the_person_has_not_seen(drafted: Here) -> None:
     saved(drafted, 1, "mia", parent=1)
 

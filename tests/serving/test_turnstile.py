@@ -82,7 +82,9 @@ def test_who_has_too_many_waiting_is_told_when_to_come_again() -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "kind"),
-    [("GET", "/health/live", None), ("GET", "/jobs/1/events", None), ("GET", "/info/", Kind.READING),
+    [("GET", "/health/live", None), ("GET", "/jobs/1/events", None),
+     ("POST", "/dicomweb/studies/events", Kind.CHANGING), ("GET", "/dicomweb/studies/1/series/2/events", Kind.VIEWING),
+     ("POST", "/jobs/1/events", Kind.CHANGING), ("GET", "/info/", Kind.READING),
      ("GET", "/dicomweb/studies/1/metadata", Kind.VIEWING), ("GET", "/datastore/dataset", Kind.VIEWING),
      ("GET", "/annotations/latest", Kind.VIEWING), ("PUT", "/datastore/label", Kind.CHANGING),
      ("POST", "/dicomweb/studies", Kind.CHANGING), ("POST", "/infer/segmentation", Kind.DRAFTING)],

@@ -9,6 +9,7 @@ import numpy as np
 from annotated_types import MaxLen
 from fastapi import APIRouter, Request
 
+from lib.errors import UnknownAnnotation
 from lib.serving.datastore import annotation_info
 from lib.serving.dicom_files import description_of, series_uid_of
 from lib.serving.dicomweb import value_of
@@ -129,6 +130,8 @@ def open_here(
     history = app.record.annotations.history(image)
     if any(one.version == version for one in history):
         app.record.openings.note(image, name, version)
+    elif version:
+        raise UnknownAnnotation(f"{image!r} has no version {version}, so nobody has it open.")
     others, newest = app.presence.here(image, name, tab, version), current(history)
     token = bearer(request.headers)
     return {
