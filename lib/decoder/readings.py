@@ -20,6 +20,9 @@ from lib.opened import OpenFile
 from lib.series import read_series
 from lib.volume import has_one_meaning, read_doubt, read_grid, read_volume, write_sent
 
+MOST_ATTRIBUTES = 2000
+"""Of an object that somebody drew, items aside: viewers are told all of them, and none has a tenth of it."""
+
 Files = list[OpenFile]
 Arguments = Mapping[str, Any]
 Answer = tuple[dict[str, Any], list[Any]]
@@ -45,7 +48,12 @@ def _mask(files: Files, arguments: Arguments) -> Answer:
 def _drawing(files: Files, arguments: Arguments) -> Answer:
     try:
         refuse_large_when_inflated(files[0], arguments["most_bytes"])
-        return asdict(drawing_of(dataset_of(files[0]))), []
+        dataset = dataset_of(files[0])
+        if len(dataset) > MOST_ATTRIBUTES:
+            raise UnreadableImage(
+                f"{arguments['what']} has {len(dataset)} attributes of its own, at most {MOST_ATTRIBUTES} are taken."
+            )
+        return asdict(drawing_of(dataset)), []
     except LabelRefineryError:
         raise
     # The reader raises whatever a damaged file makes it stumble over.

@@ -6,10 +6,12 @@ import datetime as dt
 
 import gdcm
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
 from lib.decoder import foreign
+from lib.decoder.readings import MOST_ATTRIBUTES
 from lib.dicom.derived import DerivedSeries
 from lib.dicom.provenance import Provenance
 from lib.dicom.segmentation import write_segmentation
@@ -173,3 +175,14 @@ def test_the_series_that_stands_for_a_file(tmp_path, window):
     assert [path.name for path in sorted(apart.iterdir())] == [f"{k:04d}.dcm" for k in range(6)]
     for path in here.iterdir():
         assert (apart / path.name).read_bytes() == path.read_bytes()
+
+
+def test_an_object_of_more_attributes_than_viewers_can_be_told_is_refused(tmp_path):
+    dataset = pydicom.dcmread(series(tmp_path)[0])
+    for number in range(MOST_ATTRIBUTES):
+        dataset.add_new((0x0011, 0x1000 + number), "LO", "")
+    path = tmp_path / "object.dcm"
+    dataset.save_as(path)
+
+    with pytest.raises(UnreadableImage, match=r"It has \d+ attributes of its own, at most 2000 are taken"):
+        foreign.drawing(path, 1 << 20, "It")
