@@ -99,7 +99,10 @@ def of_folder(dataset: Path, labels: int, seed: int) -> tuple[Task, list[Trainin
     from lib.task import Task, numbered
     from lib.volume import read_volume, suffix_of
 
-    folder = next(dataset / name for name in ("labels", "masks") if (dataset / name).is_dir())
+    # Either word is in use.
+    folder = next(
+        path for path in sorted(dataset.iterdir()) if path.name.startswith(("label", "mask")) and path.is_dir()
+    )
     masks = {path.name.removesuffix(suffix_of(path.name)): path for path in sorted(folder.iterdir())}
     images = {path.name.removesuffix(suffix_of(path.name)): path for path in sorted((dataset / "images").iterdir())}
     names = sorted(set(images) & set(masks))
