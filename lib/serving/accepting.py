@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lib.errors import NotAllowed, UnknownAnnotation
 from lib.serving.annotator import Annotator
 from lib.serving.requests import Submission
-from lib.serving.saving import Saved, note_on, refuse_what_is_behind
+from lib.serving.saving import Saved, annotation_by, note_on, refuse_what_is_behind
 from lib.stages import Role, Stage, current, in_force, stage_of
-from lib.store.annotations import Annotation, NewAnnotation
+from lib.store.annotations import Annotation
 from lib.store.record import Record
 
 
@@ -65,7 +67,11 @@ def restore(record: Record, submission: Submission, version: int, annotator: Ann
         history = record.annotations.history(image_id)
         wanted, now_current = _in_force(history, version), current(history)
         own = [one for one in in_force(history) if one.author == annotator.name]
-        if own and _is_said(own[-1], wanted, annotator) and (own[-1] == now_current or own[-1].stage is Stage.DRAFT):
+        # Behind an expert's version a junior's never becomes the current one: there it is restored once.
+        is_behind = (
+            now_current is not None and now_current.stage is Stage.EXPERT and stage_of(annotator.role) is Stage.DRAFT
+        )
+        if own and _is_said(own[-1], wanted, annotator) and (own[-1] == now_current or is_behind):
             return Saved(own[-1], is_new=False, note=note_on(record, own[-1]))
         if submission.parent is not None and not submission.anyway:
             refuse_what_is_behind(history, submission.parent, wanted.mask)
@@ -76,29 +82,15 @@ def _said_again(record: Record, wanted: Annotation, submission: Submission, anno
     """A version of this person's with the mask of another one."""
     mask = record.kept_mask(wanted)
     record.assignments.finish(wanted.image, annotator.name)
-    new = NewAnnotation(
-        image=wanted.image,
-        stage=stage_of(annotator.role),
-        author=annotator.name,
-        role=annotator.role,
-        mask=mask,
-        looked_at=wanted.looked_at,
-        voxels=wanted.voxels,
-        parent=wanted.version,
-        tag=submission.tag,
-        client=annotator.client,
-        seconds=submission.seconds,
-        info=submission.info,
-    )
+    new = annotation_by(annotator, replace(submission, looked_at=wanted.looked_at), mask, wanted.voxels, wanted.version)
     annotation = record.annotations.add(new)
     record.openings.note(wanted.image, annotator.name, annotation.version)
     return Saved(annotation, is_new=True, note=note_on(record, annotation))
 
 
-def _is_said(now_current: Annotation, wanted: Annotation, annotator: Annotator) -> bool:
-    """Whether the current annotation is this person's own, with the wanted mask."""
-    own = (now_current.author, now_current.stage) == (annotator.name, stage_of(annotator.role))
-    return own and (now_current.mask, now_current.looked_at) == (wanted.mask, wanted.looked_at)
+def _is_said(own: Annotation, wanted: Annotation, annotator: Annotator) -> bool:
+    """Whether a person's own version has the wanted mask, and the stage that it would have now."""
+    return (own.stage, own.mask, own.looked_at) == (stage_of(annotator.role), wanted.mask, wanted.looked_at)
 
 
 def _in_force(history: list[Annotation], version: int) -> Annotation:

@@ -92,20 +92,7 @@ def save_packed(
         history = record.annotations.history(image_id)
         parent = _made_from(record, history, submission, annotator)
         record.assignments.finish(image_id, annotator.name)
-        new = NewAnnotation(
-            image=image_id,
-            stage=stage_of(annotator.role),
-            author=annotator.name,
-            role=annotator.role,
-            mask=digest,
-            looked_at=submission.looked_at,
-            voxels=mask.voxels,
-            parent=parent or None,
-            tag=submission.tag,
-            client=annotator.client,
-            seconds=submission.seconds,
-            info=submission.info,
-        )
+        new = annotation_by(annotator, submission, digest, mask.voxels, parent)
         known = _saved_already(new, history)
         if known is None and submission.parent is not None and not submission.anyway:
             refuse_what_is_behind(history, submission.parent)
@@ -114,6 +101,34 @@ def save_packed(
         record.openings.note(image_id, annotator.name, annotation.version)
         note = note_on(record, annotation) or (_note_on_meanwhile(history, annotation, parent) if not known else "")
         return Saved(annotation, known is None, note)
+
+
+def annotation_by(
+    annotator: Annotator, submission: Submission, mask: str, voxels: dict[str, int], parent: int
+) -> NewAnnotation:
+    """What a person's mask is in the record.
+
+    Args:
+        annotator: whose it is; the role gives the stage.
+        submission: what is known of it.
+        mask: digest of its file.
+        voxels: voxels per structure that was looked at.
+        parent: version it was made from; 0: none.
+    """
+    return NewAnnotation(
+        image=submission.image_id,
+        stage=stage_of(annotator.role),
+        author=annotator.name,
+        role=annotator.role,
+        mask=mask,
+        looked_at=submission.looked_at,
+        voxels=voxels,
+        parent=parent or None,
+        tag=submission.tag,
+        client=annotator.client,
+        seconds=submission.seconds,
+        info=submission.info,
+    )
 
 
 def covered_voxels(mask: Array, task: Task, looked_at: tuple[str, ...]) -> dict[str, int]:
@@ -142,9 +157,8 @@ def refuse_what_is_behind(history: Sequence[Annotation], known: int, mask: str |
     """
     later = saved_since(history, known)
     if later is not None and (mask is None or later.mask != mask):
-        before = f"version {known}, which yours was made from" if known else "you began without any"
         raise SavedMeanwhile(
-            f"{_told(later)} after {before}; nothing was stored. Look at it first, or save yours anyway (anyway=true): "
+            f"{_told(later, known)}; nothing was stored. Look at it first, or save yours anyway (anyway=true): "
             "then both are kept.",
             later.version,
         )
@@ -191,9 +205,10 @@ def _note_on_meanwhile(history: Sequence[Annotation], annotation: Annotation, pa
     later = saved_since(history, parent)
     if later is None:
         return ""
-    origin = f"version {parent}, which yours was made from" if parent else "you began without any"
-    return f"{_told(later)} after {origin}. Both are kept; version {annotation.version} is the current one now."
+    return f"{_told(later, parent)}. Both are kept; version {annotation.version} is the current one now."
 
 
-def _told(later: Annotation) -> str:
-    return f"{later.author} saved version {later.version} on {later.created:%Y-%m-%d at %H:%M} UTC,"
+def _told(later: Annotation, known: int) -> str:
+    """Who has saved, and when, after the version that somebody had (0: none)."""
+    before = f"version {known}, which yours was made from" if known else "you began without any"
+    return f"{later.author} saved version {later.version} on {later.created:%Y-%m-%d at %H:%M} UTC, after {before}"

@@ -260,6 +260,16 @@ def test_a_junior_who_restores_again_and_again_makes_one_version(here: Here) -> 
     assert [restored(here, client="lee", version=1).json()["version"] for _ in range(3)] == [3, 3, 3]
 
 
+def test_a_junior_who_goes_back_behind_another_junior_makes_it_the_current_one_again(here: Here) -> None:
+    here.app.settings = replace(here.app.settings, role=Role.ANNOTATOR)
+    saved(here, 1, "lee")
+    saved(here, 2, "mia", parent=1)
+
+    told = restored(here, client="lee", version=1, parent=2).json()
+
+    assert (told["version"], told["parent"], told["new"], told["note"]) == (3, 1, True, "")
+
+
 def test_nobody_has_a_version_open_that_is_not_there(drafted: Here) -> None:
     query = {"image": "case_00", "version": 9, "tab": "a"}
 
