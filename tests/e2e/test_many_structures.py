@@ -10,7 +10,7 @@ from playwright.sync_api import BrowserContext, expect
 
 from lib.volume import Volume, nifti_bytes
 from tests.e2e.browser import Viewer
-from tests.serving.places import Server, image_bytes, put_label, server
+from tests.serving.places import Server, image_bytes, put_label, server, until
 
 pytestmark = pytest.mark.e2e
 
@@ -102,7 +102,7 @@ def test_each_of_25_structures_can_be_reached_in_a_small_window_and_no_tool_asks
     rows = screen.page.locator("[data-cy=data-row]")
     expect(rows).to_have_count(25)
 
-    assert rows.evaluate_all(REACHED) == [True] * 25
+    until(lambda: rows.evaluate_all(REACHED) == [True] * 25, 30, "reaching every row")
     colours = rows.evaluate_all(
         "rows => rows.map(row => [...row.querySelectorAll('*')].map(part => part.style.backgroundColor).join(''))"
     )

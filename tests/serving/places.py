@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,10 +17,12 @@ from typing import Any
 import httpx2 as httpx
 import nibabel as nib
 import numpy as np
+import SimpleITK as sitk
 
 from lib.serving.log import log_file
 from lib.volume import Volume, nifti_bytes
 from scripts.benchmarks.common import served
+from tests.itk import volume_of_sitk
 from tests.training.shapes import drawn
 
 STRUCTURES = ("Anterior", "Posterior")
@@ -55,19 +59,24 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def voxels(content: bytes) -> np.ndarray:
-    """The voxels of a gzipped NIfTI file in memory."""
-    return np.asarray(nib.Nifti1Image.from_bytes(_unzipped(content)).dataobj)
+    """The voxels of a NIfTI or NRRD file in memory."""
+    return opened(content).voxels
 
 
 def affine(content: bytes) -> np.ndarray:
-    """Its affine."""
-    return np.asarray(nib.Nifti1Image.from_bytes(_unzipped(content)).affine)
+    """Its affine, in RAS mm."""
+    return opened(content).affine
 
 
-def _unzipped(content: bytes) -> bytes:
-    import gzip
-
-    return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+def opened(content: bytes) -> Volume:
+    """A file as a client opens it: NRRD by ITK, NIfTI by nibabel."""
+    if content.startswith(b"NRRD"):
+        with tempfile.NamedTemporaryFile(suffix=".nrrd") as file:
+            file.write(content)
+            file.flush()
+            return volume_of_sitk(sitk.ReadImage(file.name))
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
+    return Volume(np.asarray(image.dataobj), np.asarray(image.affine))
 
 
 def until(condition: Callable[[], Any], seconds: float = 90.0, what: str = "it") -> Any:

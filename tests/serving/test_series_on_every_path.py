@@ -122,7 +122,7 @@ def places_by_hand(folder: Path) -> dict[int, np.ndarray]:
 
 
 def places_of(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """The voxels of a NIfTI file and the place of each in LPS mm."""
+    """The voxels of a file and the place of each in LPS mm."""
     values, matrix = voxels(content), affine(content)
     indices = np.moveaxis(np.indices(values.shape), 0, -1)
     return values, (indices @ matrix[:3, :3].T + matrix[:3, 3]) * [-1, -1, 1]
